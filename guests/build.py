@@ -1,0 +1,134 @@
+"""Make the guests: two kernels exactly as shipped, each with its initramfs images.
+
+The layout of the cache directory is::
+
+    {cloud,generic}/vmlinuz          the kernel
+    {cloud,generic}/boot.cpio.gz     runs some commands, then powers off
+    {cloud,generic}/shell.cpio.gz    an interactive shell on the serial port
+    {cloud,generic}/PACKAGES         what it was made from
+
+On Debian the kernels are what ``linux-image-cloud-amd64`` and ``linux-image-amd64`` resolve to; on
+Ubuntu, what ``linux-image-virtual`` and ``linux-image-generic`` resolve to.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from guests.apt import Apt
+from guests.errors import GuestError
+from guests.initramfs import INITS, initramfs
+
+# Meta packages by flavour, the first that the distribution has is taken.
+FLAVOURS = {
+    "cloud": ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-generic"),
+    "generic": ("linux-image-amd64", "linux-image-generic"),
+}
+_KERNEL_PACKAGE = r"linux-image-(?:unsigned-)?\d\S*"
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """One flavour of kernel with its initramfs images, all of them existing files."""
+
+    flavour: str
+    kernel: Path
+    images: dict[str, Path]
+    packages: tuple[str, ...]
+
+
+def cache_directory() -> Path:
+    """Return where guests are kept.
+
+    ``$WORKBENCH_GUESTS`` if set, else ``workbench/guests`` in the user's XDG cache directory.
+    """
+    chosen = os.environ.get("WORKBENCH_GUESTS")
+    if chosen:
+        return Path(chosen)
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    return (Path(xdg) if xdg else Path.home() / ".cache") / "workbench" / "guests"
+
+
+def ensure(flavour: str, *, rebuild: bool = False) -> Guest:
+    """Return the guest `flavour`, made now if it is not in the cache.
+
+    Raises `GuestError` if it cannot be made, for example without a network.
+    """
+    if flavour not in FLAVOURS:
+        raise GuestError(f"expected a flavour of {', '.join(FLAVOURS)}, not {flavour!r}")
+    cache = cache_directory()
+    if not rebuild and (guest := _cached(cache, flavour)) is not None:
+        return guest
+    apt = Apt(cache / "packages")
+    kernel_deb = apt.download(apt.resolve(FLAVOURS[flavour], _KERNEL_PACKAGE))
+    busybox_deb = apt.download("busybox-static")
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{flavour}-") as name:
+        work = Path(name)
+        apt.unpack(kernel_deb, work / "kernel")
+        apt.unpack(busybox_deb, work / "busybox")
+        made = work / flavour
+        made.mkdir()
+        shutil.copyfile(_kernel_of(work / "kernel", kernel_deb), made / "vmlinuz")
+        busybox = _busybox_of(work / "busybox")
+        for variant in INITS:
+            (made / f"{variant}.cpio.gz").write_bytes(initramfs(busybox, variant))
+        (made / "PACKAGES").write_text(f"{kernel_deb.name}\n{busybox_deb.name}\n")
+        (made / "FORMAT").write_text(_format())
+        target = cache / flavour
+        if target.exists():
+            shutil.rmtree(target)
+        made.rename(target)
+    ready = _cached(cache, flavour)
+    assert ready is not None
+    return ready
+
+
+def _cached(cache: Path, flavour: str) -> Guest | None:
+    here = cache / flavour
+    try:
+        if (here / "FORMAT").read_text() != _format():
+            return None
+        packages = tuple((here / "PACKAGES").read_text().split())
+    except OSError:
+        return None
+    images = {variant: here / f"{variant}.cpio.gz" for variant in INITS}
+    kernel = here / "vmlinuz"
+    if not all(path.is_file() for path in (kernel, *images.values())):
+        return None
+    return Guest(flavour, kernel, images, packages)
+
+
+def _format() -> str:
+    """Return what the images depend on besides the packages: a changed script remakes them."""
+    return "\n".join(f"--- {variant}\n{script}" for variant, script in INITS.items())
+
+
+def _kernel_of(tree: Path, deb: Path) -> Path:
+    found = sorted((tree / "boot").glob("vmlinuz-*")) + sorted(
+        path for path in tree.glob("**/lib/modules/*/vmlinuz") if path.is_file()
+    )
+    if not found:
+        raise GuestError(f"{deb.name} contains no boot/vmlinuz")
+    return found[0]
+
+
+def _busybox_of(tree: Path) -> bytes:
+    for place in ("usr/bin/busybox", "bin/busybox"):
+        path = tree / place
+        if path.is_file() and not path.is_symlink():
+            return path.read_bytes()
+    raise GuestError("the package busybox-static contains no busybox")
+
+
+def describe(guest: Guest) -> str:
+    """Return a few lines for people: what was made, from which packages, and where it is."""
+    version = next(
+        (m[1] for name in guest.packages if (m := re.match(r"linux-image-(\S+?)_", name))), "?"
+    )
+    lines = [f"{guest.flavour}: Linux {version} (from {', '.join(guest.packages)})"]
+    lines += [f"  {path}" for path in (guest.kernel, *guest.images.values())]
+    return "\n".join(lines)
