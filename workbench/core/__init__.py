@@ -1,0 +1,1 @@
+"""CPU, buses, clock, lines and registers: imports nothing of the rest."""

@@ -1,0 +1,167 @@
+"""Guest time: a function of the retired-instruction count, in picoseconds.
+
+`now_ps = icount * ps_per_insn + bias_ps`. The machine sets `icount` before any device code runs;
+`bias_ps` grows when a halted guest skips to the next deadline and by a fixed cost at each device
+access. Wall time does not exist here.
+
+Timers belong to the clock: it saves and restores their deadlines, so restoring a device arms
+nothing. Deadlines at the same time fire in order of creation, which the construction of the
+machine fixes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.core.state import StateError, decode, encode
+
+__all__ = ["PS_PER_NS", "PS_PER_SECOND", "Clock", "Timer"]
+
+PS_PER_SECOND = 1_000_000_000_000
+PS_PER_NS = 1000
+
+
+@dataclass(slots=True)
+class _ClockState:
+    icount: int
+    bias_ps: int
+    ps_per_insn: int
+    timers: dict[str, int | None] = field(default_factory=dict)
+
+
+class Timer:
+    """One deadline. `fired_ps` is the deadline that fired last: a periodic timer re-arms from it,
+    not from now.
+    """
+
+    __slots__ = ("_callback", "_clock", "_deadline_ps", "fired_ps", "name")
+
+    def __init__(self, clock: Clock, name: str, callback: Callable[[], None]) -> None:
+        self.name = name
+        self.fired_ps = 0
+        self._clock = clock
+        self._callback = callback
+        self._deadline_ps: int | None = None
+
+    @property
+    def deadline_ps(self) -> int | None:
+        """Guest time at which it fires, None while not armed."""
+        return self._deadline_ps
+
+    def arm(self, at_ps: int) -> None:
+        """Fire at `at_ps`, or as soon as the clock looks if that is past; replaces an earlier
+        deadline.
+        """
+        self._deadline_ps = at_ps
+        self._clock._changed()
+
+    def cancel(self) -> None:
+        """Do not fire."""
+        if self._deadline_ps is not None:
+            self._deadline_ps = None
+            self._clock._changed()
+
+    def __repr__(self) -> str:
+        return f"Timer({self.name!r}, {self._deadline_ps})"
+
+
+class Clock:
+    """The only clock of a machine."""
+
+    def __init__(self, ps_per_insn: int = 1000) -> None:
+        if ps_per_insn < 1:
+            raise ValueError(f"expected ps_per_insn >= 1, not {ps_per_insn!r}")
+        self.icount = 0
+        self.bias_ps = 0
+        self.ps_per_insn = ps_per_insn
+        self._timers: dict[str, Timer] = {}
+        self._order: list[Timer] = []
+        self._next_ps: int | None = None
+        self._stale = False
+
+    @property
+    def now_ps(self) -> int:
+        """Guest time in picoseconds."""
+        return self.icount * self.ps_per_insn + self.bias_ps
+
+    @property
+    def now_ns(self) -> int:
+        """Guest time in whole nanoseconds."""
+        return (self.icount * self.ps_per_insn + self.bias_ps) // PS_PER_NS
+
+    def timer(self, name: str, callback: Callable[[], None]) -> Timer:
+        """A new timer; `name` is unique in the clock and part of saved state."""
+        if name in self._timers:
+            raise ValueError(f"expected a new timer name, not {name!r}")
+        timer = Timer(self, name, callback)
+        self._timers[name] = timer
+        self._order.append(timer)
+        return timer
+
+    def _changed(self) -> None:
+        self._stale = True
+
+    def next_deadline_ps(self) -> int | None:
+        """Guest time of the earliest armed timer."""
+        if self._stale:
+            self._next_ps = min(
+                (t._deadline_ps for t in self._order if t._deadline_ps is not None), default=None
+            )
+            self._stale = False
+        return self._next_ps
+
+    def deadline_icount(self) -> int | None:
+        """Smallest instruction count, not below `icount`, at which the earliest timer is due; None
+        without timers.
+        """
+        due = self.next_deadline_ps()
+        if due is None:
+            return None
+        return max(self.icount, -((self.bias_ps - due) // self.ps_per_insn))
+
+    def run_due(self) -> None:
+        """Fire every timer whose deadline is not after now, in order of (deadline, creation);
+        callbacks may re-arm.
+        """
+        while True:
+            due = self.next_deadline_ps()
+            if due is None or due > self.now_ps:
+                return
+            for timer in self._order:
+                if timer._deadline_ps == due:
+                    timer._deadline_ps = None
+                    timer.fired_ps = due
+                    self._stale = True
+                    timer._callback()
+                    break
+
+    def skip_to(self, ps: int) -> None:
+        """Make `now_ps == ps` by growing the bias; a time that is past changes nothing."""
+        now = self.icount * self.ps_per_insn + self.bias_ps
+        if ps > now:
+            self.bias_ps += ps - now
+
+    def save(self) -> dict[str, Any]:
+        """Count, bias and the deadline of each timer."""
+        timers = {t.name: t._deadline_ps for t in self._order}
+        return encode(_ClockState(self.icount, self.bias_ps, self.ps_per_insn, timers), "clock")
+
+    def restore(self, data: dict[str, Any]) -> None:
+        """Take what `save` gave; the timers must be the same ones. Fires nothing."""
+        state = decode(_ClockState, data, "clock")
+        if state.timers.keys() != self._timers.keys():
+            odd = sorted(state.timers.keys() ^ self._timers.keys())
+            raise StateError(
+                f"clock: expected the timers of this machine, difference: {', '.join(odd):.200}"
+            )
+        if state.ps_per_insn != self.ps_per_insn:
+            raise StateError(
+                f"clock: expected ps_per_insn {self.ps_per_insn}, not {state.ps_per_insn}"
+            )
+        self.icount = state.icount
+        self.bias_ps = state.bias_ps
+        for name, timer in self._timers.items():
+            timer._deadline_ps = state.timers[name]
+        self._stale = True

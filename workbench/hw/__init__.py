@@ -1,0 +1,1 @@
+"""Chips, one per file, and the boards made of them."""
