@@ -1,0 +1,31 @@
+"""Boot loaders: they put a guest image into a machine that is fresh from reset.
+
+`load` takes whatever ``--kernel`` names, by its contents: a Linux bzImage, or a multiboot 1 guest.
+"""
+
+from typing import TYPE_CHECKING
+
+from workbench.firmware import linux, multiboot
+from workbench.firmware.errors import LoaderError
+
+if TYPE_CHECKING:
+    from workbench.core.machine import Machine
+
+__all__ = ["LoaderError", "load"]
+
+
+def load(
+    machine: "Machine",
+    kernel: bytes,
+    initrd: bytes | None = None,
+    cmdline: str = "",
+) -> None:
+    """Load `kernel` by the boot protocol that it has; a multiboot guest gets `initrd` as a module.
+
+    Raises `LoaderError`, whose message is one sentence, if the image cannot be booted.
+    """
+    if not linux.is_bzimage(kernel) and multiboot.find_header(kernel) is not None:
+        modules = [("initrd", initrd)] if initrd is not None else []
+        multiboot.load(machine, kernel, cmdline, modules)
+    else:
+        linux.load(machine, kernel, initrd, cmdline)
