@@ -104,7 +104,8 @@ class Field:
 class Reg:
     """One register of `size` bytes at `offset`.
 
-    `when`: a label; the register exists only while the bank's (or the decoder's) label equals it.
+    `when`: a label; the register exists only while the bank's (or the decoder's) label equals it,
+    and then comes before one at the same place without a label.
     `match`: (mask, value); of several registers written at one offset the first whose match fits
     the value is meant. `index`: place in an array of registers; handlers get it, the stored
     attribute is a list. `exact`: reached only by an access of just this offset and size; may
@@ -329,7 +330,7 @@ class RegMap:
         same_place = (a.offset, a.size) == (b.offset, b.size)
         if (a.exact or b.exact) and not same_place:
             return False
-        if a.when is not None and b.when is not None and a.when != b.when:
+        if a.when != b.when and (same_place or (a.when is not None and b.when is not None)):
             return False
         if a.match is not None and b.match is not None and same_place and a.match != b.match:
             return False
@@ -361,20 +362,19 @@ class RegMap:
             side,
             other - side,
         ):  # a register of the other direction answers where no other does
-            taken_exact = dict(exact) if wanted is not side else {}
-            taken_cover = dict(cover) if wanted is not side else {}
-            for reg in self.regs:
-                if reg.access not in wanted or (reg.when is not None and reg.when != when):
-                    continue
-                key = reg.offset << 4 | reg.size
-                if key not in taken_exact:
-                    exact[key] = (*exact.get(key, ()), reg)
-                if not reg.exact:
-                    for pos in range(reg.offset, reg.end):
+            for labelled in (True, False):  # and one without a label where none has this label
+                taken_exact, taken_cover = set(exact), set(cover)
+                for reg in self.regs:
+                    if reg.access not in wanted or (reg.when is not None) is not labelled:
+                        continue
+                    if labelled and reg.when != when:
+                        continue
+                    key = reg.offset << 4 | reg.size
+                    if key not in taken_exact:
+                        exact[key] = (*exact.get(key, ()), reg)
+                    for pos in () if reg.exact else range(reg.offset, reg.end):
                         if pos not in taken_cover:
                             cover[pos] = (*cover.get(pos, ()), reg)
-        # An access of exactly a register's place may still hit bytes that belong to others in this
-        # direction.
         self._exact[write, when] = exact
         self._covers[write, when] = cover
 
@@ -534,8 +534,11 @@ class RegBank(Generic[S]):
         if hasattr(cls, "MAP") and hasattr(cls, "STATE"):
             cls._check_storage(cls.MAP)
 
-    def __init__(self, *, regmap: RegMap | None = None, state: S | None = None) -> None:
+    def __init__(
+        self, name: str = "", *, regmap: RegMap | None = None, state: S | None = None
+    ) -> None:
         self.map = regmap if regmap is not None else self.MAP
+        self.name = name or self.map.name
         if regmap is not None:
             self._check_storage(regmap)
         self.state: S = state if state is not None else self.STATE()
@@ -604,6 +607,10 @@ class RegBank(Generic[S]):
         """Replace the state object; makes no edges and arms no timers."""
         self.state = state
         self.reselect()
+
+    def reset(self) -> None:
+        """The reset state of the data sheet; chips that keep something or drive lines override it."""
+        self.set_state(self.STATE())
 
     def save(self) -> dict[str, Any]:
         """The state as plain data (see `core.state`)."""
