@@ -1,5 +1,7 @@
 """The errors of the loaders."""
 
+from workbench.errors import GuestError
 
-class LoaderError(Exception):
+
+class LoaderError(GuestError):
     """A guest image cannot be booted; the message is one sentence for the user."""

@@ -42,9 +42,9 @@ def assemble(source: Path, defines: dict[str, int] | None = None) -> bytes:
         script, obj = work / "link.ld", work / "guest.o"
         linked, converted = work / "guest.elf64", work / "guest.elf"
         script.write_text(_LINKER_SCRIPT)
-        _run("as", "--64", "-mx86-used-note=no", *symbols, "-o", obj, source)
-        _run("ld", "-m", "elf_x86_64", "-z", "max-page-size=0x1000", "-z", "noexecstack",
-             "--build-id=none", "--no-warn-rwx-segments", "-T", script, "-o", linked, obj)  # fmt: skip
+        _run("as", "--64", "-mx86-used-note=no", f"-I{source.parent}", *symbols, "-o", obj, source)
+        layout = ("-z", "max-page-size=0x1000", "-z", "noexecstack", "--build-id=none")
+        _run("ld", "-m", "elf_x86_64", *layout, "-T", script, "-o", linked, obj)
         _run("objcopy", "-O", "elf32-i386", linked, converted)
         return converted.read_bytes()
 
