@@ -358,11 +358,10 @@ class RegMap:
         side, other = (_WRITE_SIDE, _READ_SIDE) if write else (_READ_SIDE, _WRITE_SIDE)
         exact: dict[int, tuple[Reg, ...]] = {}
         cover: dict[int, tuple[Reg, ...]] = {}
-        for wanted in (
-            side,
-            other - side,
-        ):  # a register of the other direction answers where no other does
-            for labelled in (True, False):  # and one without a label where none has this label
+        # A register of the other direction answers where no other does, and one without a label
+        # where none has this label.
+        for wanted in (side, other - side):
+            for labelled in (True, False):
                 taken_exact, taken_cover = set(exact), set(cover)
                 for reg in self.regs:
                     if reg.access not in wanted or (reg.when is not None) is not labelled:
@@ -547,7 +546,7 @@ class RegBank(Generic[S]):
         self._tables = {label: self._bind(label) for label in self._labels()}
         self._label: str | None = None
         self._readers, self._writers = self._tables[None]
-        self.reselect()
+        self.set_state(self.state)
 
     # -- the fast path ---------------------------------------------------------------------------
 
@@ -650,7 +649,8 @@ class RegBank(Generic[S]):
             lacks_read = reg.access in _READ_SIDE and not has_read
             if lacks_read or (reg.access in _WRITE_SIDE and not has_command):
                 raise RegMapError(
-                    f"{cls.__name__}: {reg.name} has neither the state attribute {reg.attr!r} "
+                    f"{cls.__name__}: {reg.name} has neither the state attribute "
+                    f"{reg.attr!r} "
                     f"nor handlers for both directions"
                 )
 

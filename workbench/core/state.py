@@ -143,7 +143,10 @@ def _record(cls: type) -> tuple[_Encoder, _Decoder]:
                 raise StateError(
                     f"{where}.{name}: expected {length} items, not {len(result[name])}"
                 )
-        return cls(**result)
+        try:
+            return cls(**result)
+        except ValueError as error:  # from __post_init__
+            raise StateError(f"{where}: {error}") from None
 
     return enc, dec
 
