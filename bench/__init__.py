@@ -1,0 +1,1 @@
+"""Measurements against QEMU, side by side: ``python -m bench``."""

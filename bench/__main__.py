@@ -1,0 +1,93 @@
+"""``python -m bench``: measure QEMU and Workbench on the same guests, side by side in one run."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import guests
+from bench import report
+from bench.measure import run
+from bench.rounds import Result, measure
+from bench.tools import TOOLS, Tool, installed
+from bench.work import NAMES, prepare
+
+
+def main() -> int:
+    """Run what the command line asks for; the exit status is 1 if something failed."""
+    options = _parse()
+    tools = [tool for tool in TOOLS if installed(tool) and _chosen(tool, options.tools)]
+    if not tools:
+        print("bench: none of the tools is installed", file=sys.stderr)
+        return 1
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="workbench-bench-") as name:
+        directory = Path(name)
+        if any(tool.name.startswith("workbench") for tool in tools):
+            _warm_up(directory)
+        for work_name in options.only or NAMES:
+            try:
+                work = prepare(work_name, directory, quick=options.quick)
+            except (guests.GuestError, OSError, subprocess.CalledProcessError) as error:
+                print(f"bench: {work_name}: {error}", file=sys.stderr)
+                return 1
+            results += measure(work, tools, 1 if options.quick else options.runs, _say)
+        host = report.host_facts(_qemu_version())
+        markdown = report.to_markdown(results, host)
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "bench.json").write_text(
+        json.dumps(report.to_json(results, host), indent=2) + "\n"
+    )
+    (options.output / "bench.md").write_text(markdown)
+    print(f"\n{markdown}\nWritten to {options.output}/bench.json and bench.md.")
+    return 1 if any(result.failure for result in results) else 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="rounds (default: 3)")
+    parser.add_argument(
+        "--only", action="append", choices=NAMES, help="measure this only; may be given again"
+    )
+    parser.add_argument(
+        "--tools", default="", help="measure only tools with one of these in their name, by comma"
+    )
+    parser.add_argument("--quick", action="store_true", help="one round, short micro guests")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("bench/results"), help="directory for the results"
+    )
+    return parser.parse_args()
+
+
+def _chosen(tool: Tool, wanted: str) -> bool:
+    return not wanted or any(part in tool.name for part in wanted.split(","))
+
+
+def _warm_up(directory: Path) -> None:
+    """Let Workbench compile and cache its engine, which it does once after installation."""
+    _say("warm-up: Workbench compiles its engine if it has not yet")
+    work = prepare("loop", directory, quick=True)
+    for tool in TOOLS:
+        if tool.name.startswith("workbench"):
+            command = tool.command(work, directory, directory / "console")
+            run(command, log=directory / "log", timeout_s=600)
+
+
+def _qemu_version() -> str:
+    try:
+        done = subprocess.run(
+            ["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "not installed"
+    return done.stdout.splitlines()[0].removeprefix("QEMU emulator version ")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
