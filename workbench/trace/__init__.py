@@ -1,0 +1,1 @@
+"""Traces: the file format, the recorder, the replayer. `reader.open_trace` reads one."""

@@ -1,0 +1,86 @@
+"""What the recorder and the replayer need of a machine; `workbench.core.machine.Machine` fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+
+class StopLike(Protocol):
+    """Why `run` returned."""
+
+    @property
+    def kind(self) -> str:
+        """`icount`, `shutdown`, `reset`, `triple-fault`, `halted`, `interrupted`, `diverged`."""
+
+    @property
+    def code(self) -> int:
+        """The code of a shutdown."""
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+
+
+class InputLike(Protocol):
+    """One input that was delivered."""
+
+    @property
+    def icount(self) -> int:
+        """When, in instructions."""
+
+    @property
+    def time_ps(self) -> int:
+        """When, in guest time."""
+
+    @property
+    def target(self) -> str:
+        """To whom."""
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+
+    @property
+    def data(self) -> bytes:
+        """The input itself."""
+
+
+class ClockLike(Protocol):
+    """Guest time."""
+
+    icount: int
+
+    @property
+    def now_ps(self) -> int:
+        """Guest time in picoseconds."""
+
+
+class InputsLike(Protocol):
+    """The one seam for what comes from outside."""
+
+    def post(self, target: str, kind: str, data: bytes) -> None:
+        """Add an input from the host; ignored in replay."""
+
+    def replay(self, inputs: Iterable[Any]) -> None:
+        """Take these inputs instead of the host's."""
+
+
+class MachineLike(Protocol):
+    """A machine that can run, be watched, and be compared."""
+
+    observers: list[Any]
+
+    @property
+    def clock(self) -> ClockLike:
+        """Its clock."""
+
+    @property
+    def inputs(self) -> InputsLike:
+        """Its inputs."""
+
+    def run(self, until_icount: int | None = None) -> StopLike:
+        """Run until something happens, at the latest to that instruction count."""
+
+    def digest(self) -> bytes:
+        """Digest of the whole state."""

@@ -1,0 +1,133 @@
+"""The recorder: an observer that appends every event to a list, and a thread that writes the list.
+
+An event costs the guest one tuple and one append. Four times a second the thread takes what is
+there, encodes it and writes it as one group (`writer`): a killed recorder loses less than a second.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+
+from workbench.errors import TraceWriteError
+from workbench.trace.events import EventObserver
+from workbench.trace.header import End, Header
+from workbench.trace.tables import Event
+from workbench.trace.writer import TraceWriter
+
+FLUSH_SECONDS = 0.25
+_BACKLOG = 1_000_000
+_SWITCH_SECONDS = 0.0005
+
+
+class Recorder(EventObserver):
+    """Records a machine: put it into `machine.observers`, call `finish` or `abandon` at the end."""
+
+    def __init__(self, writer: TraceWriter, header: Header, images: Mapping[str, bytes]) -> None:
+        self.writer = writer
+        self.failure: TraceWriteError | None = None
+        self._header = header
+        self._images = images
+        self._events: list[Event] = []
+        self._append = self._events.append
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._requested = 0
+        self._done = 0
+        self._switch_seconds = sys.getswitchinterval()
+        # The writer must not keep the guest waiting for the interpreter lock.
+        sys.setswitchinterval(min(_SWITCH_SECONDS, self._switch_seconds))
+        self._thread = threading.Thread(target=self._work, name="trace-writer", daemon=True)
+        self._thread.start()
+
+    # What the session calls.
+
+    @property
+    def events(self) -> int:
+        """Events seen so far, written or not."""
+        return self.writer.events + len(self._events)
+
+    def check(self) -> None:
+        """Raise what the writer met with; wait while it is far behind."""
+        while self.failure is None and len(self._events) > _BACKLOG:
+            self.flush()
+        if self.failure is not None:
+            raise self.failure
+
+    def flush(self) -> None:
+        """Have everything up to now written before this returns."""
+        with self._wake:
+            self._requested += 1
+            mine = self._requested
+            self._wake.notify_all()
+            self._wake.wait_for(lambda: self._done >= mine or not self._thread.is_alive())
+
+    def finish(self, end: End) -> None:
+        """Write the rest and close the trace; raises `TraceWriteError` when that fails.
+
+        The count of events in `end` is filled in here.
+        """
+        self._stop()
+        if self.failure is not None:
+            raise self.failure
+        self.writer.close(replace(end, events=self.writer.events))
+
+    def abandon(self) -> None:
+        """Write what is there and leave the trace without an end, as if it had been cut."""
+        self._stop()
+        self.writer.abandon()
+
+    def _stop(self) -> None:
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        self._thread.join()
+        sys.setswitchinterval(self._switch_seconds)
+
+    # The thread.
+
+    def _work(self) -> None:
+        try:
+            self.writer.embed(self._images, self._header)
+            self._images = {}
+            while True:
+                with self._wake:
+                    self._wake.wait_for(
+                        lambda: self._stopping or self._requested > self._done, FLUSH_SECONDS
+                    )
+                    stopping, request = self._stopping, self._requested
+                self._drain()
+                with self._wake:
+                    self._done = request
+                    self._wake.notify_all()
+                if stopping:
+                    return
+        except TraceWriteError as error:
+            self.failure = error
+        except BaseException as error:
+            # A fault of ours must not look like a good recording.
+            self.failure = TraceWriteError(f"{self.writer.path}: internal error: {error!r}")
+            self.failure.__cause__ = error
+        finally:
+            if self.failure is not None:
+                self._append = _discard
+                self._events.clear()
+                self.writer.abandon()
+            with self._wake:
+                self._wake.notify_all()
+
+    def _drain(self) -> None:
+        events = self._events
+        count = len(events)
+        if not count:
+            return
+        # The machine keeps appending meanwhile; both steps are atomic under the interpreter lock.
+        batch = events[:count]
+        del events[:count]
+        self.writer.append(batch, batch[-1][1])
+
+
+def _discard(event: Event) -> None:
+    """Stand in for `append` once the trace cannot be written any more."""

@@ -1,0 +1,263 @@
+"""Replays a trace: the same machine, the same inputs; every derived event is compared with the log.
+
+The verifier holds the recording's events in order and compares each event of the replay with the
+next of them, as it happens. The first that differs is kept and stops the run. A cut trace is
+replayed up to its last event; what the replay does after it has nothing to be compared with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from workbench.errors import FormatError
+from workbench.trace import tables
+from workbench.trace.events import EventObserver, icount_of, pc_of
+from workbench.trace.guest import Builder, Guest, build_machine
+from workbench.trace.pace import Pace
+from workbench.trace.protocol import MachineLike, StopLike
+from workbench.trace.reader import Trace
+from workbench.trace.session import FULL
+
+_USER_STOPS = frozenset({"limit", "interrupted"})
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first event in which a replay differs from its recording; None stands for no event."""
+
+    index: int
+    icount: int
+    pc: int | None
+    recorded: tables.Event | None
+    replayed: tables.Event | None
+
+    @property
+    def event(self) -> tables.Event:
+        """The event to name it by: what the replay did, or what it left out."""
+        found = self.replayed if self.replayed is not None else self.recorded
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayInput:
+    """An input as it stands in the log."""
+
+    icount: int
+    time_ps: int
+    target: str
+    kind: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """How a replay went."""
+
+    identical: bool
+    verified: bool
+    events: int
+    icount: int
+    time_ps: int
+    wall_s: float
+    digest: str
+    stop: str
+    reason: str
+    cut: bool
+    divergence: Divergence | None = None
+    message: str = ""
+
+
+class _Diverged(Exception):  # noqa: N818  # it ends a run, it is no error of ours
+    """Leaves the machine's run loop."""
+
+
+class Verifier(EventObserver):
+    """Compares each event with the next one of the recording, at once."""
+
+    def __init__(self, groups: Iterator[list[tables.Event]], cut: bool) -> None:
+        self.index = 0
+        self.divergence: Divergence | None = None
+        self._groups = groups
+        self._cut = cut
+        self._expected: Iterator[tables.Event] = iter(())
+        self._append = self._compare
+
+    def _next(self) -> tables.Event | None:
+        for event in self._expected:
+            return event
+        for group in self._groups:
+            self._expected = iter(group)
+            for event in self._expected:
+                return event
+        return None
+
+    def _compare(self, event: tables.Event) -> None:
+        expected = next(self._expected, None)
+        if expected == event:
+            self.index += 1
+            return
+        self._slow(event, expected)
+
+    def _slow(self, event: tables.Event, expected: tables.Event | None) -> None:
+        if self.divergence is not None:
+            raise _Diverged
+        if expected is None:
+            expected = self._next()
+            if expected == event:
+                self.index += 1
+                return
+        if expected is None and self._cut:
+            return
+        self._diverge(event, expected)
+
+    def _diverge(self, event: tables.Event | None, expected: tables.Event | None) -> NoReturn:
+        found = event if event is not None else expected
+        assert found is not None
+        icount = min(icount_of(e) for e in (event, expected) if e is not None)
+        self.divergence = Divergence(self.index, icount, pc_of(found), expected, event)
+        raise _Diverged
+
+    def finish_replay(self) -> None:
+        """Note a divergence when the recording has events that the replay did not make."""
+        if self.divergence is None:
+            expected = next(self._expected, None) or self._next()
+            if expected is not None:
+                self._diverge(None, expected)
+
+
+class Replay:
+    """One replay of a trace. `machine` is there before `run`, for who wants to look inside."""
+
+    def __init__(
+        self, trace: Trace, *, verify: bool = True, build: Builder = build_machine
+    ) -> None:
+        self.trace = trace
+        self.verify = verify
+        guest = Guest.from_trace(trace)
+        config: Mapping[str, Any] = trace.header.machine
+        try:
+            self.machine: MachineLike = build(config, guest)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"the machine of the trace cannot be built: {error}", path=trace.path
+            ) from None
+        self.machine.inputs.replay(list(inputs_of(trace)))
+        self._pace = Pace()
+        self._interrupted = threading.Event()
+        self.verifier: Verifier | None = None
+        if verify:
+            self.verifier = Verifier(trace.event_groups(), cut=not trace.closed)
+            self.machine.observers.append(self.verifier)
+
+    def interrupt(self) -> None:
+        """Ask the replay to stop; may come from a signal handler."""
+        self._interrupted.set()
+
+    def run(self) -> ReplayResult:
+        """Replay to the end of the trace, or to the first difference."""
+        started = time.monotonic()
+        stop: StopLike = _Stop("diverged")
+        message = digest = ""
+        with contextlib.suppress(_Diverged):
+            stop = self._advance()
+            if stop.kind != "interrupted":
+                message = self._wrong_stop(stop)
+                digest = self._last_digest(compare=not message)
+        divergence = self.verifier.divergence if self.verifier is not None else None
+        clock = self.machine.clock
+        return ReplayResult(
+            identical=divergence is None and not message and stop.kind != "interrupted",
+            verified=self.verify,
+            events=self.verifier.index if self.verifier is not None else 0,
+            icount=clock.icount,
+            time_ps=clock.now_ps,
+            wall_s=time.monotonic() - started,
+            digest=digest,
+            stop=stop.kind,
+            reason=stop.reason,
+            cut=not self.trace.closed,
+            divergence=divergence,
+            message="" if divergence is not None else message,
+        )
+
+    def _advance(self) -> StopLike:
+        """Run to each digest of the log but the last, compare it, and go on to the end."""
+        machine = self.machine
+        end = self.trace.end
+        if self.verifier is not None:
+            points = self._digest_points()
+            for icount, scope in points if end is None else points[:-1]:
+                stop = self._run_to(icount)
+                if stop.kind != "icount":
+                    return stop
+                digest = machine.digest() if scope == FULL else b""
+                clock = machine.clock
+                self.verifier.on_digest(scope, digest, clock.icount, clock.now_ps)
+        if end is None:
+            # The last event may belong to the instruction that begins at this count.
+            return self._run_to(self.trace.icount + 1)
+        return self._run_to(end.icount if end.stop in _USER_STOPS else end.icount + 1)
+
+    def _digest_points(self) -> list[tuple[int, str]]:
+        table = self.trace.table("digests", ("icount", "scope"))
+        icounts = table["icount"].to_pylist()
+        return list(zip(icounts, table["scope"].to_pylist(), strict=True))
+
+    def _run_to(self, icount: int) -> StopLike:
+        clock = self.machine.clock
+        while clock.icount < icount:
+            if self._interrupted.is_set():
+                return _Stop("interrupted")
+            stop = self.machine.run(self._pace.start(clock.icount, icount))
+            self._pace.end(clock.icount)
+            if stop.kind not in ("icount", "interrupted"):
+                return stop
+        return _Stop("icount")
+
+    def _wrong_stop(self, stop: StopLike) -> str:
+        """Say what is wrong with where the replay stopped; empty when nothing is."""
+        end = self.trace.end
+        if end is None:
+            return ""
+        icount = self.machine.clock.icount
+        by_user = end.stop in _USER_STOPS
+        same = stop.kind == "icount" if by_user else (stop.kind, stop.code) == (end.stop, end.code)
+        if same and icount == end.icount:
+            return ""
+        return (
+            f"the recording stopped at instruction {end.icount:,} ({end.stop}), the replay at"
+            f" {icount:,} ({'running' if stop.kind == 'icount' else stop.kind})"
+        )
+
+    def _last_digest(self, compare: bool) -> str:
+        """Compare the state at the end, and check that no event of the recording is left over."""
+        if self.verifier is None:
+            return ""
+        digest = b""
+        if self.trace.closed and compare:
+            digest = self.machine.digest()
+            clock = self.machine.clock
+            self.verifier.on_digest(FULL, digest, clock.icount, clock.now_ps)
+        self.verifier.finish_replay()
+        return digest.hex()
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    kind: str
+    code: int = 0
+    reason: str = ""
+
+
+def inputs_of(trace: Trace) -> Iterator[ReplayInput]:
+    """Give the inputs of a trace in order."""
+    spec = tables.BY_NAME["inputs"]
+    for batch in trace.batches("inputs"):
+        for _, icount, time_ps, target, kind, data in tables.event_rows(spec, batch):
+            yield ReplayInput(icount, time_ps, target, kind, data)

@@ -1,0 +1,148 @@
+"""A recording from start to end: machine, recorder, limits, and every way in which it can stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from workbench.trace.guest import Builder, Guest, build_machine
+from workbench.trace.header import End, Header, host_facts
+from workbench.trace.pace import Pace
+from workbench.trace.protocol import MachineLike, StopLike
+from workbench.trace.recorder import Recorder
+from workbench.trace.writer import TraceWriter
+
+_IDLE_SECONDS = 0.05
+_CHECKPOINT_SECONDS = 0.5
+
+FULL = "full"
+CLOCK = "clock"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a recording ends by itself; None means never."""
+
+    icount: int | None = None
+    wall_s: float | None = None
+    digest_every: int | None = None
+    """Instructions between full digests, which cost a pass over the guest's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended; `stop` is the kind of the machine's stop, `limit` or `interrupted`."""
+
+    stop: str
+    code: int
+    reason: str
+    icount: int
+    time_ps: int
+    wall_s: float
+    events: int
+    digest: str
+
+
+class Recording:
+    """One recording. Build it, then `run` it; `interrupt` may come from a signal handler."""
+
+    def __init__(
+        self,
+        path: str,
+        config: Mapping[str, Any],
+        guest: Guest,
+        *,
+        options: Mapping[str, Any] | None = None,
+        embed: bool = True,
+        limits: Limits | None = None,
+        build: Builder = build_machine,
+    ) -> None:
+        self.machine: MachineLike = build(config, guest)
+        self.limits = limits or Limits()
+        header = Header(
+            machine=dict(config),
+            images=guest.images(embed),
+            cmdline=guest.cmdline,
+            options=dict(options or {}),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            host=host_facts(),
+        )
+        self.writer = TraceWriter(path, header)
+        self.recorder = Recorder(self.writer, header, guest.contents())
+        self.machine.observers.append(self.recorder)
+        self.wait_for_input = False
+        """Whether a guest that halts for ever may still be woken by an input from outside."""
+        self._interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        """Ask the run to end at the next instruction boundary that it looks up from."""
+        self._interrupted.set()
+
+    def run(self) -> Outcome:
+        """Run the guest to its end and close the trace.
+
+        Raises `TraceWriteError` when the trace cannot be written; it keeps what was written. Any
+        other exception leaves a cut trace, which is valid too.
+        """
+        started = time.monotonic()
+        try:
+            stop, code, reason = self._loop(started)
+            digest = self._digest(FULL)
+            clock = self.machine.clock
+            end = End(
+                clock.icount, clock.now_ps, 0, stop, code, reason,
+                time.monotonic() - started, digest.hex(),
+            )  # fmt: skip
+            self.recorder.finish(end)
+        except BaseException:
+            self.recorder.abandon()
+            raise
+        return Outcome(
+            stop, code, reason, end.icount, end.time_ps, end.wall_s, self.writer.events, end.digest
+        )
+
+    def _loop(self, started: float) -> tuple[str, int, str]:
+        clock = self.machine.clock
+        limit = self.limits.icount
+        pace = Pace()
+        next_digest = self.limits.digest_every
+        checkpoint = started
+        while True:
+            if self._interrupted.is_set():
+                return "interrupted", 0, "the recording was ended by the user"
+            self.recorder.check()
+            now = time.monotonic()
+            if self.limits.wall_s is not None and now - started >= self.limits.wall_s:
+                return "limit", 0, f"the time limit of {self.limits.wall_s:g} s was reached"
+            if limit is not None and clock.icount >= limit:
+                return "limit", 0, f"the limit of {limit:,} instructions was reached"
+            if now - checkpoint >= _CHECKPOINT_SECONDS:
+                self.recorder.on_digest(CLOCK, b"", clock.icount, clock.now_ps)
+                checkpoint = now
+            stop = self.machine.run(pace.start(clock.icount, limit, next_digest))
+            pace.end(clock.icount)
+            if stop.kind == "icount":
+                if next_digest is not None and clock.icount >= next_digest:
+                    self._digest(FULL)
+                    next_digest += self.limits.digest_every or 0
+            elif not self._goes_on(stop):
+                return stop.kind, stop.code, stop.reason
+
+    def _goes_on(self, stop: StopLike) -> bool:
+        """Whether to run again after a stop; waits a little when only an input can wake it."""
+        if stop.kind == "interrupted":
+            return not self._interrupted.is_set()
+        if stop.kind == "halted" and self.wait_for_input:
+            self._interrupted.wait(_IDLE_SECONDS)
+            return True
+        return False
+
+    def _digest(self, scope: str) -> bytes:
+        digest = self.machine.digest()
+        clock = self.machine.clock
+        self.recorder.on_digest(scope, digest, clock.icount, clock.now_ps)
+        return digest

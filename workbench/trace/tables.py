@@ -1,0 +1,295 @@
+"""The tables of a trace: their columns as data, and their coding as Parquet.
+
+Every event is a tuple `(table number, *columns without seq)`. The tuples of one flush are split up
+by table, each part becomes one chunk that is a complete Parquet file, and `seq` (the position of
+the event in the whole recording) restores the order across the tables. `pyarrow` is imported on
+use.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from workbench.errors import FormatError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Event = tuple[Any, ...]
+"""One event: the number of its table, then its columns in the order of the table, without `seq`."""
+
+SEQ: Final = "seq"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, its Arrow type, and how Parquet codes it."""
+
+    name: str
+    type: str
+    coding: str = "dictionary"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """One table: its number in event tuples, name, chunk type and columns (`seq` comes first)."""
+
+    number: int
+    name: str
+    chunk: bytes
+    columns: tuple[Column, ...]
+
+    def column_names(self) -> list[str]:
+        """Give the names of all columns in order."""
+        return [column.name for column in self.columns]
+
+
+_DELTA: Final = "DELTA_BINARY_PACKED"
+_PLAIN: Final = "PLAIN"
+_SEQ: Final = Column(SEQ, "int64", _DELTA)
+_ICOUNT: Final = Column("icount", "int64", _DELTA)
+_PC: Final = Column("pc", "uint64")
+
+
+def _table(number: int, name: str, chunk: bytes, *columns: Column) -> TableSpec:
+    return TableSpec(number, name, chunk, (_SEQ, *columns))
+
+
+ACCESS: Final = 0
+EXIT: Final = 1
+INTERRUPT: Final = 2
+DMA: Final = 3
+IRQ_LINE: Final = 4
+INPUT: Final = 5
+CONSOLE: Final = 6
+DIGEST: Final = 7
+
+TABLES: Final[tuple[TableSpec, ...]] = (
+    _table(
+        ACCESS,
+        "accesses",
+        b"ACCS",
+        _ICOUNT,
+        _PC,
+        Column("kind", "string"),
+        Column("device", "string"),
+        Column("offset", "uint64"),
+        Column("size", "uint8"),
+        Column("write", "bool", _PLAIN),
+        Column("value", "uint64", _PLAIN),
+        Column("addr", "uint64"),
+        Column("count", "uint32"),
+    ),
+    _table(
+        EXIT, "exits", b"EXIT", _ICOUNT, _PC, Column("kind", "string"), Column("detail", "uint64")
+    ),
+    _table(
+        INTERRUPT,
+        "interrupts",
+        b"INTR",
+        _ICOUNT,
+        _PC,
+        Column("kind", "string"),
+        Column("vector", "uint16"),
+        Column("error_code", "uint32"),
+        Column("address", "uint64", _PLAIN),
+    ),
+    _table(
+        DMA,
+        "dma",
+        b"DMA_",
+        _ICOUNT,
+        Column("device", "string"),
+        Column("gpa", "uint64", _PLAIN),
+        Column("length", "uint64"),
+        Column("write", "bool", _PLAIN),
+    ),
+    _table(
+        IRQ_LINE, "irq_lines", b"LINE", _ICOUNT, Column("name", "string"),
+        Column("level", "bool", _PLAIN),
+    ),
+    _table(
+        INPUT,
+        "inputs",
+        b"INPT",
+        _ICOUNT,
+        Column("time_ps", "int64", _DELTA),
+        Column("target", "string"),
+        Column("kind", "string"),
+        Column("data", "binary", _PLAIN),
+    ),
+    _table(
+        CONSOLE, "console", b"CONS", _ICOUNT, Column("device", "string"),
+        Column("data", "binary"),
+    ),
+    _table(
+        DIGEST,
+        "digests",
+        b"DGST",
+        _ICOUNT,
+        Column("time_ps", "int64", _DELTA),
+        Column("scope", "string"),
+        Column("digest", "binary", _PLAIN),
+    ),
+)  # fmt: skip
+BY_NAME: Final[dict[str, TableSpec]] = {table.name: table for table in TABLES}
+BY_CHUNK: Final[dict[bytes, TableSpec]] = {table.chunk: table for table in TABLES}
+
+_ZSTD_LEVEL: Final = 6
+_SMALL_ROWS: Final = 256
+MAX_NAME_BYTES: Final = 256
+MAX_DATA_BYTES: Final = 256 << 20
+
+
+def _schema(spec: TableSpec) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([(c.name, pa.type_for_alias(c.type), False) for c in spec.columns])
+
+
+def encode(spec: TableSpec, seqs: Sequence[int], rows: Sequence[Event]) -> tuple[bytes, bool]:
+    """Make the Parquet file of some rows; the flag says that it is worth compressing as a whole.
+
+    A big one is compressed column by column, so that a reader may skip columns; a small one is
+    mostly schema, which only a compressor around the file reaches.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(spec)
+    columns = list(zip(*rows, strict=True))[1:]
+    arrays = [pa.array(seqs, pa.int64())]
+    for values, field in zip(columns, list(schema)[1:], strict=True):
+        arrays.append(pa.array(values, field.type))
+    small = len(rows) < _SMALL_ROWS
+    sink = io.BytesIO()
+    pq.write_table(
+        pa.table(arrays, schema=schema),
+        sink,
+        version="2.6",
+        compression="none" if small else "zstd",
+        compression_level=None if small else _ZSTD_LEVEL,
+        use_dictionary=[c.name for c in spec.columns if c.coding == "dictionary"],
+        column_encoding={c.name: c.coding for c in spec.columns if c.coding != "dictionary"},
+        write_statistics=["icount"],
+        store_schema=False,
+    )
+    return sink.getvalue(), small
+
+
+def decode(spec: TableSpec, payload: bytes, rows: int, columns: Iterable[str] | None) -> pa.Table:
+    """Read the Parquet file of one chunk, with its row count from the chunk header.
+
+    String columns come back dictionary-encoded. Raises `FormatError` for anything unexpected.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = spec.column_names() if columns is None else list(columns)
+    texts = [c.name for c in spec.columns if c.type in ("string", "binary")]
+    try:
+        file = pq.ParquetFile(
+            pa.BufferReader(payload),
+            read_dictionary=texts,
+            thrift_string_size_limit=1 << 20,
+            thrift_container_size_limit=1 << 16,
+        )
+        if file.metadata.num_rows != rows:
+            raise FormatError(f"table {spec.name} has {file.metadata.num_rows} rows, not {rows}")
+        found = {field.name: field.type for field in file.schema_arrow}
+        for column in spec.columns:
+            want = pa.type_for_alias(column.type)
+            have = found.get(column.name)
+            if have is not None and pa.types.is_dictionary(have):
+                have = have.value_type
+            if have != want:
+                raise FormatError(f"table {spec.name} has no column {column.name} of {want}")
+        table = file.read(columns=names, use_threads=False).select(names)
+        table.validate(full=True)
+        table = _bounded(spec, table)
+    except FormatError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError):
+        raise FormatError(f"table {spec.name} cannot be decoded") from None
+    if table.num_rows != rows or any(column.null_count for column in table.columns):
+        raise FormatError(f"table {spec.name} has missing values")
+    return table
+
+
+def _bounded(spec: TableSpec, table: pa.Table) -> pa.Table:
+    """Check the lengths of names and data, which a few bytes of Parquet can repeat without end."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for column in spec.columns:
+        if column.name not in table.column_names or column.type not in ("string", "binary"):
+            continue
+        parts = table[column.name].chunks
+        if column.type == "string":
+            longest = max(
+                (pc.max(pc.binary_length(p.dictionary)).as_py() or 0 for p in parts), default=0
+            )
+            if longest > MAX_NAME_BYTES:
+                raise FormatError(f"table {spec.name} has a {column.name} of {longest:,} bytes")
+            continue
+        total = sum(
+            pc.sum(pc.take(pc.binary_length(p.dictionary), p.indices)).as_py() or 0 for p in parts
+        )
+        if total > MAX_DATA_BYTES:
+            raise FormatError(f"table {spec.name} claims {total:,} bytes of data")
+        place = table.column_names.index(column.name)
+        plain = pa.chunked_array([p.dictionary_decode() for p in parts], pa.binary())
+        table = table.set_column(place, column.name, plain)
+    return table
+
+
+def event_rows(spec: TableSpec, table: pa.Table) -> Iterable[Event]:
+    """Give the rows of a whole table as events, without `seq`."""
+    return zip((spec.number,) * table.num_rows, *map(_values, table.columns[1:]), strict=True)
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Convert a column to Python values, several times faster than `to_pylist`."""
+    import pyarrow as pa
+
+    values: list[Any] = []
+    for part in column.chunks:
+        if pa.types.is_dictionary(part.type):
+            names = part.dictionary.to_pylist()
+            values += [names[i] for i in part.indices.to_numpy().tolist()]
+        elif pa.types.is_binary(part.type):
+            values += part.to_pylist()
+        else:
+            values += part.to_numpy(zero_copy_only=False).tolist()
+    return values
+
+
+def empty(spec: TableSpec, columns: Iterable[str] | None) -> pa.Table:
+    """Make the table with no rows."""
+    import pyarrow as pa
+
+    chosen = set(spec.column_names() if columns is None else columns)
+    fields = []
+    for column in spec.columns:
+        if column.name in chosen:
+            kind = pa.type_for_alias(column.type)
+            if column.type == "string":
+                kind = pa.dictionary(pa.int32(), kind)
+            fields.append(pa.field(column.name, kind))
+    return pa.schema(fields).empty_table()
+
+
+def split(
+    events: Sequence[Event], first_seq: int
+) -> list[tuple[TableSpec, list[int], list[Event]]]:
+    """Sort a run of events into tables; returns those that have rows."""
+    seqs: list[list[int]] = [[] for _ in TABLES]
+    rows: list[list[Event]] = [[] for _ in TABLES]
+    for seq, event in enumerate(events, first_seq):
+        number = event[0]
+        rows[number].append(event)
+        seqs[number].append(seq)
+    return [(spec, seqs[spec.number], rows[spec.number]) for spec in TABLES if rows[spec.number]]

@@ -1,0 +1,174 @@
+"""Writes a trace: header and images, then groups of table chunks that end in a mark, then the end.
+
+A group goes to the file in one `write`; a reader uses nothing after the last mark, so a recorder
+that dies between two marks loses only what came after the first. When the disk fills up, the file
+is cut back to its last mark and stays a valid (cut) trace.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from workbench.errors import TraceWriteError, os_error_text
+from workbench.trace import tables
+from workbench.trace.container import (
+    BLOB,
+    BLOB_PART_BYTES,
+    CHUNK,
+    END,
+    HEAD,
+    INDEX,
+    MARK,
+    MAX_ROWS,
+    ChunkInfo,
+    compress,
+    encode_chunk,
+    encode_index,
+    encode_prelude,
+    encode_trailer,
+)
+from workbench.trace.header import End, Header, Mark, dump_json
+
+_BLOB_LEVEL = 1
+_GROUP_ROWS = 200_000
+assert _GROUP_ROWS <= MAX_ROWS
+
+
+class TraceWriter:
+    """An open trace that is being recorded. Not thread safe: one thread at a time."""
+
+    def __init__(self, path: str | os.PathLike[str], header: Header) -> None:
+        self.path = os.fspath(path)
+        self.events = 0
+        self.icount = 0
+        self.bytes_by_kind: dict[str, int] = {}
+        self._chunks: list[ChunkInfo] = []
+        self._pending: list[bytes] = []
+        self._size = 0
+        self._pending_size = 0
+        self._broken: TraceWriteError | None = None
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        try:
+            self._fd = os.open(self.path, flags, 0o644)
+        except OSError as error:
+            raise TraceWriteError(
+                f"{self.path}: the trace cannot be written: {os_error_text(error)}"
+            ) from None
+        try:
+            if os.fstat(self._fd).st_size:
+                os.ftruncate(self._fd, 0)
+        except OSError as error:
+            os.close(self._fd)
+            raise TraceWriteError(
+                f"{self.path}: the trace cannot be written: {os_error_text(error)}"
+            ) from None
+        self._put(encode_prelude())
+        self._chunk(HEAD, dump_json(header.to_json()), zstd=True)
+        self._flush()
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file so far."""
+        return self._size
+
+    def embed(self, images: Mapping[str, bytes], header: Header) -> None:
+        """Append the embedded images in the order of the header, then the first mark."""
+        for image in header.images:
+            if not image.embedded:
+                continue
+            data = memoryview(images[image.role])
+            for start in range(0, len(data), BLOB_PART_BYTES):
+                part = bytes(data[start : start + BLOB_PART_BYTES])
+                self._chunk(BLOB, part, zstd=True, level=_BLOB_LEVEL)
+                self._flush()
+        self._mark()
+
+    def append(self, events: Sequence[tables.Event], icount: int) -> None:
+        """Append events as groups, each ending in a mark; `icount` is reached after the last."""
+        for start in range(0, len(events), _GROUP_ROWS):
+            group = events[start : start + _GROUP_ROWS]
+            for spec, seqs, rows in tables.split(group, self.events):
+                payload, worth = tables.encode(spec, seqs, rows)
+                self._chunk(spec.chunk, payload, rows=len(rows), zstd=worth)
+            self.events += len(group)
+            self.icount = max(self.icount, group[-1][1])
+            self._mark()
+        if icount > self.icount:
+            self.icount = icount
+            if not events:
+                self._mark()
+
+    def close(self, end: End) -> None:
+        """Append end, index and trailer, and close the file."""
+        try:
+            self._chunk(END, dump_json(end.to_json()))
+            index_offset = self._size + self._pending_size
+            self._chunk(INDEX, encode_index(self._chunks), zstd=True, indexed=False)
+            self._put(encode_trailer(index_offset, len(self._chunks)))
+            self._flush()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the file as it is: a cut trace. Idempotent."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _mark(self) -> None:
+        self._chunk(MARK, dump_json(Mark(self.icount, self.events).to_json()))
+        self._flush()
+
+    def _chunk(
+        self,
+        kind: bytes,
+        payload: bytes,
+        *,
+        rows: int = 0,
+        zstd: bool = False,
+        level: int = 3,
+        indexed: bool = True,
+    ) -> None:
+        raw = None
+        if zstd:
+            packed = compress(payload, level)
+            if len(packed) < len(payload):
+                raw, payload = len(payload), packed
+        offset = self._size + self._pending_size
+        data = encode_chunk(kind, len(self._chunks), payload, rows=rows, raw_bytes=raw)
+        if indexed:
+            stored = len(data) - CHUNK.size
+            self._chunks.append(ChunkInfo(kind, len(self._chunks), 0, rows, stored, 0, 0, offset))
+        name = kind.decode("ascii")
+        self.bytes_by_kind[name] = self.bytes_by_kind.get(name, 0) + len(data)
+        self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._pending_size += len(data)
+
+    def _flush(self) -> None:
+        """Write what is pending; on failure cut the file back to what it was before."""
+        if self._broken is not None:
+            raise self._broken
+        data = memoryview(b"".join(self._pending))
+        self._pending.clear()
+        self._pending_size = 0
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+        except OSError as error:
+            os.ftruncate(self._fd, self._size)
+            kept = (
+                f"what was recorded up to instruction {self.icount:,} is kept"
+                if self.events
+                else "nothing was recorded"
+            )
+            self._broken = TraceWriteError(
+                f"{self.path}: the trace cannot be written any further:"
+                f" {os_error_text(error)}; {kept}"
+            )
+            raise self._broken from None
+        self._size += len(data)
