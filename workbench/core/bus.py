@@ -34,6 +34,8 @@ class Window:
     read: Callable[[int, int], int]
     write: Callable[[int, int, int], None]
     regmap: RegMap | None = None
+    start: int = 0
+    """Offset in `regmap` of the first address: decode an access with `offset + start`."""
     reads: int = field(default=0, repr=False)
     writes: int = field(default=0, repr=False)
 
@@ -44,18 +46,30 @@ class Window:
 
     @classmethod
     def of(
-        cls, bank: RegBank[Any], device: str, base: int, *, name: str = "", size: int = 0
+        cls,
+        bank: RegBank[Any],
+        device: str,
+        base: int,
+        *,
+        name: str = "",
+        size: int = 0,
+        start: int = 0,
     ) -> Window:
-        """The window of a register bank; name and size default to those of its map."""
-        return cls(
-            name or bank.map.name,
-            device,
-            base,
-            size or bank.map.length,
-            bank.read,
-            bank.write,
-            bank.map,
-        )
+        """The window of a register bank; name and size default to those of its map.
+
+        `start` is the offset in the map that `base` shows, for a bank whose registers lie apart.
+        """
+        size = size or bank.map.length - start
+        if not start:
+            return cls(name or bank.map.name, device, base, size, bank.read, bank.write, bank.map)
+
+        def read(offset: int, count: int) -> int:
+            return bank.read(offset + start, count)
+
+        def write(offset: int, count: int, value: int) -> None:
+            bank.write(offset + start, count, value)
+
+        return cls(name or bank.map.name, device, base, size, read, write, bank.map, start)
 
 
 Tracer = Callable[[Window | None, int, int, bool, int], None]
