@@ -34,8 +34,6 @@ class Window:
     read: Callable[[int, int], int]
     write: Callable[[int, int, int], None]
     regmap: RegMap | None = None
-    start: int = 0
-    """Offset in `regmap` of the first address: decode an access with `offset + start`."""
     reads: int = field(default=0, repr=False)
     writes: int = field(default=0, repr=False)
 
@@ -69,7 +67,8 @@ class Window:
         def write(offset: int, count: int, value: int) -> None:
             bank.write(offset + start, count, value)
 
-        return cls(name or bank.map.name, device, base, size, read, write, bank.map, start)
+        regmap = bank.map.part(start, size)
+        return cls(name or regmap.name, device, base, size, read, write, regmap)
 
 
 Tracer = Callable[[Window | None, int, int, bool, int], None]
@@ -104,10 +103,9 @@ class Bus:
             )
         other = self.overlapping(window.base, window.size)
         if other is not None:
-            raise OverlapError(
-                f"{self.name}: {window.device}.{window.name} "
-                f"at {window.base:#x}..{window.end - 1:#x} overlaps {other.device}.{other.name} at {other.base:#x}..{other.end - 1:#x}"
-            )
+            mine = f"{window.device}.{window.name} at {window.base:#x}..{window.end - 1:#x}"
+            theirs = f"{other.device}.{other.name} at {other.base:#x}..{other.end - 1:#x}"
+            raise OverlapError(f"{self.name}: {mine} overlaps {theirs}")
         insort(self._windows, window, key=_base)
         self._cache.clear()
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar
@@ -292,6 +292,17 @@ class RegMap:
             if reg.name == name:
                 return reg
         raise KeyError(f"register map {self.name} has no register {name!r}")
+
+    def part(self, start: int, length: int) -> RegMap:
+        """The registers inside `length` bytes from `start`, moved to offset 0; selects are left
+        out.
+        """
+        moved = [
+            replace(reg, offset=reg.offset - start)
+            for reg in self.regs
+            if start <= reg.offset and reg.end <= start + length
+        ]
+        return RegMap(f"{self.name}+{start:#x}", length, moved, self.ref, fill=self.fill)
 
     def _check(self) -> None:
         for reg in self.regs:
@@ -608,7 +619,7 @@ class RegBank(Generic[S]):
         self.reselect()
 
     def reset(self) -> None:
-        """The reset state of the data sheet; chips that keep something or drive lines override it."""
+        """The reset state; chips that keep something over a reset or drive lines override it."""
         self.set_state(self.STATE())
 
     def save(self) -> dict[str, Any]:

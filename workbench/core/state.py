@@ -20,6 +20,8 @@ import typing
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from workbench.errors import FormatError
+
 __all__ = ["MAX_ITEMS", "StateError", "decode", "encode", "sized"]
 
 T = TypeVar("T")
@@ -28,7 +30,7 @@ _Encoder = Callable[[Any], Any]
 _Decoder = Callable[[Any, str], Any]
 
 
-class StateError(ValueError):
+class StateError(FormatError, ValueError):
     """Saved state that does not fit the class it is meant for."""
 
 

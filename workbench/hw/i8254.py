@@ -68,7 +68,7 @@ def ps_of_tick(tick: int) -> int:
 
 @dataclass(slots=True)
 class CounterState:
-    """One counter. Ticks are absolute; `start` is the one at which the counting element was loaded."""
+    """One counter. Ticks are absolute; `start` is that of the load of the counting element."""
 
     mode: int = 2
     rw: int = 3
@@ -286,7 +286,7 @@ class Counter:
             s.held = None
 
     def latch_count(self, tick: int) -> None:
-        """Counter latch: keeps the value until it is read; a second latch before that does nothing."""
+        """Counter latch: keeps the value until it is read; a second one before that does nothing."""
         s = self.s
         if s.latch is None:
             s.latch = self.value(tick)
