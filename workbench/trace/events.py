@@ -30,7 +30,11 @@ class EventObserver:
     The tuple's columns are those of the table in `tables.TABLES`, without `seq`.
     """
 
-    _append: Callable[[Event], None]
+    console_sink: Callable[[str, bytes], None] | None = None
+    """Also gets what the guest prints, with the name of the device."""
+
+    def __init__(self) -> None:
+        self._append: Callable[[Event], None] = discard
 
     def on_access(
         self,
@@ -73,6 +77,8 @@ class EventObserver:
     def on_console(self, device: str, data: bytes, icount: int) -> None:
         """Output for people."""
         self._append((CONSOLE, icount, device, data))
+        if self.console_sink is not None:
+            self.console_sink(device, data)
 
     def on_input(self, inp: InputLike) -> None:
         """An input, at the moment of its delivery."""
@@ -81,6 +87,10 @@ class EventObserver:
     def on_digest(self, scope: str, digest: bytes, icount: int, time_ps: int) -> None:
         """A digest of the state that a replay has to reach too (called by the session)."""
         self._append((DIGEST, icount, time_ps, scope, digest))
+
+
+def discard(event: Event) -> None:
+    """Take an event and do nothing with it."""
 
 
 def icount_of(event: Event) -> int:

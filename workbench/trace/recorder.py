@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from workbench.errors import TraceWriteError
-from workbench.trace.events import EventObserver
+from workbench.trace.events import EventObserver, discard
 from workbench.trace.header import End, Header
 from workbench.trace.tables import Event
 from workbench.trace.writer import TraceWriter
@@ -26,6 +26,7 @@ class Recorder(EventObserver):
     """Records a machine: put it into `machine.observers`, call `finish` or `abandon` at the end."""
 
     def __init__(self, writer: TraceWriter, header: Header, images: Mapping[str, bytes]) -> None:
+        super().__init__()
         self.writer = writer
         self.failure: TraceWriteError | None = None
         self._header = header
@@ -112,7 +113,7 @@ class Recorder(EventObserver):
             self.failure.__cause__ = error
         finally:
             if self.failure is not None:
-                self._append = _discard
+                self._append = discard
                 self._events.clear()
                 self.writer.abandon()
             with self._wake:
@@ -127,7 +128,3 @@ class Recorder(EventObserver):
         batch = events[:count]
         del events[:count]
         self.writer.append(batch, batch[-1][1])
-
-
-def _discard(event: Event) -> None:
-    """Stand in for `append` once the trace cannot be written any more."""

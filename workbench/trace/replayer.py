@@ -8,6 +8,7 @@ replayed up to its last event; what the replay does after it has nothing to be c
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -81,6 +82,7 @@ class Verifier(EventObserver):
     """Compares each event with the next one of the recording, at once."""
 
     def __init__(self, groups: Iterator[list[tables.Event]], cut: bool) -> None:
+        super().__init__()
         self.index = 0
         self.divergence: Divergence | None = None
         self._groups = groups
@@ -153,7 +155,14 @@ class Replay:
         self.verifier: Verifier | None = None
         if verify:
             self.verifier = Verifier(trace.event_groups(), cut=not trace.closed)
-            self.machine.observers.append(self.verifier)
+        self.observer = EventObserver() if self.verifier is None else self.verifier
+        """What watches the machine; set its `console_sink` to see what the guest prints."""
+        self.machine.observers.append(self.observer)
+
+    def events_before(self, index: int) -> Iterator[tables.Event]:
+        """Give the events of the recording before one of them."""
+        flat = itertools.chain.from_iterable(self.trace.event_groups())
+        return itertools.islice(flat, index)
 
     def interrupt(self) -> None:
         """Ask the replay to stop; may come from a signal handler."""

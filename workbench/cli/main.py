@@ -1,0 +1,119 @@
+"""The `workbench` command: the tree of parsers, and the one handler of errors.
+
+A subcommand is a module of this package with `add_parser(commands)`, which sets `run` as a default
+of its parser; `run(args)` returns the exit status. Modules import at their top only what is cheap,
+so that `workbench --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import workbench
+from workbench.errors import EXIT_INTERRUPTED, UsageError, WorkbenchError, os_error_text
+
+COMMANDS = ("record", "replay", "info", "demo", "doctor", "completion")
+
+Commands = "argparse._SubParsersAction[Parser]"
+_Run = Callable[[argparse.Namespace], int]
+
+EXAMPLES = """\
+examples:
+  workbench demo
+  workbench record --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 -o boot.wbt
+  workbench replay boot.wbt
+"""
+EXIT_STATUS_TEXT = """\
+exit status:
+  0    done; for replay: identical to the recording
+  1    bad input, or the guest came to a bad end (triple fault, halted for ever)
+  2    wrong usage
+  3    the replay diverged from the recording
+  124  a limit (--timeout, --max-insns) ended the recording
+  130  Ctrl-C or SIGTERM ended it
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises `UsageError` instead of printing, so that all errors look the same."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # argparse's own arguments
+
+    def error(self, message: str) -> NoReturn:
+        """Report wrong usage."""
+        raise UsageError(f"{message} (see '{self.prog} --help')")
+
+
+def build_parser() -> Parser:
+    """Put the parsers of all subcommands together."""
+    parser = Parser(
+        prog="workbench",
+        description="Boot a guest, record every register access, replay it bit for bit.",
+        epilog=f"{EXAMPLES}\n{EXIT_STATUS_TEXT}",
+    )
+    parser.add_argument("--version", action="version", version=f"workbench {workbench.__version__}")
+    parser.add_argument(
+        "--debug", action="store_true", help="show the Python traceback of an error"
+    )
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True, parser_class=Parser
+    )
+    for name in COMMANDS:
+        importlib.import_module(f"workbench.cli.{name}").add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        args = build_parser().parse_args([a for a in arguments if a != "--debug"])
+        run: _Run = args.run
+        status = run(args)
+        sys.stdout.flush()
+        return status
+    except WorkbenchError as error:
+        if debug:
+            raise
+        complain(str(error))
+        return error.exit_status
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Who reads our output has gone; keep the interpreter's last flush quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except MemoryError:
+        if debug:
+            raise
+        complain("there is not enough memory for this")
+        return 1
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{os_error_text(error)}")
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        complain(f"internal error ({type(error).__name__}: {error}); run with --debug to see where")
+        return 1
+
+
+def complain(sentence: str) -> None:
+    """Write one sentence to stderr, safe for a terminal."""
+    from workbench.cli.text import safe
+
+    print(f"workbench: {safe(sentence)}", file=sys.stderr)

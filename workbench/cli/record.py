@@ -1,0 +1,205 @@
+"""`workbench record`: boot a guest and record it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.cli import terminal, text
+from workbench.cli.options import CONSOLE_DEVICE, add_serial, rtc_epoch_s, serial_output
+from workbench.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_LIMIT,
+    EXIT_OK,
+    InputFileError,
+    UsageError,
+    os_error_text,
+)
+
+if TYPE_CHECKING:
+    from workbench.trace.session import Outcome, Recording
+
+EXAMPLES = """\
+examples:
+  workbench record --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 -m 256 -o boot.wbt
+  workbench record -kernel guest.elf -serial file:out.txt --timeout 30 -o guest.wbt
+  printf 'ls\\n' | workbench record --kernel vmlinuz --initrd initrd.gz --serial stdio -o ls.wbt
+
+keys on a terminal: Ctrl-C or Ctrl-A X ends the recording, Ctrl-A C sends Ctrl-C to the guest.
+The trace is complete and valid however the recording ends; what a killed recorder leaves is too.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "record", help="boot a guest and record it", description=__doc__, epilog=EXAMPLES
+    )
+    add = parser.add_argument
+    add("--kernel", "-kernel", metavar="FILE", required=True,
+        help="Linux bzImage or multiboot ELF")  # fmt: skip
+    add("--initrd", "-initrd", metavar="FILE", help="initial RAM disk")
+    add("--append", "-append", metavar="TEXT", default="", help="kernel command line")
+    add("-m", "--memory", metavar="SIZE", default="256",
+        help="guest memory: MiB, or with K, M, G (default: 256)")  # fmt: skip
+    add("-o", "--output", metavar="FILE", default="record.wbt",
+        help="the trace (default: record.wbt)")  # fmt: skip
+    add_serial(parser, "where the first serial port goes")
+    add("--no-embed", action="store_true", help="keep kernel and initrd out of the trace")
+    add("--ps-per-insn", metavar="N", type=int, default=1000,
+        help="guest picoseconds an instruction takes (default: 1000)")  # fmt: skip
+    add("--seed", metavar="N", type=int, help="seed of RDRAND (default: random, recorded)")
+    add("--rtc", "-rtc", metavar="TIME",
+        help="date of the clock at start, ISO or seconds since 1970 (default: now)")  # fmt: skip
+    add("--debug-exit", action="store_true",
+        help="exit with (value << 1 | 1) when the guest writes value to port 0xf4")  # fmt: skip
+    add("--max-insns", metavar="N", help="end after N instructions (suffixes k, M, G)")
+    add("--timeout", metavar="SECONDS", type=float, help="end after so much real time")
+    add("--digest-every", metavar="N", help="digest of the whole state every N instructions")
+    add("-q", "--quiet", action="store_true", help="no closing summary")
+    for name in ("-nographic", "-no-reboot"):
+        add(name, action="store_true", help=argparse.SUPPRESS)
+    parser.set_defaults(run=run)
+
+
+def machine_config(args: argparse.Namespace) -> dict[str, Any]:
+    """Make the JSON of the machine's configuration from the options."""
+    from workbench.core.config import MachineConfig
+
+    if not 1 <= args.ps_per_insn <= 1_000_000_000:
+        raise UsageError(f"expected --ps-per-insn from 1 to 1000000000, not {args.ps_per_insn}")
+    seed = secrets.randbits(63) if args.seed is None else args.seed
+    if not 0 <= seed < 1 << 64:
+        raise UsageError(f"expected --seed from 0 to 2**64 - 1, not {seed}")
+    config: dict[str, Any] = MachineConfig(
+        ram_bytes=text.parse_size(args.memory),
+        ps_per_insn=args.ps_per_insn,
+        rtc_epoch_s=rtc_epoch_s(args.rtc),
+        seed=seed,
+    ).to_json()
+    return config
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record as the options say."""
+    from workbench.trace.guest import Guest
+    from workbench.trace.session import Limits, Recording
+
+    limits = Limits(
+        icount=None if args.max_insns is None else text.parse_count(args.max_insns),
+        wall_s=_timeout(args.timeout),
+        digest_every=None if args.digest_every is None else text.parse_count(args.digest_every),
+    )
+    config = machine_config(args)
+    guest = Guest.from_files(args.kernel, args.initrd, args.append)
+    _refuse_overwriting(args.output, [args.kernel, args.initrd])
+    output = serial_output(args.serial)
+    recording = Recording(
+        args.output,
+        config,
+        guest,
+        options=_options(args),
+        embed=not args.no_embed,
+        limits=limits,
+    )
+    outcome = record_on_terminal(recording, output, read_stdin=_reads_stdin(args.serial))
+    return finish(args, recording, outcome)
+
+
+def record_on_terminal(recording: Recording, output: int | None, read_stdin: bool) -> Outcome:
+    """Run a recording with its console on `output` and, if asked, input from stdin."""
+    console = None
+    if output is not None:
+        console = terminal.ConsoleOutput(CONSOLE_DEVICE, output, recording.interrupt)
+        recording.recorder.console_sink = console.sink
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(terminal.ending_signals(recording.interrupt))
+        if read_stdin:
+            raw = stack.enter_context(terminal.raw_terminal())
+            post = _poster(recording, raw)
+            stack.enter_context(terminal.InputThread(post))
+            recording.wait_for_input = True
+        outcome = recording.run()
+    if console is not None and not console.ends_line and os.isatty(1):
+        console.write(b"\r\n")
+    if console is not None and console.failure and output != 1:
+        raise InputFileError(f"the serial file cannot be written: {console.failure}")
+    return outcome
+
+
+def finish(args: argparse.Namespace, recording: Recording, outcome: Outcome) -> int:
+    """Print the summary and choose the exit status."""
+    from workbench.cli.main import complain
+    from workbench.cli.summary import print_recording
+
+    if not args.quiet:
+        print_recording(recording.writer.path, outcome)
+    if outcome.stop == "interrupted":
+        return EXIT_INTERRUPTED
+    if outcome.stop == "limit":
+        complain(f"{outcome.reason}; the trace is complete up to there")
+        return EXIT_LIMIT
+    if outcome.stop == "shutdown":
+        return (outcome.code << 1 | 1) & 0xFF if args.debug_exit else EXIT_OK
+    if outcome.stop == "reset":
+        return EXIT_OK
+    why = f": {outcome.reason}" if outcome.reason else ""
+    complain(f"the guest came to a bad end, {outcome.stop}{why}; the trace is kept")
+    return EXIT_BAD_INPUT
+
+
+def _poster(recording: Recording, raw: bool) -> Callable[[bytes], None]:
+    inputs = recording.machine.inputs
+    if not raw:
+        return lambda data: inputs.post(CONSOLE_DEVICE, "rx", data)
+    escape = terminal.EscapeFilter(recording.interrupt, _tell)
+
+    def post(data: bytes) -> None:
+        typed = escape.feed(data)
+        if typed:
+            inputs.post(CONSOLE_DEVICE, "rx", typed)
+
+    return post
+
+
+def _tell(data: bytes) -> None:
+    os.write(2, data)
+
+
+def _reads_stdin(serial: str | None) -> bool:
+    if serial == "stdio":
+        return True
+    try:
+        return serial is None and sys.stdin is not None and sys.stdin.isatty()
+    except ValueError:
+        return False
+
+
+def _timeout(seconds: float | None) -> float | None:
+    if seconds is not None and not 0 < seconds < 1e9:
+        raise UsageError(f"expected --timeout of more than 0 seconds, not {seconds:g}")
+    return seconds
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    skipped = ("run", "command", "debug", "nographic", "no_reboot", "quiet")
+    return {k: v for k, v in vars(args).items() if k not in skipped and v not in (None, False)}
+
+
+def _refuse_overwriting(output: str, inputs: list[str | None]) -> None:
+    for path in inputs:
+        if path is None:
+            continue
+        try:
+            same = Path(output).exists() and Path(output).samefile(path)
+        except OSError as error:
+            raise InputFileError(f"{path}: {os_error_text(error)}") from None
+        if same:
+            raise UsageError(f"the trace would overwrite {path}")

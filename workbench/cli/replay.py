@@ -1,0 +1,103 @@
+"""`workbench replay`: run a trace again and verify that it does the same."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from workbench.cli import terminal, text
+from workbench.cli.options import CONSOLE_DEVICE, add_serial, serial_output
+from workbench.errors import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK
+
+if TYPE_CHECKING:
+    from workbench.trace.reader import Trace
+    from workbench.trace.replayer import Replay, ReplayResult
+
+EXAMPLES = """\
+examples:
+  workbench replay boot.wbt
+  workbench replay boot.wbt --serial none --json
+  workbench replay boot.wbt --no-verify
+
+The exit status is 0 when the replay is identical, 3 when it diverges; then the first event that
+differs is named with its instruction count, PC, device, register and both values. A trace that was
+cut is replayed up to its end.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "replay", help="replay a trace and verify it", description=__doc__, epilog=EXAMPLES
+    )
+    parser.add_argument("trace", metavar="TRACE", help="a trace (.wbt)")
+    add_serial(parser, "where the guest's console goes")
+    parser.add_argument("--no-verify", action="store_true", help="do not compare with the log")
+    parser.add_argument("--json", action="store_true", help="result as JSON, console not shown")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no console, no summary")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay as the options say."""
+    from workbench.trace.reader import open_trace
+
+    with open_trace(args.trace) as trace:
+        return replay_trace(trace, args)
+
+
+def replay_trace(trace: Trace, args: argparse.Namespace) -> int:
+    """Replay an open trace; returns the exit status."""
+    from workbench.cli.main import complain
+    from workbench.cli.summary import print_replay, replay_json
+    from workbench.trace.replayer import Replay
+
+    if not trace.closed and not args.quiet:
+        complain(cut_notice(trace))
+    replay = Replay(trace, verify=not args.no_verify)
+    hidden = (args.json or args.quiet) and args.serial is None
+    output = None if hidden else serial_output(args.serial)
+    with terminal.ending_signals(replay.interrupt):
+        result = run_with_console(replay, output)
+    message = failure_text(replay, result)
+    if args.json:
+        text.print_json(replay_json(trace.path, result, message))
+    elif not args.quiet:
+        print_replay(trace.path, result)
+    if result.stop == "interrupted":
+        return EXIT_INTERRUPTED
+    if not result.identical:
+        complain(message)
+        return EXIT_DIVERGED
+    return EXIT_OK
+
+
+def run_with_console(replay: Replay, output: int | None) -> ReplayResult:
+    """Run a replay with what the guest prints on a file descriptor."""
+    if output is not None:
+        console = terminal.ConsoleOutput(CONSOLE_DEVICE, output, replay.interrupt)
+        replay.observer.console_sink = console.sink
+        result = replay.run()
+        if not console.ends_line:
+            console.write(b"\n")
+        return result
+    return replay.run()
+
+
+def failure_text(replay: Replay, result: ReplayResult) -> str:
+    """Say why a replay is not identical; empty when it is."""
+    if result.divergence is None:
+        return result.message
+    from workbench.trace.explain import describe_divergence
+
+    before = replay.events_before(result.divergence.index)
+    return describe_divergence(result.divergence, replay.machine, before)
+
+
+def cut_notice(trace: Trace) -> str:
+    """Say that a trace was cut, and what is left."""
+    more = f" ({trace.problem})" if trace.problem else ""
+    return (
+        f"{trace.path} was cut: it is complete up to instruction {trace.icount:,},"
+        f" {trace.events:,} events{more}"
+    )

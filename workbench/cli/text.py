@@ -1,0 +1,140 @@
+"""Small helpers for what people read: safe strings, sizes, counts, JSON, plain tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from workbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_UNITS = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def safe(text: str) -> str:
+    """Make a string from a file harmless for a terminal: no control characters, one line."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def parse_size(text: str) -> int:
+    """Read a size as QEMU's `-m` does: MiB without a suffix, else K, M, G or T; returns bytes."""
+    number = text.strip().upper().removesuffix("IB").removesuffix("B")
+    unit = number[-1:] if number[-1:] in "KMGT" else ""
+    try:
+        value = int(number.removesuffix(unit)) << _UNITS[unit]
+    except ValueError:
+        value = 0
+    if not 1 << 20 <= value <= 1 << 40:
+        raise UsageError(f"expected a memory size such as 256, 512M or 2G, not {text!r}")
+    return value
+
+
+def parse_count(text: str) -> int:
+    """Read a count of instructions: `5000000`, `1.2G`, `10M`, `4k`."""
+    number = text.strip().upper().replace(",", "").replace("_", "")
+    factor = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.get(number[-1:], 1)
+    try:
+        value = int(float(number[:-1]) * factor) if factor > 1 else int(number)
+    except (ValueError, OverflowError):
+        value = 0
+    if not 1 <= value < 1 << 62:
+        raise UsageError(f"expected a count of instructions such as 5000000 or 1.2G, not {text!r}")
+    return value
+
+
+def size_text(count: int) -> str:
+    """Write a number of bytes for people."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            break
+        value /= 1000
+    return f"{count:,} bytes" if unit == "bytes" else f"{value:,.2f} {unit}"
+
+
+def memory_text(count: int) -> str:
+    """Write a size of memory for people."""
+    return f"{count >> 20:,} MiB" if count % (1 << 20) == 0 else f"{count:,} bytes"
+
+
+def seconds_text(time_ps: int) -> str:
+    """Write guest time for people."""
+    return f"{time_ps / 1e12:,.6f} s"
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Write a JSON document to stdout."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def plain(stream: IO[str]) -> bool:
+    """Whether this stream gets text without colours and lines."""
+    return not stream.isatty() or os.environ.get("TERM") == "dumb"
+
+
+def rich_console(stream: IO[str]) -> Console:
+    """Make a rich console on a terminal; rich itself respects NO_COLOR."""
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, emoji=False, markup=False)
+
+
+def print_pairs(
+    title: str, pairs: Sequence[tuple[str, str]], stream: IO[str] | None = None
+) -> None:
+    """Print names and values as a small table."""
+    print_table(title, ("", ""), pairs, stream, right=())
+
+
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    stream: IO[str] | None = None,
+    right: Sequence[int] = (1,),
+) -> None:
+    """Print a table, with rich on a terminal and as aligned text elsewhere."""
+    out = sys.stdout if stream is None else stream
+    cells = [[safe(cell) for cell in row] for row in rows]
+    if plain(out):
+        _plain_table(title, columns, cells, out, right)
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    headed = any(columns)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+        show_header=headed, pad_edge=False,
+    )  # fmt: skip
+    for place, name in enumerate(columns):
+        style = "cyan" if place == 0 else ""
+        table.add_column(name, justify="right" if place in right else "left", style=style)
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
+    rich_console(out).print(table)
+
+
+def _plain_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    out: IO[str],
+    right: Sequence[int],
+) -> None:
+    lines = [list(columns), *rows] if any(columns) else list(rows)
+    widths = [max((len(line[i]) for line in lines), default=0) for i in range(len(columns))]
+    print(title, file=out)
+    for line in lines:
+        padded = [
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  " + "  ".join(padded).rstrip(), file=out)
