@@ -25,7 +25,7 @@ CREATOR_ID: Final = b"WBCH"
 LEGACY_DEVICES, I8042_PRESENT, VGA_NOT_PRESENT = 1 << 0, 1 << 1, 1 << 2
 # Fixed feature flags (table 5-10)
 WBINVD, PROC_C1, SLP_BUTTON, RTC_WAKE = 1 << 0, 1 << 2, 1 << 5, 1 << 6
-TMR_VAL_EXT, RESET_REG_SUP = 1 << 8, 1 << 10
+RESET_REG_SUP = 1 << 10  # TMR_VAL_EXT, bit 8, stays 0: PIIX4's timer has 24 bits
 
 RESET_VALUE: Final = 0x06  # RC: SRST and RCPU, a hard reset
 HPET_BLOCK_ID: Final = 0x8086_A201  # low half of HPET GCAP_ID: legacy routing, 64 bits, 3 timers
@@ -68,9 +68,7 @@ def _fadt(facs: int, dsdt: int) -> bytes:
     # P_LVL2_LAT above 100 and P_LVL3_LAT above 1000 say that there is no C2 and no C3.
     body += struct.pack("<HHHHBBBBB", 0xFFF, 0xFFF, 0, 0, 0, 0, 0x0D, 0, 0x32)
     body += struct.pack("<HB", LEGACY_DEVICES | I8042_PRESENT | VGA_NOT_PRESENT, 0)
-    body += struct.pack(
-        "<I", WBINVD | PROC_C1 | SLP_BUTTON | RTC_WAKE | TMR_VAL_EXT | RESET_REG_SUP
-    )
+    body += struct.pack("<I", WBINVD | PROC_C1 | SLP_BUTTON | RTC_WAKE | RESET_REG_SUP)
     body += _gas(1, 8, layout.PORT_RESET_CONTROL, 1) + struct.pack("<BHB", RESET_VALUE, 0, 3)
     body += struct.pack("<QQ", 0, dsdt)
     body += _gas(1, 32, evt, 2) + _NO_GAS + _gas(1, 16, cnt, 2) + _NO_GAS
@@ -183,7 +181,6 @@ def _isa_bridge(serial_ports: int) -> bytes:
         aml.field("PIRQ", aml.BYTE_ACC, ("PRQA", 8), ("PRQB", 8), ("PRQC", 8), ("PRQD", 8)),
         _isa_device("RTC", "PNP0B00", 0, aml.io(0x70, 2), aml.irq_no_flags(8)),
         _isa_device("KBD", "PNP0303", 0, aml.io(0x60, 1), aml.io(0x64, 1), aml.irq_no_flags(1)),
-        _isa_device("MOU", "PNP0F13", 0, aml.irq_no_flags(12)),
         *serial,
         _isa_device(
             "MRES", "PNP0C02", 1, aml.io(0x92, 1), aml.io(layout.PORT_APM, 2), aml.io(0x4D0, 2)
@@ -213,9 +210,7 @@ def _host_bridge(serial_ports: int) -> bytes:
 
 def build_dsdt(config: MachineConfig) -> bytes:
     """DSDT: host bridge, interrupt links, ISA devices, HPET, one processor, \\_S5 (5.2.11.1)."""
-    processor = aml.device(
-        "CPU0", aml.name("_HID", aml.string("ACPI0007")), aml.name("_UID", 0)
-    )
+    processor = aml.device("CPU0", aml.name("_HID", aml.string("ACPI0007")), aml.name("_UID", 0))
     hpet = aml.device(
         "HPET",
         aml.name("_HID", aml.eisa_id("PNP0103")),
@@ -229,7 +224,7 @@ def build_dsdt(config: MachineConfig) -> bytes:
         *(_link_device(index) for index in range(4)),
         hpet,
     )
-    # SLP_TYP of PM1a_CNT for S5 is 0 on PIIX4 (82371AB 7.2.3); PM1b does not exist.
+    # SLP_TYP of PM1a_CNT for S5 is 0 on PIIX4 (82371AB 7.2); PM1b does not exist.
     return _table(b"DSDT", 2, body + aml.name("\\_S5", aml.package(0, 0, 0, 0)))
 
 

@@ -80,7 +80,9 @@ def _packaged(opcode: bytes, content: bytes) -> bytes:
 def _name_seg(segment: str) -> bytes:
     lead = segment[:1]
     if not (1 <= len(segment) <= 4 and segment.isascii() and segment.replace("_", "A").isalnum()):
-        raise ValueError(f"expected a name of 1 to 4 letters, digits and underscores, not {segment!r}")
+        raise ValueError(
+            f"expected a name of 1 to 4 letters, digits and underscores, not {segment!r}"
+        )
     if lead.isdigit() or segment != segment.upper():
         raise ValueError(f"expected an upper-case name that starts with no digit, not {segment!r}")
     return segment.ljust(4, "_").encode("ascii")
@@ -173,7 +175,14 @@ def method(path: str, arg_count: int, *body: Term, serialized: bool = False) -> 
 
 def op_region(path: str, space: int, offset: int, length_bytes: int) -> bytes:
     """DefOpRegion in address space `space` (20.2.5.2)."""
-    return _EXT_OP + b"\x80" + name_string(path) + bytes((space,)) + integer(offset) + integer(length_bytes)
+    return (
+        _EXT_OP
+        + b"\x80"
+        + name_string(path)
+        + bytes((space,))
+        + integer(offset)
+        + integer(length_bytes)
+    )
 
 
 def field(region: str, access: int, *units: tuple[str, int]) -> bytes:
@@ -249,30 +258,41 @@ def fixed_memory32(gpa: int, length_bytes: int, *, writable: bool = True) -> byt
     return struct.pack("<BHBII", 0x86, 9, int(writable), gpa, length_bytes)
 
 
-def interrupt(*gsis: int, level: bool = True, active_low: bool = False, shared: bool = True) -> bytes:
+def interrupt(
+    *gsis: int, level: bool = True, active_low: bool = False, shared: bool = True
+) -> bytes:
     """Extended Interrupt Descriptor, consumer (6.4.3.6).  Its first interrupt number lies at byte 5."""
     flags = 1 | (0 if level else 2) | (4 if active_low else 0) | (8 if shared else 0)
     count = len(gsis)
     return struct.pack(f"<BHBB{count}I", 0x89, 2 + 4 * count, flags, count, *gsis)
 
 
-_MIN_FIXED, _MAX_FIXED = 4, 8  # general flags of address space descriptors, 6.4.3.5; decode is positive, role is producer
+_MIN_FIXED, _MAX_FIXED = (
+    4,
+    8,
+)  # general flags of address space descriptors, 6.4.3.5; decode is positive, role is producer
 
 
 def word_bus_number(first: int, last: int) -> bytes:
     """Word Address Space Descriptor, bus number range, producer (6.4.3.5.3)."""
     span = last - first + 1
-    return struct.pack("<BHBBBHHHHH", 0x88, 13, 2, _MIN_FIXED | _MAX_FIXED, 0, 0, first, last, 0, span)
+    return struct.pack(
+        "<BHBBBHHHHH", 0x88, 13, 2, _MIN_FIXED | _MAX_FIXED, 0, 0, first, last, 0, span
+    )
 
 
 def word_io(first: int, last: int) -> bytes:
     """Word Address Space Descriptor, I/O range, producer, entire range (6.4.3.5.3, 6.4.3.5.5)."""
     span = last - first + 1
-    return struct.pack("<BHBBBHHHHH", 0x88, 13, 1, _MIN_FIXED | _MAX_FIXED, 3, 0, first, last, 0, span)
+    return struct.pack(
+        "<BHBBBHHHHH", 0x88, 13, 1, _MIN_FIXED | _MAX_FIXED, 3, 0, first, last, 0, span
+    )
 
 
 def dword_memory(first: int, last: int, *, cacheable: bool = False) -> bytes:
     """DWord Address Space Descriptor, read-write memory range, producer (6.4.3.5.2, 6.4.3.5.5)."""
     specific = 1 | (2 if cacheable else 0)
     flags = _MIN_FIXED | _MAX_FIXED
-    return struct.pack("<BHBBBIIIII", 0x87, 23, 0, flags, specific, 0, first, last, 0, last - first + 1)
+    return struct.pack(
+        "<BHBBBIIIII", 0x87, 23, 0, flags, specific, 0, first, last, 0, last - first + 1
+    )

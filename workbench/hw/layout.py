@@ -13,6 +13,7 @@ LOW_RAM_LIMIT: Final = 0xC000_0000  # RAM above this continues at 4 GiB
 HIGH_RAM_BASE: Final = 0x1_0000_0000
 PCI_WINDOW_BASE: Final = 0xC000_0000
 PCI_WINDOW_LAST: Final = 0xFEBF_FFFF
+PCI_BARS_BASE: Final = 0xF000_0000  # where firmware starts to place memory BARs
 IOAPIC_BASE: Final = 0xFEC0_0000
 HPET_BASE: Final = 0xFED0_0000
 LAPIC_BASE: Final = 0xFEE0_0000
@@ -22,7 +23,9 @@ EBDA_BASE: Final = 0x9_FC00
 BIOS_AREA_BASE: Final = 0xF_0000
 RSDP_GPA: Final = 0xF_5A00
 ACPI_REGION_BYTES: Final = 0x1_0000  # tables, at the top of the RAM below LOW_RAM_LIMIT
-FACS_REGION_BYTES: Final = 0x1000  # the last page of that region: the FACS must survive, so it is NVS
+FACS_REGION_BYTES: Final = (
+    0x1000  # the last page of that region: the FACS must survive, so it is NVS
+)
 
 # I/O ports
 PORT_PCI_CONFIG: Final = 0xCF8

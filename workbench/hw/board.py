@@ -1,0 +1,262 @@
+"""The `pc` board: i440FX, PIIX3, PIIX4 power management and the PC's chips, wired.
+
+An ISA interrupt line goes to the 8259 pair and to the I/O APIC pin of the same number, IRQ 0 to
+pin 2. PCI's PIRQ[A:D] are routed to ISA interrupts by PIIX3. INTR of the 8259s goes to LINT0 of the
+local APIC, whose INTR is that of the processor.
+
+`Board.post` leaves the machine as firmware would: interrupt routing, PM base, base address registers,
+virtual wire mode. Deliberately not modelled: DMA controllers, floppy, parallel port, speaker, VGA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from workbench.core.bus import Window
+from workbench.core.config import MachineConfig
+from workbench.core.irq import IrqLine, SharedLine
+from workbench.core.machine import Device, Machine
+from workbench.hw import layout
+from workbench.hw.debugcon import DebugCon
+from workbench.hw.debugexit import DebugExit
+from workbench.hw.decode import MovableWindow
+from workbench.hw.hpet import Hpet, LegacyGate
+from workbench.hw.i440fx import I440fx
+from workbench.hw.i8042 import I8042
+from workbench.hw.i8254 import I8254
+from workbench.hw.i8259 import I8259Pair
+from workbench.hw.ioapic import PINS, Ioapic
+from workbench.hw.lapic import DM_EXTINT, DM_NMI, LVT_LINT0, LVT_LINT1, SVR, Lapic
+from workbench.hw.mc146818 import MC146818
+from workbench.hw.pci.config import BAR, COMMAND, INTERRUPT_LINE, IOSE, MSE
+from workbench.hw.pci.function import PciFunction
+from workbench.hw.pci_root import PciRoot
+from workbench.hw.piix3 import PIRQRC, Piix3
+from workbench.hw.piix4_pm import PMBA, PMCNTRL, PMREGMISC, SCI_EN, Piix4Pm
+from workbench.hw.port61 import Port61
+from workbench.hw.port80 import Port80
+from workbench.hw.port92 import Port92
+from workbench.hw.uart16550 import Uart16550
+
+__all__ = ["E820", "Board", "PortDevice", "build_board", "build_pc", "e820"]
+
+ISA_IRQS: Final = 16
+
+
+class PortDevice(Device, Protocol):
+    """A device with windows in port space."""
+
+    def windows(self) -> tuple[Window, ...]:
+        """The windows, at their fixed places."""
+        ...
+
+
+class E820:
+    """Types of address ranges (ACPI 6.3, table 15-6)."""
+
+    MEMORY, RESERVED, ACPI, NVS = 1, 2, 3, 4
+
+
+def e820(config: MachineConfig) -> list[tuple[int, int, int]]:
+    """The memory map as (base, bytes, type), ascending."""
+    low_end = min(config.ram_bytes, layout.LOW_RAM_LIMIT)
+    acpi = low_end - layout.ACPI_REGION_BYTES
+    facs = low_end - layout.FACS_REGION_BYTES
+    ranges = [
+        (0, layout.EBDA_BASE, E820.MEMORY),
+        (layout.EBDA_BASE, 0xA_0000 - layout.EBDA_BASE, E820.RESERVED),
+        (layout.BIOS_AREA_BASE, 0x10_0000 - layout.BIOS_AREA_BASE, E820.RESERVED),
+        (0x10_0000, acpi - 0x10_0000, E820.MEMORY),
+        (acpi, facs - acpi, E820.ACPI),
+        (facs, low_end - facs, E820.NVS),
+    ]
+    if config.ram_bytes > low_end:
+        ranges.append((layout.HIGH_RAM_BASE, config.ram_bytes - low_end, E820.MEMORY))
+    return ranges
+
+
+class Board:
+    """The parts of one machine and the wires between them."""
+
+    def __init__(self, machine: Machine) -> None:
+        """Build all parts and attach them to `machine`."""
+        config = machine.config
+        clock = machine.clock
+        self.machine = machine
+        self._isa = [SharedLine(f"IRQ{n}", self._isa_sink(n)) for n in range(ISA_IRQS)]
+        self._pins = {n: SharedLine(f"GSI{n}", self._pin_sink(n)) for n in range(ISA_IRQS, PINS)}
+        self.lapic = Lapic(
+            clock,
+            set_intr=machine.set_intr,
+            set_nmi=machine.set_nmi,
+            tsc_ps=self._tsc_ps,
+        )
+        self.ioapic = Ioapic(self.lapic.deliver)
+        self.pic = I8259Pair(IrqLine("pic.INT", lambda level: self.lapic.set_lint(0, level)))
+        self.lapic.eoi_broadcast = self.ioapic.eoi
+        self.lapic.pic_acknowledge = self.pic.acknowledge
+
+        gates = (LegacyGate(self.irq("pit", 0)), LegacyGate(self.irq("rtc", 8)))
+        self.hpet = Hpet(
+            clock, self.irq, legacy=(self.irq("hpet.t0", 0), self.irq("hpet.t1", 8)), gates=gates
+        )
+        self.pit = I8254(clock, gates[0])
+        self.rtc = MC146818(clock, gates[1], config.rtc_epoch_s, config.ram_bytes)
+
+        self.pci = PciRoot(
+            machine.pio,
+            machine.mmio,
+            memory_read=machine.memory.read,
+            memory_write=machine.memory.write,
+            pirq=lambda n, level: self.piix3.set_pirq(n, level),
+        )
+        self.pci.msi = self.lapic.msi
+        self.pci.request_reset = machine.request_reset
+        self.pci.trace_cfg = machine.trace_cfg
+        self.pci.trace_dma = machine.trace_dma
+        self.i440fx = I440fx()
+        self.piix3 = Piix3(self.irq)
+        self.piix4_pm = Piix4Pm(
+            clock, self.irq("sci", layout.SCI_IRQ), lambda: machine.request_shutdown(0, "ACPI S5")
+        )
+        self._attach()
+
+    # -- wires -----------------------------------------------------------------------------------
+
+    def irq(self, name: str, number: int) -> IrqLine:
+        """A new driver of ISA interrupt 0 to 15 or of I/O APIC pin 16 to 23."""
+        shared = self._isa[number] if number < ISA_IRQS else self._pins[number]
+        return shared.source(f"{name}.{shared.name}")
+
+    def _isa_sink(self, number: int) -> Callable[[bool], None]:
+        pin = layout.PIT_GSI if number == 0 else number
+
+        def sink(level: bool) -> None:
+            self.pic.set_irq(number, level)
+            self.ioapic.set_pin(pin, level)
+
+        return sink
+
+    def _pin_sink(self, pin: int) -> Callable[[bool], None]:
+        return lambda level: self.ioapic.set_pin(pin, level)
+
+    def _tsc_ps(self, tsc: int) -> int:
+        return self.machine.tsc_ps(tsc)
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _attach(self) -> None:
+        machine = self.machine
+        config = machine.config
+        machine.irq = self.lapic
+        machine.msr_handlers.update(self.lapic.msrs())
+        page = Window.of(self.lapic, self.lapic.name, 0)
+        self._lapic_page = MovableWindow(machine.mmio, page)
+        self._x2apic_msrs = self.lapic.x2apic_msrs()
+        self.lapic.on_apic_base = self._place_lapic
+        self._place_lapic()
+
+        for device in (self.pic, self.pit, self.rtc):
+            self.add_isa(device)
+        for n, name in enumerate(config.serial_ports):
+            self.add_serial(name, layout.COM_PORTS[n], layout.COM_IRQS[n])
+        self.add_isa(I8042(self.irq("i8042", 1), machine.request_reset, name="i8042"))
+        self.add_isa(Port61(self.pit))
+        self.add_isa(Port80())
+        self.add_isa(Port92(machine.request_reset))
+        self.add_isa(DebugExit(machine.request_shutdown))
+        self.add_isa(DebugCon(lambda data: machine.console("debugcon", data)))
+
+        machine.attach(self.lapic)
+        machine.mmio.map(Window.of(self.ioapic, self.ioapic.name, layout.IOAPIC_BASE))
+        machine.attach(self.ioapic)
+        machine.mmio.map(Window.of(self.hpet, self.hpet.name, layout.HPET_BASE))
+        machine.attach(self.hpet)
+
+        for window in self.pci.windows(self.i440fx.name):
+            machine.pio.map(window)
+        machine.attach(self.pci)
+        self.add_pci(self.i440fx, 0)
+        self.add_pci(self.piix3, 1)
+        self.add_pci(self.piix4_pm, 1, 3)
+        machine.inputs.register("acpi", self.piix4_pm.handle_input)
+
+    def _place_lapic(self) -> None:
+        """Page and MSRs of the local APIC follow IA32_APIC_BASE."""
+        self._lapic_page.place(self.lapic.window_base)
+        handlers = self.machine.msr_handlers
+        if self.lapic.x2apic:
+            handlers.update(self._x2apic_msrs)
+        else:
+            for msr in self._x2apic_msrs:
+                handlers.pop(msr, None)
+
+    def add_isa(self, device: PortDevice) -> None:
+        """Attach a device and map its windows into port space."""
+        for window in device.windows():
+            self.machine.pio.map(window)
+        self.machine.attach(device)
+
+    def add_serial(self, name: str, port: int, irq: int) -> None:
+        """Attach a serial port; target `name` of the inputs feeds it."""
+        uart = Uart16550(
+            name, port, self.irq(name, irq), lambda data: self.machine.console(name, data)
+        )
+        self.add_isa(uart)
+        self.machine.inputs.register(name, uart.receive)
+
+    def add_pci(self, function: PciFunction[Any], device: int, number: int = 0) -> None:
+        """Put a function into a slot and attach it to the machine."""
+        self.pci.add(function, device, number)
+        self.machine.attach(function)
+
+    # -- firmware's part -------------------------------------------------------------------------
+
+    def post(self) -> None:
+        """Leave everything as firmware does before it starts the loader; touches no bus."""
+        for pirq, irq in enumerate(layout.PIRQ_IRQS):
+            self.piix3.write(PIRQRC[pirq].offset, 1, irq)
+        self.pic.slave.set_elcr(sum(1 << irq - 8 for irq in layout.LEVEL_IRQS if irq >= 8))
+        for chip, base, cascade in ((self.pic.master, 0x08, 0x04), (self.pic.slave, 0x70, 0x02)):
+            for offset, value in ((0, 0x11), (1, base), (1, cascade), (1, 0x01), (1, 0xFF)):
+                chip.write(offset, 1, value)
+        self.piix4_pm.write(PMBA.offset, 4, layout.PM_BASE)
+        self.piix4_pm.write(PMREGMISC.offset, 1, 1)
+        self.piix4_pm.io.write(PMCNTRL.offset, 2, SCI_EN)
+        self._place_bars()
+        self.lapic.write(SVR.offset, 4, 0x1FF)
+        self.lapic.write(LVT_LINT0.offset, 4, DM_EXTINT << 8)
+        self.lapic.write(LVT_LINT1.offset, 4, DM_NMI << 8)
+
+    def _place_bars(self) -> None:
+        """Base address registers, each aligned to its size, and INTERRUPT_LINE."""
+        next_port, next_gpa = layout.PORT_PCI_IO_BASE, layout.PCI_BARS_BASE
+        for address, function in self.pci.functions.items():
+            for bar in function.BARS:
+                at = next_port if bar.io else next_gpa
+                at = at + bar.size - 1 & -bar.size
+                function.write(BAR[bar.index].offset, 4, at)
+                if bar.io:
+                    next_port = at + bar.size
+                else:
+                    next_gpa = at + bar.size
+            pin = function.map["INTERRUPT_PIN"].reset
+            if pin:
+                pirq = (address.device + pin - 2) % len(layout.PIRQ_IRQS)
+                function.write(INTERRUPT_LINE.offset, 1, layout.PIRQ_IRQS[pirq])
+            if function.BARS:
+                function.write(COMMAND.offset, 2, IOSE | MSE)
+        self.piix4_pm.write(INTERRUPT_LINE.offset, 1, layout.SCI_IRQ)
+
+
+def build_board(config: MachineConfig) -> Board:
+    """A machine with all parts of the board, in the state that reset leaves."""
+    return Board(Machine(config))
+
+
+def build_pc(config: MachineConfig) -> Machine:
+    """A machine with all parts of the board, in the state that firmware leaves."""
+    board = build_board(config)
+    board.post()
+    return board.machine

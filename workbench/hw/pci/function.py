@@ -1,0 +1,234 @@
+"""Base class of PCI functions: configuration space, address decoding, INTx, bus mastering.
+
+A device derives from `PciFunction`, gives its `MAP` (from `config_map`), its `STATE` (a subclass of
+`PciState` that holds the state of the whole device) and its `BARS`, and calls `add_bar` with the
+window behind each of them. PCI Local Bus Specification 3.0, chapter 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from workbench.core.bus import Bus, Window
+from workbench.core.irq import IrqLine
+from workbench.core.regs import RegBank, on_command, on_read, on_write
+from workbench.hw.decode import MovableWindow
+from workbench.hw.pci.config import (
+    BAR,
+    BME,
+    COMMAND,
+    DEVSEL_MEDIUM,
+    INTD,
+    IOSE,
+    MSE,
+    ROM,
+    STATUS,
+    STATUS_CAPL,
+    STATUS_INTS,
+    STATUS_RMA,
+    Bar,
+    PciState,
+)
+
+__all__ = ["DmaHandle", "PciFunction", "PciPort"]
+
+S = TypeVar("S", bound=PciState)
+
+
+class PciPort(Protocol):
+    """What a slot of the bus gives to the function in it."""
+
+    pio: Bus
+    mmio: Bus
+    intx: IrqLine | None
+
+    def dma_read(self, device: str, gpa: int, length_bytes: int) -> bytes:
+        """Guest memory, as a bus master sees it."""
+        ...
+
+    def dma_write(self, device: str, gpa: int, data: bytes) -> None:
+        """Write guest memory as bus master."""
+        ...
+
+    def msi(self, address: int, data: int) -> None:
+        """Message-signalled interrupt: a dword write to the interrupt controllers."""
+        ...
+
+
+class DmaHandle:
+    """A function's way to guest memory; refused while COMMAND.BME is 0."""
+
+    def __init__(self, function: PciFunction[Any]) -> None:
+        self._function = function
+        self.refused = 0
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the function may master the bus."""
+        return bool(self._function.state.command & BME)
+
+    def read(self, gpa: int, length_bytes: int) -> bytes:
+        """Bytes from guest memory; all ones and STATUS.RMA when refused."""
+        function = self._function
+        if self.allowed and function.port is not None:
+            return function.port.dma_read(function.name, gpa, length_bytes)
+        self._refuse()
+        return b"\xff" * length_bytes
+
+    def write(self, gpa: int, data: bytes) -> bool:
+        """Write guest memory; False and STATUS.RMA when refused."""
+        function = self._function
+        if self.allowed and function.port is not None:
+            function.port.dma_write(function.name, gpa, data)
+            return True
+        self._refuse()
+        return False
+
+    def _refuse(self) -> None:
+        self.refused += 1
+        self._function.state.status |= STATUS_RMA
+
+
+class PciFunction(RegBank[S]):
+    """One function: a bank of configuration registers with the side effects that all share."""
+
+    BARS: ClassVar[tuple[Bar, ...]] = ()
+    COMMAND_WRITABLE: ClassVar[int] = IOSE | MSE | BME | 1 << 8 | INTD
+    COMMAND_FIXED: ClassVar[int] = 0
+    STATUS_FIXED: ClassVar[int] = DEVSEL_MEDIUM
+    ROM_BYTES: ClassVar[int] = 0
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        # Wires
+        self.port: PciPort | None = None
+        self.dma = DmaHandle(self)
+        # Book-keeping
+        self._by_index = {bar.index: bar for bar in self.BARS}
+        self._upper = {bar.index + 1: bar for bar in self.BARS if bar.wide}
+        self._windows: dict[int, MovableWindow] = {}
+        # State
+        super().__init__(name, **kwargs)
+        self._status_fixed = self.STATUS_FIXED
+        if self.map["CAP_PTR"].reset:
+            self._status_fixed |= STATUS_CAPL
+        self._init_state(self.state)
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def _init_state(self, state: S) -> None:
+        state.command = self.COMMAND_FIXED
+        for bar in self.BARS:
+            state.bar[bar.index] = bar.type_bits
+
+    def reset(self) -> None:
+        """Reset of the function: nothing is decoded, INTx is released."""
+        state = self.STATE()
+        self._init_state(state)
+        self.set_state(state)
+        self._decode()
+        self.sync_intx()
+
+    def restore(self, data: dict[str, Any]) -> None:
+        """Take a saved state; INTx gets its level without an edge."""
+        super().restore(data)
+        self._decode()
+        if self.port is not None and self.port.intx is not None:
+            self.port.intx.restore(self._intx_level())
+
+    def connect(self, port: PciPort) -> None:
+        """Called once by the bus when the function is put into a slot."""
+        assert self.port is None, f"{self.name} is in a slot already"
+        self.port = port
+        self.connected()
+        self._decode()
+
+    def connected(self) -> None:
+        """The place where a device calls `add_bar`."""
+
+    def add_bar(
+        self,
+        index: int,
+        read: Callable[[int, int], int],
+        write: Callable[[int, int, int], None],
+        *,
+        name: str = "",
+        regmap: Any = None,
+    ) -> MovableWindow:
+        """Put a window behind base address register `index`; for a bank its read, write and map."""
+        assert self.port is not None, f"{self.name}: add_bar is for connected()"
+        bar = self._by_index[index]
+        bus = self.port.pio if bar.io else self.port.mmio
+        window = Window(name or f"bar{index}", self.name, 0, bar.size, read, write, regmap)
+        self._windows[index] = MovableWindow(bus, window)
+        return self._windows[index]
+
+    # -- interrupts ------------------------------------------------------------------------------
+
+    def set_intx(self, level: bool) -> None:
+        """The device's wish for its INTx pin."""
+        if self.state.intx != level:
+            self.state.intx = int(level)
+            self.sync_intx()
+
+    def sync_intx(self) -> None:
+        """Drive the pin from the state."""
+        if self.port is not None and self.port.intx is not None:
+            self.port.intx.set(self._intx_level())
+
+    def _intx_level(self) -> bool:
+        return bool(self.state.intx) and not self.state.command & INTD
+
+    # -- decoding --------------------------------------------------------------------------------
+
+    def bar_base(self, index: int) -> int:
+        """Address in a base address register, whether decoded or not."""
+        bar = self._by_index[index]
+        base = self.state.bar[index] & (~3 if bar.io else ~15)
+        return base | self.state.bar[index + 1] << 32 if bar.wide else base
+
+    def _decode(self) -> None:
+        command = self.state.command
+        for index, window in self._windows.items():
+            base = self.bar_base(index)
+            enabled = command & (IOSE if self._by_index[index].io else MSE)
+            window.place(base if enabled and base else None)  # 0 is where software has put nothing
+
+    @on_write(COMMAND)
+    def _write_command(self, old: int, new: int) -> None:
+        state = self.state
+        state.command = new & self.COMMAND_WRITABLE | self.COMMAND_FIXED
+        changed = old ^ state.command
+        if changed & (IOSE | MSE):
+            self._decode()
+        if changed & INTD:
+            self.sync_intx()
+        if changed & BME:
+            self.bus_master_changed(bool(state.command & BME))
+
+    def bus_master_changed(self, allowed: bool) -> None:
+        """For devices that stop their engines when COMMAND.BME goes away."""
+
+    @on_read(STATUS)
+    def _read_status(self) -> int:
+        state = self.state
+        return state.status | self._status_fixed | (STATUS_INTS if state.intx else 0)
+
+    @on_write(*BAR)
+    def _write_bar(self, index: int, old: int, new: int) -> None:
+        state = self.state
+        bar = self._by_index.get(index)
+        if bar is not None:
+            state.bar[index] = new & ~(bar.size - 1) & 0xFFFF_FFFF | bar.type_bits
+        elif index in self._upper:
+            state.bar[index] = new & ~(self._upper[index].size - 1 >> 32)
+        else:
+            state.bar[index] = 0
+            return
+        if state.bar[index] != old:
+            self._decode()
+
+    @on_command(ROM)
+    def _write_rom(self, value: int) -> None:
+        if self.ROM_BYTES:
+            self.state.rom = value & (~(self.ROM_BYTES - 1) & 0xFFFF_F800 | 1)
