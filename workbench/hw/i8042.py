@@ -283,7 +283,8 @@ class I8042(RegBank[KbcState]):
 
     def _send(self, *data: int) -> None:
         s = self.state
-        s.queue += data
+        if len(s.queue) + len(data) <= QUEUE_BYTES:
+            s.queue += data
         s.last_sent = data[-1]
         self._pump()
 

@@ -286,7 +286,7 @@ class Counter:
             s.held = None
 
     def latch_count(self, tick: int) -> None:
-        """Counter latch: keeps the value until it is read; a second one before that does nothing."""
+        """Counter latch: keeps the value until it is read; another before that does nothing."""
         s = self.s
         if s.latch is None:
             s.latch = self.value(tick)
