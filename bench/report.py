@@ -49,12 +49,12 @@ def _table(work: Work, results: Sequence[Result]) -> list[str]:
         f"**{work.name}**: {work.what}" + (f"; {work.units:,} {work.unit}" * (work.units > 1)),
         "",
         "| tool | median | range | rate | of plain QEMU | of its QEMU counterpart "
-        "| peak memory above guest RAM | trace |",
-        "|---|---|---|---|---|---|---|---|",
+        "| peak memory | above guest RAM | trace |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         if result.median_s is None:
-            lines.append(f"| {result.tool} | {result.failure or 'not run'} | | | | | | |")
+            lines.append(f"| {result.tool} | {result.failure or 'not run'} | | | | | | | |")
             continue
         counterpart = f"qemu rr={result.tool.split()[1]}" if " " in result.tool else ""
         cells = [
@@ -64,6 +64,7 @@ def _table(work: Work, results: Sequence[Result]) -> list[str]:
             _rate(work, result.median_s),
             _ratio(result.median_s, medians.get("qemu")),
             _ratio(result.median_s, medians.get(counterpart)),
+            _mib(max(result.peak_bytes)),
             _mib(max(0, max(result.peak_bytes) - work.ram_mib * _MIB)),
             _mib(max(result.trace_bytes)) if result.trace_bytes else "",
         ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.measure import Outcome, run
-from bench.tools import Tool
+from bench.tools import Tool, trace_bytes
 from bench.work import Work
 
 TIMEOUT_S = 600.0
@@ -68,12 +68,13 @@ def _once(work: Work, tool: Tool, directory: Path, result: Result) -> Outcome:
     command = tool.command(work, directory, console)
     outcome = run(command, log=directory / "log", timeout_s=TIMEOUT_S)
     trace = directory / tool.trace if tool.trace else None
-    if outcome.status != work.exit_status:
+    expected = 0 if tool.own_status else work.exit_status
+    if outcome.status != expected:
         result.failure = f"exit status {outcome.status}: {outcome.error}"
     elif work.console_ends_with not in (console.read_bytes() if console.exists() else b""):
         result.failure = "the guest's last line is missing on the console"
     elif trace is not None and not trace.exists():
         result.failure = f"no trace {trace.name} was written"
     else:
-        result.add(outcome, trace.stat().st_size if trace else None)
+        result.add(outcome, trace_bytes(trace) if trace else None)
     return outcome

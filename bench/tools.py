@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.work import Work
+from workbench.trace.reader import open_trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Tool:
     command: Callable[[Work, Path, Path], list[str]]
     trace: str | None = None
     needs: str | None = None  # the tool whose trace is replayed
+    own_status: bool = False  # exits with 0 when all went well, not with the guest's status
 
 
 def _qemu(work: Work, console: Path, *options: str) -> list[str]:
@@ -60,6 +62,8 @@ def _workbench_record(work: Work, directory: Path, console: Path) -> list[str]:
         command += ["--initrd", str(work.initrd)]
     if work.append:
         command += ["--append", work.append]
+    if work.exit_status:
+        command.append("--debug-exit")
     return command
 
 
@@ -73,8 +77,16 @@ TOOLS = (
     Tool("qemu rr=record", _qemu_rr("record"), trace="qemu.rr"),
     Tool("qemu rr=replay", _qemu_rr("replay"), needs="qemu rr=record"),
     Tool("workbench record", _workbench_record, trace="workbench.wbt"),
-    Tool("workbench replay", _workbench_replay, needs="workbench record"),
+    Tool("workbench replay", _workbench_replay, needs="workbench record", own_status=True),
 )
+
+
+def trace_bytes(trace: Path) -> int:
+    """Return the size of a trace, without the kernel and the initrd that ours has in it."""
+    if trace.suffix != ".wbt":
+        return trace.stat().st_size
+    with open_trace(trace) as opened:
+        return opened.file_bytes - opened.sizes()["images"]
 
 
 def installed(tool: Tool) -> bool:

@@ -59,7 +59,7 @@ def prepare(name: str, directory: Path, *, quick: bool) -> Work:
             initrd=guest.images["boot"],
             input_bytes=sum(path.stat().st_size for path in (guest.kernel, guest.images["boot"])),
             append="console=ttyS0",
-            ram_mib=256,
+            ram_mib=256 if "cloud" in guest.packages[0] else 512,  # Ubuntu's need more
             console_ends_with=b"reboot: Power down",
         )
     micro = _MICROS[name]

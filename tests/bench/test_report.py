@@ -25,7 +25,10 @@ def test_markdown_has_medians_and_ratios() -> None:
     text = to_markdown(results(), {"Processor": "a fast one"})
     assert text.startswith("Processor a fast one.\n")
     assert "| qemu rr=record | 11.00 s | 10.00-12.00 |" in text
-    assert "| workbench record | 5.50 s | 5.00-6.00 |  |  | 0.50 | 2.0 MiB | 2.0 MiB |" in text
+    assert (
+        "| workbench record | 5.50 s | 5.00-6.00 |  |  | 0.50 | 3.0 MiB | 2.0 MiB | 2.0 MiB |"
+        in text
+    )
     assert "| workbench replay | exit status 3: it diverged |" in text
 
 
