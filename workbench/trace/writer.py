@@ -7,6 +7,7 @@ is cut back to its last mark and stays a valid (cut) trace.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 
@@ -47,6 +48,7 @@ class TraceWriter:
         self._pending: list[bytes] = []
         self._size = 0
         self._pending_size = 0
+        self._kept = Mark(0, 0)
         self._broken: TraceWriteError | None = None
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         try:
@@ -117,8 +119,10 @@ class TraceWriter:
             os.close(fd)
 
     def _mark(self) -> None:
-        self._chunk(MARK, dump_json(Mark(self.icount, self.events).to_json()))
+        mark = Mark(self.icount, self.events)
+        self._chunk(MARK, dump_json(mark.to_json()))
         self._flush()
+        self._kept = mark
 
     def _chunk(
         self,
@@ -160,10 +164,11 @@ class TraceWriter:
             while written < len(data):
                 written += os.write(self._fd, data[written:])
         except OSError as error:
-            os.ftruncate(self._fd, self._size)
+            with contextlib.suppress(OSError):  # no regular file: nothing to cut back
+                os.ftruncate(self._fd, self._size)
             kept = (
-                f"what was recorded up to instruction {self.icount:,} is kept"
-                if self.events
+                f"what was recorded up to instruction {self._kept.icount:,} is kept"
+                if self._kept.events
                 else "nothing was recorded"
             )
             self._broken = TraceWriteError(
