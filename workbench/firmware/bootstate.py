@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PAGE_BYTES = 0x1000
 FOUR_GIB = 1 << 32
 MIB = 1 << 20
+LEAST_RAM_BYTES = 2 * MIB
 
 CODE64 = 0xA09B
 CODE32 = 0xC09B
@@ -156,6 +157,11 @@ def memory_map(machine: "Machine") -> list[Region]:
     """Return the board's memory map."""
     from workbench.hw.board import e820
 
+    if machine.config.ram_bytes < LEAST_RAM_BYTES:
+        raise LoaderError(
+            f"the guest has {machine.config.ram_bytes >> 10} KiB of memory; at least "
+            f"{LEAST_RAM_BYTES >> 10} KiB are needed: give it more with -m"
+        )
     return [Region(base, size, kind) for base, size, kind in e820(machine.config)]
 
 
