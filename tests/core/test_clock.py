@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from workbench.core.clock import Clock
+from workbench.core.clock import Clock, Timer
 from workbench.core.state import StateError
 
 
@@ -66,9 +66,10 @@ def test_callback_rearms_from_the_time_it_was_due() -> None:
 def test_callback_may_cancel_another() -> None:
     clock = Clock()
     fired: list[str] = []
-    first = clock.timer("first", lambda: others[0].cancel())
+    others: list[Timer] = []
+    first = clock.timer("first", lambda: [t.cancel() for t in others])
     second = clock.timer("second", lambda: fired.append("second"))
-    others = [second]
+    others.append(second)
     first.arm(5)
     second.arm(5)
     clock.skip_to(5)

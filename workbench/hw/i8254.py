@@ -244,13 +244,14 @@ class Counter:
                 s.next_count, s.next_start = count, 0
                 return
             e = self.elapsed(tick)
-            s.next_count = count
             if e < 0:
-                s.next_count, s.count = 0, count
+                s.count = count
             elif s.mode == 2:
                 s.next_start = s.start + (e // s.count + 1) * s.count
+                s.next_count = count
             else:
                 s.next_start = self.next_rise(tick) or tick
+                s.next_count = count
             return
         if s.mode in (1, 5):
             if s.triggered:
