@@ -1,10 +1,11 @@
 """ACPI tables of the `pc` board, generated (ACPI specification 6.3).
 
-RSDP, RSDT and XSDT, FADT, FACS, MADT, HPET and a DSDT made with `workbench.hw.aml`.  The machine is in ACPI mode from the start
-(SMI_CMD is 0), so an operating system need not ask for it.
+RSDP, RSDT and XSDT, FADT, FACS, MADT, HPET and a DSDT made with `workbench.hw.aml`. The machine is
+in ACPI mode from the start (SMI_CMD is 0), so an operating system need not ask for it.
 
-Deliberately not modelled: processor power and performance states (no _CST, no _PSS), sleep states other than S5, the SMBus,
-hot plug, SRAT and SLIT, DMAR, and everything that firmware might keep in SSDTs.
+Deliberately not modelled: processor power and performance states (no _CST, no _PSS), sleep states
+other than S5, the SMBus, hot plug, SRAT and SLIT, DMAR, and everything that firmware might keep in
+SSDTs.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def _table(signature: bytes, revision: int, body: bytes) -> bytes:
 
 
 def _gas(space: int, width_bits: int, address: int, access: int) -> bytes:
-    """Generic Address Structure (5.2.3.2); `space` 0 is memory, 1 I/O; `access` 1, 2, 3 is a byte, word, dword."""
+    """Generic Address Structure (5.2.3.2); `space` 0 is memory, 1 I/O; `access` 1, 2, 3 is a byte,
+    word, dword.
+    """
     return struct.pack("<BBBBQ", space, width_bits, 0, access, address)
 
 
@@ -104,7 +107,7 @@ def _hpet() -> bytes:
 
 
 def _link_device(index: int) -> bytes:
-    """PCI interrupt link device of PIRQ `index` (6.2.13): the router register is a byte in PIIX3's configuration space.
+    """PCI interrupt link device of PIRQ `index` (6.2.13), over PIIX3's router register.
 
     Bit 7 of PIRQRC set means "not routed" (82371SB, PIRQRC[A:D]).
     """

@@ -1,14 +1,15 @@
 """AML byte code builder: the part of the language that a PC's DSDT needs.
 
-Follows ACPI specification 6.3, chapter 20 ("ACPI Machine Language Specification") and 6.4 ("Resource Data Types").  Every
-function gives the encoding of one term as `bytes`, so a table is written as one nested expression in the shape of the ASL it
-stands for:
+Follows ACPI specification 6.3, chapter 20 ("ACPI Machine Language Specification") and 6.4
+("Resource Data Types"). Every function gives the encoding of one term as `bytes`, so a table is
+written as one nested expression in the shape of the ASL it stands for:
 
     scope("\\\\_SB", device("COM1", name("_HID", eisa_id("PNP0501")), name("_UID", 1)))
 
-Wherever a term is expected, a plain `int` stands for its shortest integer encoding and a `str` for a NameString (a reference to
-an object), as in ASL.  Deliberately not modelled: anything that the tables of this project do not use (mutexes, events, loops,
-named fields larger than a region, external declarations).
+Wherever a term is expected, a plain `int` stands for its shortest integer encoding and a `str` for
+a NameString (a reference to an object), as in ASL. Deliberately not modelled: anything that the
+tables of this project do not use (mutexes, events, loops, named fields larger than a region,
+external declarations).
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ ANY_ACC, BYTE_ACC, WORD_ACC, DWORD_ACC = 0, 1, 2, 3  # AccessType of FieldFlags,
 
 
 def pkg_length(content_bytes: int) -> bytes:
-    """The PkgLength in front of `content_bytes` bytes; the length counts its own encoding (20.2.4)."""
+    """The PkgLength in front of `content_bytes` bytes; it counts its own encoding (20.2.4)."""
     if content_bytes + 1 < 0x40:
         return bytes((content_bytes + 1,))
     for follow in (1, 2, 3):
@@ -105,7 +106,9 @@ def name_string(path: str) -> bytes:
 
 
 def integer(value: int) -> bytes:
-    """Shortest encoding of an unsigned integer: ZeroOp, OneOp, Byte-, Word-, DWord- or QWordConst (20.2.3)."""
+    """Shortest encoding of an unsigned integer: ZeroOp, OneOp, Byte-, Word-, DWord- or QWordConst
+    (20.2.3).
+    """
     if not 0 <= value < 1 << 64:
         raise ValueError(f"expected an unsigned 64-bit integer, not {value!r}")
     if value < 2:
@@ -186,10 +189,13 @@ def op_region(path: str, space: int, offset: int, length_bytes: int) -> bytes:
 
 
 def field(region: str, access: int, *units: tuple[str, int]) -> bytes:
-    """DefField of (name, width in bits) units, NoLock and Preserve; an empty name skips its bits (20.2.5.2)."""
+    """DefField of (name, width in bits) units, NoLock and Preserve; an empty name skips its bits
+    (20.2.5.2).
+    """
     out = name_string(region) + bytes((access,))
     for unit, width in units:
-        # FieldElement widths are PkgLength encodings of the plain width, which does not count the encoding's own bytes.
+        # FieldElement widths are PkgLength encodings of the plain width, which does not count the
+        # encoding's own bytes.
         encoded = bytes((width,)) if width < 0x40 else bytes((0x40 | width & 0xF, width >> 4))
         out += (_name_seg(unit) if unit else b"\x00") + encoded
     return _packaged(_EXT_OP + b"\x81", out)
@@ -235,11 +241,13 @@ def return_(value: Term) -> bytes:
     return b"\xa4" + _term(value)
 
 
-# Resource descriptors (6.4) -------------------------------------------------------------------------------------------
+# -- resource descriptors (6.4) ------------------------------------------------------------------
 
 
 def resource_template(*descriptors: bytes) -> bytes:
-    """Buffer of resource descriptors, closed by an End Tag with checksum 0, which means "not checked" (6.4.2.9)."""
+    """Buffer of resource descriptors, closed by an End Tag with checksum 0, which means "not
+    checked" (6.4.2.9).
+    """
     return buffer(b"".join(descriptors) + b"\x79\x00")
 
 
@@ -261,7 +269,9 @@ def fixed_memory32(gpa: int, length_bytes: int, *, writable: bool = True) -> byt
 def interrupt(
     *gsis: int, level: bool = True, active_low: bool = False, shared: bool = True
 ) -> bytes:
-    """Extended Interrupt Descriptor, consumer (6.4.3.6).  Its first interrupt number lies at byte 5."""
+    """Extended Interrupt Descriptor, consumer (6.4.3.6).  Its first interrupt number lies at byte
+    5.
+    """
     flags = 1 | (0 if level else 2) | (4 if active_low else 0) | (8 if shared else 0)
     count = len(gsis)
     return struct.pack(f"<BHBB{count}I", 0x89, 2 + 4 * count, flags, count, *gsis)

@@ -1,11 +1,12 @@
 """The `pc` board: i440FX, PIIX3, PIIX4 power management and the PC's chips, wired.
 
-An ISA interrupt line goes to the 8259 pair and to the I/O APIC pin of the same number, IRQ 0 to
-pin 2. PCI's PIRQ[A:D] are routed to ISA interrupts by PIIX3. INTR of the 8259s goes to LINT0 of the
+An ISA interrupt line goes to the 8259 pair and to the I/O APIC pin of the same number, IRQ 0 to pin
+2. PCI's PIRQ[A:D] are routed to ISA interrupts by PIIX3. INTR of the 8259s goes to LINT0 of the
 local APIC, whose INTR is that of the processor.
 
-`Board.post` leaves the machine as firmware would: interrupt routing, PM base, base address registers,
-virtual wire mode. Deliberately not modelled: DMA controllers, floppy, parallel port, speaker, VGA.
+`Board.post` leaves the machine as firmware would: interrupt routing, PM base, base address
+registers, virtual wire mode. Deliberately not modelled: DMA controllers, floppy, parallel port,
+speaker, VGA.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Board:
             machine.mmio,
             memory_read=machine.memory.read,
             memory_write=machine.memory.write,
-            pirq=lambda n, level: self.piix3.set_pirq(n, level),
+            pirq=self._pirq,
         )
         self.pci.msi = self.lapic.msi
         self.pci.request_reset = machine.request_reset
@@ -137,6 +138,9 @@ class Board:
             self.ioapic.set_pin(pin, level)
 
         return sink
+
+    def _pirq(self, number: int, level: bool) -> None:
+        self.piix3.set_pirq(number, level)
 
     def _pin_sink(self, pin: int) -> Callable[[bool], None]:
         return lambda level: self.ioapic.set_pin(pin, level)

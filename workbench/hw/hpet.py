@@ -147,8 +147,8 @@ class Hpet(RegBank[HpetState]):
         gates: tuple[LegacyGate, ...] = (),
         name: str = "hpet",
     ) -> None:
-        """`line(name, pin)` makes a driver of an I/O APIC pin; `legacy` are the HPET's lines to IRQ 0
-        and IRQ 8, `gates` the connections that legacy replacement cuts.
+        """`line(name, pin)` makes a driver of an I/O APIC pin; `legacy` are the HPET's lines to
+        IRQ 0 and IRQ 8, `gates` the connections that legacy replacement cuts.
         """
         # Wires
         self.clock = clock

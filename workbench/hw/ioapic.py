@@ -1,10 +1,10 @@
-"""I/O APIC with 24 pins (Intel 82093AA data sheet, order number 290566; version 0x20 has an EOI register).
+"""I/O APIC with 24 pins (Intel 82093AA data sheet, order number 290566).
 
 The EOI register at offset 0x40 and version 0x20 are those of the ICH family's I/O APIC (82801BA
-data sheet, 8.5). Levels at the pins mean "asserted": INTPOL is stored and has no effect. Deliberately
-not modelled: the arbitration register (reads 0), delivery mode ExtINT (the 8259 reaches the
-processor through LINT0), SMI and INIT messages, and interrupts that are sent by a memory write of
-PCI devices to the I/O APIC's pin assertion register.
+data sheet, 8.5). Levels at the pins mean "asserted": INTPOL is stored and has no effect.
+Deliberately not modelled: the arbitration register (reads 0), delivery mode ExtINT (the 8259
+reaches the processor through LINT0), SMI and INIT messages, and interrupts that are sent by a
+memory write of PCI devices to the I/O APIC's pin assertion register.
 """
 
 from __future__ import annotations

@@ -165,8 +165,8 @@ MAP = RegMap(
     "lapic",
     0x1000,
     (
-        ID, VERSION, TPR, APR, PPR, EOI, RRD, LDR, DFR, SVR, *ISR, *TMR, *IRR, ESR, ICR_LOW, ICR_HIGH,
-        *_LVTS, TMICT, TMCCT, TDCR, SELF_IPI,
+        ID, VERSION, TPR, APR, PPR, EOI, RRD, LDR, DFR, SVR, *ISR, *TMR, *IRR, ESR, ICR_LOW,
+        ICR_HIGH, *_LVTS, TMICT, TMCCT, TDCR, SELF_IPI,
     ),
     ref="SDM 3A table 11-1",
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Addresses, interrupt numbers and frequencies of the `pc` board, in one place.
 
-The board wires by these, the ACPI tables and the memory map tell the guest of them.  Those of the chipset are the choices of
-common PC firmware; the others are fixed by the architecture.
+The board wires by these, the ACPI tables and the memory map tell the guest of them. Those of the
+chipset are the choices of common PC firmware; the others are fixed by the architecture.
 """
 
 from __future__ import annotations

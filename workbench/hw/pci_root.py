@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from workbench.core.bus import Bus, Window
@@ -120,9 +121,7 @@ class PciRoot(RegBank[PciRootState]):
         self.trace_cfg: Callable[[str, int, int, bool, int], None] = _no_trace
         self.trace_dma: Callable[[str, int, int, bool], None] = _no_trace
         self.functions: dict[Address, PciFunction[Any]] = {}
-        self.pirq = [
-            SharedLine(f"PIRQ{'ABCD'[n]}", lambda level, n=n: pirq(n, level)) for n in range(PIRQS)
-        ]
+        self.pirq = [SharedLine(f"PIRQ{'ABCD'[n]}", partial(pirq, n)) for n in range(PIRQS)]
         # Book-keeping
         self._target: PciFunction[Any] | None = None
         self._target_of: int | None = None

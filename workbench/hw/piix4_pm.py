@@ -1,4 +1,4 @@
-"""82371AB (PIIX4) function 3: power management (order number 290562), as ACPI's PM1 and GPE0 blocks.
+"""82371AB (PIIX4) function 3: power management with ACPI's PM1 and GPE0 blocks (290562-001).
 
 Deliberately not modelled: the SMBus host controller (reads as disabled), device monitors, SMI,
 clock throttling and C2/C3 (PCNTRL is stored, PLVL2 and PLVL3 read 0), and all sleep states but soft

@@ -1,4 +1,5 @@
-"""Configuration space of a PCI function, header type 0 (PCI Local Bus Specification 3.0, chapter 6).
+"""Configuration space of a PCI function, header type 0 (PCI Local Bus Specification 3.0, chapter
+6).
 
 `config_map` makes the register map of one function: the common header, its capabilities and its own
 registers. What all functions treat alike are the same `Reg` objects in every map, so that
@@ -117,7 +118,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """One entry of the capabilities list at `offset`; `regs` have offsets in the whole space (6.7)."""
+    """One entry of the capabilities list (6.7); `regs` have offsets in the whole space."""
 
     name: str
     id: int
