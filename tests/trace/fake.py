@@ -88,9 +88,9 @@ class FakeMachine:
 
     def run(self, until_icount: int | None = None) -> Stop:
         self.on_slice(self)
-        limit = self.insns if until_icount is None else min(until_icount, self.insns)
         while True:
             self._deliver()
+            limit = self.insns if until_icount is None else min(until_icount, self.insns)
             if self._next >= limit:
                 self.clock.icount = limit
                 if limit == self.insns and (until_icount is None or until_icount > self.insns):

@@ -71,18 +71,17 @@ def add_parser(commands: Any) -> None:
 
 def machine_config(args: argparse.Namespace) -> dict[str, Any]:
     """Make the JSON of the machine's configuration from the options."""
-    from workbench.core.config import MachineConfig
-
     if not 1 <= args.ps_per_insn <= 1_000_000_000:
         raise UsageError(f"expected --ps-per-insn from 1 to 1000000000, not {args.ps_per_insn}")
     seed = secrets.randbits(63) if args.seed is None else args.seed
     if not 0 <= seed < 1 << 64:
         raise UsageError(f"expected --seed from 0 to 2**64 - 1, not {seed}")
+    ram_bytes = text.parse_size(args.memory)
+    epoch_s = rtc_epoch_s(args.rtc)
+    from workbench.core.config import MachineConfig
+
     config: dict[str, Any] = MachineConfig(
-        ram_bytes=text.parse_size(args.memory),
-        ps_per_insn=args.ps_per_insn,
-        rtc_epoch_s=rtc_epoch_s(args.rtc),
-        seed=seed,
+        ram_bytes=ram_bytes, ps_per_insn=args.ps_per_insn, rtc_epoch_s=epoch_s, seed=seed
     ).to_json()
     return config
 
@@ -97,10 +96,10 @@ def run(args: argparse.Namespace) -> int:
         wall_s=_timeout(args.timeout),
         digest_every=None if args.digest_every is None else text.parse_count(args.digest_every),
     )
-    config = machine_config(args)
-    guest = Guest.from_files(args.kernel, args.initrd, args.append)
     _refuse_overwriting(args.output, [args.kernel, args.initrd])
     output = serial_output(args.serial)
+    config = machine_config(args)
+    guest = Guest.from_files(args.kernel, args.initrd, args.append)
     recording = Recording(
         args.output,
         config,

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from workbench.errors import FormatError
+from workbench.trace import guest as guests
 from workbench.trace import tables
 from workbench.trace.events import EventObserver, icount_of, pc_of
-from workbench.trace.guest import Builder, Guest, build_machine
+from workbench.trace.guest import Builder, Guest
 from workbench.trace.pace import Pace
 from workbench.trace.protocol import MachineLike, StopLike
 from workbench.trace.reader import Trace
@@ -136,15 +137,13 @@ class Verifier(EventObserver):
 class Replay:
     """One replay of a trace. `machine` is there before `run`, for who wants to look inside."""
 
-    def __init__(
-        self, trace: Trace, *, verify: bool = True, build: Builder = build_machine
-    ) -> None:
+    def __init__(self, trace: Trace, *, verify: bool = True, build: Builder | None = None) -> None:
         self.trace = trace
         self.verify = verify
         guest = Guest.from_trace(trace)
         config: Mapping[str, Any] = trace.header.machine
         try:
-            self.machine: MachineLike = build(config, guest)
+            self.machine: MachineLike = (build or guests.build_machine)(config, guest)
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(
                 f"the machine of the trace cannot be built: {error}", path=trace.path

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from workbench.trace.guest import Builder, Guest, build_machine
+from workbench.trace import guest as guests
+from workbench.trace.guest import Builder, Guest
 from workbench.trace.header import End, Header, host_facts
 from workbench.trace.pace import Pace
 from workbench.trace.protocol import MachineLike, StopLike
@@ -59,9 +60,9 @@ class Recording:
         options: Mapping[str, Any] | None = None,
         embed: bool = True,
         limits: Limits | None = None,
-        build: Builder = build_machine,
+        build: Builder | None = None,
     ) -> None:
-        self.machine: MachineLike = build(config, guest)
+        self.machine: MachineLike = (build or guests.build_machine)(config, guest)
         self.limits = limits or Limits()
         header = Header(
             machine=dict(config),
