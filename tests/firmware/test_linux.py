@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -158,13 +159,12 @@ def test_parts_do_not_overlap() -> None:
 
 @pytest.mark.guest
 @pytest.mark.parametrize("flavour", guests.FLAVOURS)
-def test_the_kernels_of_the_distribution(flavour: str) -> None:
-    try:
-        guest = guests.ensure(flavour)
-    except guests.GuestError as error:
-        pytest.skip(str(error))
-    image = guest.kernel.read_bytes()
-    state, memory = boot(image, guest.images["boot"].read_bytes())
+def test_the_kernels_of_the_distribution(
+    flavour: str, guest: Callable[[str], guests.Guest]
+) -> None:
+    files = guest(flavour)
+    image = files.kernel.read_bytes()
+    state, memory = boot(image, files.images["boot"].read_bytes())
     (pref,) = struct.unpack_from("<Q", image, 0x258)
     assert state.registers["rip"] == pref + 0x200
     assert memory.read(state.registers["rip"], 16) != bytes(16)
