@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -77,7 +78,7 @@ def test_madt_entries():
 @pytest.mark.parametrize("ram_bytes", [32 * MIB, 256 * MIB, 3072 * MIB, 4096 * MIB])
 def test_tables_lie_where_the_memory_map_says(ram_bytes):
     ranges = e820(config(ram_bytes))
-    for (base, size, _), (following, _, _) in zip(ranges, ranges[1:], strict=False):
+    for (base, size, _), (following, _, _) in pairwise(ranges):
         assert base + size <= following
     usable = sum(size for _, size, kind in ranges if kind == 1)
     assert ram_bytes - usable < MIB

@@ -1,4 +1,4 @@
-"""PCI: configuration mechanism 1, sizing and moving of BARs, INTx, bus mastering, PIIX3's router."""
+"""PCI: configuration mechanism 1, BARs, INTx, bus mastering, PIIX3's router."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Rig:
             self.mmio,
             memory_read=lambda gpa, n: bytes(self.ram[gpa : gpa + n]),
             memory_write=self._store,
-            pirq=lambda n, level: self.piix3.set_pirq(n, level),
+            pirq=self._pirq,
         )
         self.root.request_reset = self.resets.append
         self.root.trace_cfg = lambda *args: self.cfg.append(args)
@@ -70,6 +70,9 @@ class Rig:
         self.root.add(self.host, 0)
         self.root.add(self.piix3, 1)
         self.root.add(self.card, 3)
+
+    def _pirq(self, n, level):
+        self.piix3.set_pirq(n, level)
 
     def _store(self, gpa, data):
         self.ram[gpa : gpa + len(data)] = data
@@ -231,7 +234,7 @@ def test_fixed_command_bits_of_the_host_bridge(rig):
 
 
 def test_one_function_in_one_slot(rig):
-    with pytest.raises(ValueError, match="expected a free slot, not 00:03.0, which card0 has"):
+    with pytest.raises(ValueError, match=r"expected a free slot, not 00:03\.0, which card0 has"):
         rig.root.add(Card("card1"), 3)
 
 

@@ -165,7 +165,9 @@ class Board:
             self.add_isa(device)
         for n, name in enumerate(config.serial_ports):
             self.add_serial(name, layout.COM_PORTS[n], layout.COM_IRQS[n])
-        self.add_isa(I8042(self.irq("i8042", 1), machine.request_reset, name="i8042"))
+        self.i8042 = I8042(self.irq("i8042", 1), machine.request_reset, name="i8042")
+        self.add_isa(self.i8042)
+        machine.inputs.register("i8042", self.i8042.receive)
         self.add_isa(Port61(self.pit))
         self.add_isa(Port80())
         self.add_isa(Port92(machine.request_reset))
