@@ -16,7 +16,7 @@ def main() -> int:
     try:
         for flavour in options.flavour or FLAVOURS:
             print(describe(ensure(flavour, rebuild=options.rebuild)))
-    except GuestError as error:
+    except (GuestError, OSError) as error:
         print(f"guests: {error}", file=sys.stderr)
         return 1
     return 0

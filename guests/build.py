@@ -78,13 +78,20 @@ def ensure(flavour: str, *, rebuild: bool = False) -> Guest:
             (made / f"{variant}.cpio.gz").write_bytes(initramfs(busybox, variant))
         (made / "PACKAGES").write_text(f"{kernel_deb.name}\n{busybox_deb.name}\n")
         (made / "FORMAT").write_text(_format())
-        target = cache / flavour
-        if target.exists():
-            shutil.rmtree(target)
-        made.rename(target)
+        _publish(made, cache / flavour)
     ready = _cached(cache, flavour)
     assert ready is not None
     return ready
+
+
+def _publish(made: Path, target: Path) -> None:
+    """Rename `made` to `target`; where another process was first, its result stays."""
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        made.rename(target)
+    except OSError:
+        if not (target / "FORMAT").is_file():
+            raise
 
 
 def _cached(cache: Path, flavour: str) -> Guest | None:
