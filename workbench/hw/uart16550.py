@@ -324,8 +324,9 @@ class Uart16550(RegBank[UartState]):
     def _line_status(self) -> int:
         s = self.state
         s.lsr_reads += 1
+        if not (s.fifo or s.backlog or s.overrun or s.break_seen):
+            return 0x60
         if s.lsr_reads >= 2:
-            s.lsr_reads = 2
             self._fill()
         value = 0x60
         if s.fifo:
