@@ -225,3 +225,10 @@ def push_frame(base: Any, frame: Any, size: Any) -> Any:
 def deliver_protected(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) -> Any:
     """Not written yet."""
     return fault(base, GP, 0)
+
+
+@fn("ptr", "i64")
+def db_trap(base: Any, dr6_bits: Any) -> None:
+    """Tell in DR6 why the #DB that is delivered next came (SDM volume 3, 17.2.3)."""
+    cpu = CPU.view(base)
+    cpu.dr[6] = cpu.dr[6] | dr6_bits

@@ -497,4 +497,6 @@ row("0F B4 mem", "load_far_pointer", "Gv,M", extra=FS)
 row("0F B5 mem", "load_far_pointer", "Gv,M", extra=GS)
 
 
-__all__ = ["CPU", "CR0_PE", "CR4_PCE", "EFER_LMA", "VM", "ZF", "eflags_of"]
+from workbench.core import sem_sysfar as _far  # noqa: E402  (its ops belong to this module)
+
+__all__ = ["CPU", "CR0_PE", "CR4_PCE", "EFER_LMA", "VM", "ZF", "_far", "eflags_of"]

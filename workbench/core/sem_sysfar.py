@@ -41,12 +41,12 @@ def retf(s: Any) -> None:
 
 
 @op("retf_imm", slow_only=True, mem=True, writes_mem=True, ends=True)
-def retf_imm(s: Any, extra: Any) -> None:
+def retf_imm(s: Any, unused: Any, extra: Any) -> None:
     finish(s, transfers.RETF_PROTECTED[s.size](s.base, s.imm & 0xFFFF))
 
 
 row("CB", "retf")
-row("CA", "retf_imm", "Iw")
+row("CA", "retf_imm", "Av,Iw")
 
 
 @op("int_n", slow_only=True, mem=True, writes_mem=True, ends=True)
