@@ -116,7 +116,7 @@ def test_how_a_guest_ends(
 
 
 def test_debug_exit(workbench: Run, kernel: str) -> None:
-    assert workbench(*RECORD, "--debug-exit", fake=True).returncode == 11
+    assert workbench(*RECORD, "--debug-exit", fake=True).returncode == 5
 
 
 def test_serial(workbench: Run, kernel: str, tmp_path: Path) -> None:

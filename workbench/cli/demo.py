@@ -62,7 +62,7 @@ def demonstrate(path: str, as_json: bool, kept: bool) -> int:
     limits = Limits(icount=_LIMIT_ICOUNT, wall_s=_LIMIT_S)
     recording = Recording(path, config, guest, limits=limits)
     outcome = record_on_terminal(recording, None if as_json else 1, read_stdin=False)
-    if outcome.stop != "shutdown":
+    if outcome.stop != "shutdown" or outcome.code > 1:
         raise GuestError(f"the demo did not end as it should: {outcome.stop} {outcome.reason}")
     with open_trace(path) as trace:
         replay = Replay(trace)

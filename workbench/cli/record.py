@@ -59,7 +59,7 @@ def add_parser(commands: Any) -> None:
     add("--rtc", "-rtc", metavar="TIME",
         help="date of the clock at start, ISO or seconds since 1970 (default: now)")  # fmt: skip
     add("--debug-exit", action="store_true",
-        help="exit with (value << 1 | 1) when the guest writes value to port 0xf4")  # fmt: skip
+        help="exit with (value << 1 | 1) after the guest wrote value to port 0xf4")  # fmt: skip
     add("--max-insns", metavar="N", help="end after N instructions (suffixes k, M, G)")
     add("--timeout", metavar="SECONDS", type=float, help="end after so much real time")
     add("--digest-every", metavar="N", help="digest of the whole state every N instructions")
@@ -146,7 +146,7 @@ def finish(args: argparse.Namespace, recording: Recording, outcome: Outcome) -> 
         complain(f"{outcome.reason}; the trace is complete up to there")
         return EXIT_LIMIT
     if outcome.stop == "shutdown":
-        return (outcome.code << 1 | 1) & 0xFF if args.debug_exit else EXIT_OK
+        return outcome.code & 0xFF if args.debug_exit else EXIT_OK
     if outcome.stop == "reset":
         return EXIT_OK
     why = f": {outcome.reason}" if outcome.reason else ""

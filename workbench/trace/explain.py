@@ -28,10 +28,14 @@ _DIRECTION = {True: "<-", False: "->"}
 def regmap_at(machine: Any, event: Event) -> RegMap | None:
     """Find the register map that an access went to, in a machine that was built like its own."""
     _, _, _, kind, _, _, _, _, _, addr, _ = event
-    bus = {"pio": "pio", "mmio": "mmio"}.get(kind)
-    window = getattr(machine, bus, None) if bus else None
-    found = window.find(addr) if window is not None else None
-    regmap: RegMap | None = getattr(found, "regmap", None)
+    regmap: RegMap | None
+    if kind == "cfg":
+        device = getattr(machine, "devices", {}).get(event[4])
+        regmap = getattr(device, "MAP", None)
+        return regmap
+    bus = getattr(machine, kind, None) if kind in ("pio", "mmio") else None
+    window = bus.find(addr) if bus is not None else None
+    regmap = getattr(window, "regmap", None)
     return regmap
 
 
