@@ -16,6 +16,7 @@ from workbench.core.irq import IrqLine
 from workbench.core.regs import (
     RESERVED,
     RO,
+    W1C,
     Field,
     Reg,
     RegBank,
@@ -57,7 +58,7 @@ GEN_CONF = Reg(
     ref="IA-PC HPET 2.3.5",
 )  # fmt: skip
 GINTR_STA = Reg(
-    "GINTR_STA", 0x020, 8,
+    "GINTR_STA", 0x020, 8, access=W1C,
     fields=tuple(Field(f"T{n}_INT_STS", n) for n in range(TIMERS)),
     ref="IA-PC HPET 2.3.6",
 )  # fmt: skip
