@@ -10,6 +10,7 @@ from typing import Any
 from workbench.core import sem_x87_control  # noqa: F401  (its rows)
 from workbench.core.lang import unlikely
 from workbench.core.opcodes import row
+from workbench.core.optable import SIZES
 from workbench.core.stencil import op
 from workbench.core.x87_helpers import (
     x87_compare, x87_from_memory, x87_move_if, x87_register, x87_to_memory,
@@ -62,38 +63,43 @@ STORES: dict[tuple[int, int], tuple[str, str]] = {
 
 
 @op("x87_register", faults=True)
-def x87_register_op(s: Any, code: int) -> None:
-    """A register form; the helpers take the register number from the hole RM."""
-    if unlikely(x87_register(s.base, code, s.hole("RM"), s.pc) == 0):
+def x87_register_op(s: Any, code: Any) -> None:
+    """A register form; the number of the register is in the hole RM."""
+    if unlikely(x87_register(s.base, code.get("i64"), s.hole("RM"), s.pc) == 0):
         s.fault()
 
 
 @op("x87_move_if", flags="r", faults=True)
-def x87_move_if_op(s: Any, code: int) -> None:
+def x87_move_if_op(s: Any, code: Any) -> None:
     """FCMOVcc."""
-    if unlikely(x87_move_if(s.base, code, s.hole("RM"), s.pc) == 0):
+    if unlikely(x87_move_if(s.base, code.get("i64"), s.hole("RM"), s.pc) == 0):
         s.fault()
 
 
 @op("x87_compare", flags="p", faults=True)
-def x87_compare_op(s: Any, code: int) -> None:
+def x87_compare_op(s: Any, code: Any) -> None:
     """FCOMI, FCOMIP, FUCOMI, FUCOMIP."""
-    if unlikely(x87_compare(s.base, code, s.hole("RM"), s.pc) == 0):
+    if unlikely(x87_compare(s.base, code.get("i64"), s.hole("RM"), s.pc) == 0):
         s.fault()
 
 
 @op("x87_load", slow_only=True)
-def x87_load_op(s: Any, code: int, a: Any) -> None:
-    """A memory form that reads."""
-    if unlikely(x87_from_memory(s.base, s.mmu, s.addr, code * 16 + a.size, s.icount, s.pc) == 0):
+def x87_load_op(s: Any, code: Any, a: Any) -> None:
+    """A memory form that reads.  (The number stands first, so that the operand is not taken for a destination.)"""
+    if unlikely(x87_from_memory(s.base, s.mmu, s.addr, code.get("i64"), s.icount, s.pc) == 0):
         s.fault()
 
 
 @op("x87_store", slow_only=True, writes_mem=True)
-def x87_store_op(s: Any, code: int, d: Any) -> None:
+def x87_store_op(s: Any, d: Any, code: Any) -> None:
     """A memory form that writes."""
-    if unlikely(x87_to_memory(s.base, s.mmu, s.addr, code * 16 + d.size, s.icount, s.pc) == 0):
+    if unlikely(x87_to_memory(s.base, s.mmu, s.addr, code.get("i64"), s.icount, s.pc) == 0):
         s.fault()
+
+
+def memory_code(opcode: int, reg: int, size_bytes: int) -> int:
+    """The number that `x87_from_memory` and `x87_to_memory` take."""
+    return ((opcode & 7) * 8 + reg) * 16 + size_bytes
 
 
 def _stack_op(name: str) -> str:
@@ -104,10 +110,11 @@ def _stack_op(name: str) -> str:
 
 for _opcode, _forms in STACK_FORMS.items():
     for _reg, _name in _forms.items():
-        row(f"{_opcode:02X} /{_reg} mod3", _stack_op(_name), size=4, extra=(_opcode & 7) * 64 + _reg * 8)
+        row(f"{_opcode:02X} /{_reg} mod3", _stack_op(_name), f"{(_opcode & 7) * 64 + _reg * 8}", size=4)
 for _code in SINGLE_FORMS:
     _opcode, _reg, _rm = _code >> 8, (_code >> 3) & 7, _code & 7
-    row(f"{_opcode:02X} /{_reg} mod3 rm={_rm}", "x87_register", size=4, extra=(_opcode & 7) * 64 + _reg * 8)
-for _op, _table in (("x87_load", LOADS), ("x87_store", STORES)):
-    for (_opcode, _reg), (_, _letter) in _table.items():
-        row(f"{_opcode:02X} /{_reg} mem", _op, f"M{_letter}", extra=(_opcode & 7) * 8 + _reg)
+    row(f"{_opcode:02X} /{_reg} mod3 rm={_rm}", "x87_register", f"{(_opcode & 7) * 64 + _reg * 8}", size=4)
+for (_opcode, _reg), (_, _letter) in LOADS.items():
+    row(f"{_opcode:02X} /{_reg} mem", "x87_load", f"{memory_code(_opcode, _reg, SIZES[_letter])},M{_letter}", size=8)
+for (_opcode, _reg), (_, _letter) in STORES.items():
+    row(f"{_opcode:02X} /{_reg} mem", "x87_store", f"M{_letter},{memory_code(_opcode, _reg, SIZES[_letter])}", size=8)

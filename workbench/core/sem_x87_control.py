@@ -1,6 +1,7 @@
 """x87 control instructions: WAIT FNINIT FNCLEX FNSTCW FLDCW FNSTSW FNSTENV FLDENV FNSAVE FRSTOR (SDM volume 2).
 
-Those with N in their name do not wait: a pending exception does not stop them.
+Those with N in their name do not wait: a pending exception does not stop them.  A row that only reads
+memory has a number before its operand, because the first operand is taken for the destination.
 """
 from __future__ import annotations
 
@@ -113,13 +114,13 @@ def x87_load_control(base: Any, at: Any, addr: Any, icount: Any) -> Any:
 
 
 @op("fldcw", slow_only=True)
-def fldcw(s: Any, a: Any) -> None:
+def fldcw(s: Any, n: Any, a: Any) -> None:
     """FLDCW."""
     if unlikely(x87_load_control(s.base, s.mmu, s.addr, s.icount) == 0):
         s.fault()
 
 
-row("D9 /5 mem", "fldcw", "Mw")
+row("D9 /5 mem", "fldcw", "0,Mw")
 
 STATE_HELPERS = {
     "fnstenv": (x87_stenv14, x87_stenv28), "fnsave": (x87_save94, x87_save108),
@@ -142,14 +143,14 @@ def fnsave(s: Any, d: Any) -> None:
 
 
 @op("fldenv", slow_only=True)
-def fldenv(s: Any, a: Any) -> None:
+def fldenv(s: Any, n: Any, a: Any) -> None:
     """FLDENV."""
     if unlikely(STATE_HELPERS["fldenv"][s.size != 2](s.base, s.mmu, s.addr) == 0):
         s.fault()
 
 
 @op("frstor", slow_only=True)
-def frstor(s: Any, a: Any) -> None:
+def frstor(s: Any, n: Any, a: Any) -> None:
     """FRSTOR."""
     if unlikely(STATE_HELPERS["frstor"][s.size != 2](s.base, s.mmu, s.addr) == 0):
         s.fault()
@@ -157,6 +158,6 @@ def frstor(s: Any, a: Any) -> None:
 
 row("D9 /6 mem", "fnstenv", "Mv")
 row("DD /6 mem", "fnsave", "Mv")
-row("D9 /4 mem", "fldenv", "Mv")
-row("DD /4 mem", "frstor", "Mv")
+row("D9 /4 mem", "fldenv", "0,Mv")
+row("DD /4 mem", "frstor", "0,Mv")
 

@@ -3,14 +3,14 @@
 State components: x87 (0) and SSE (1), standard format only; XSAVEC and XSAVES are not offered.
 XINUSE reads as all ones: no component is ever skipped for being in its initial state, so XSAVEOPT
 does what XSAVE does (13.6 allows it).  FXSAVE and FXRSTOR leave MXCSR and XMM alone while CR4.OSFXSR
-is clear.  FOP and the selectors are stored as zero.
+is clear.  Selectors are stored as zero.
 """
 from __future__ import annotations
 
 from typing import Any
 
 from workbench.core import mmu
-from workbench.core.lang import fn, inline, load, offset, store, u16, u32, u64, unlikely
+from workbench.core.lang import fn, inline, load, offset, store, u32, u64, unlikely
 from workbench.core.layout import (
     CPU, CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, GP, NM, RAX, RCX, RDX, UD,
 )
@@ -37,7 +37,7 @@ def save_x87(cpu: Any, p: Any, wide: Any) -> None:
     store(p + FCW, cpu.fpu_cw.tr(16))
     store(p + FSW, status_word(cpu).tr(16))
     store(p + FTW, (cpu.fpu_tag ^ 0xFF).tr(16))
-    store(p + FOP, u16(0))
+    store(p + FOP, cpu.fpu_op.tr(16))
     if wide != 0:
         store(p + FIP, cpu.fpu_ip)
         store(p + FDP, cpu.fpu_dp)
@@ -57,7 +57,7 @@ def load_x87(cpu: Any, p: Any, wide: Any) -> None:
     cpu.fpu_cw = cw
     set_status_word(cpu, load(p + FSW, "i16").zx(32), cw)
     cpu.fpu_tag = load(p + FTW, "i8").zx(32) ^ 0xFF
-    cpu.fpu_op = 0
+    cpu.fpu_op = load(p + FOP, "i16").zx(32) & 0x7FF
     if wide != 0:
         cpu.fpu_ip = load(p + FIP, "i64")
         cpu.fpu_dp = load(p + FDP, "i64")
@@ -246,7 +246,7 @@ def fxsave(s: Any, d: Any) -> None:
 
 
 @op("fxrstor", slow_only=True)
-def fxrstor(s: Any, a: Any) -> None:
+def fxrstor(s: Any, n: Any, a: Any) -> None:
     """FXRSTOR, FXRSTOR64."""
     if unlikely(fx_restore(s.base, s.mmu, s.addr, int(s.size == 8)) == 0):
         s.fault()
@@ -260,16 +260,16 @@ def xsave(s: Any, d: Any) -> None:
 
 
 @op("xrstor", slow_only=True)
-def xrstor(s: Any, a: Any) -> None:
+def xrstor(s: Any, n: Any, a: Any) -> None:
     """XRSTOR, XRSTOR64."""
     if unlikely(x_restore(s.base, s.mmu, s.addr, int(s.size == 8)) == 0):
         s.fault()
 
 
 row("NP 0F AE /0 mem", "fxsave", "Mv")
-row("NP 0F AE /1 mem", "fxrstor", "Mv")
+row("NP 0F AE /1 mem", "fxrstor", "0,Mv")
 row("NP 0F AE /4 mem", "xsave", "Mv")
-row("NP 0F AE /5 mem", "xrstor", "Mv")
+row("NP 0F AE /5 mem", "xrstor", "0,Mv")
 row("NP 0F AE /6 mem", "xsave", "Mv")
 
 

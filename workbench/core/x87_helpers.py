@@ -13,7 +13,8 @@ the responses to masked and unmasked exceptions are the hardware's, with no seco
   8.3.10): a trace in which the guest uses them replays exactly on hosts of the maker that recorded it.
 * Condition codes that the SDM calls undefined are those of the host.
 * Last instruction pointers: FIP is the offset of the last non-control instruction, FDP the linear
-  address of its operand, FOP and both selectors are zero (CPUID.7.EBX[13] announces the selectors).
+  address of its operand; both selectors are zero (announced by CPUID.7.EBX[13]), and so is FOP unless the
+  guest has loaded another value since.
 * With CR0.NE = 0 an unmasked exception is not reported: FERR# and IRQ 13 are not modelled, waiting
   instructions go on as if IGNNE# were asserted.
 """
@@ -178,6 +179,13 @@ def image_commit(cpu: Any, image: Any) -> None:
 
 
 @inline
+def note_instruction(cpu: Any, pc: Any) -> None:
+    """Last instruction pointer and opcode."""
+    cpu.fpu_ip = pc
+    cpu.fpu_op = 0
+
+
+@inline
 def unmasked(cpu: Any, image: Any, which: int) -> Any:
     """Did the instruction raise an unmasked exception of `which`?  (i1)"""
     return (load(image + IMAGE_SW, "i32") & (cpu.fpu_cw ^ SW_EXCEPTIONS) & which) != 0
@@ -232,7 +240,7 @@ def x87_register(base: Any, code: Any, rm: Any, pc: Any) -> Any:
     image_fill(cpu, image)
     x87_run(image, code | rm, u64(0), u64(0))
     image_commit(cpu, image)
-    cpu.fpu_ip = pc
+    note_instruction(cpu, pc)
     return u32(1)
 
 
@@ -246,7 +254,7 @@ def x87_move_if(base: Any, code: Any, rm: Any, pc: Any) -> Any:
     image_fill(cpu, image)
     x87_run(image, code | rm, u64(0), (eflags_of(base) & (CF | PF | AF | ZF | SF)) << 8)
     image_commit(cpu, image)
-    cpu.fpu_ip = pc
+    note_instruction(cpu, pc)
     return u32(1)
 
 
@@ -262,7 +270,7 @@ def x87_compare(base: Any, code: Any, rm: Any, pc: Any) -> Any:
     if not unmasked(cpu, image, SW_IE):
         set_eflags_arith(cpu, flags & (CF | PF | AF | ZF | SF | OF) & (CF | PF | ZF))
     image_commit(cpu, image)
-    cpu.fpu_ip = pc
+    note_instruction(cpu, pc)
     return u32(1)
 
 
@@ -279,7 +287,7 @@ def x87_from_memory(base: Any, at: Any, addr: Any, code: Any, icount: Any, pc: A
     image_fill(cpu, image)
     x87_run(image, (code >> 4) + MEM_FORMS, operand, u64(0))
     image_commit(cpu, image)
-    cpu.fpu_ip = pc
+    note_instruction(cpu, pc)
     cpu.fpu_dp = addr
     return u32(1)
 
@@ -298,6 +306,6 @@ def x87_to_memory(base: Any, at: Any, addr: Any, code: Any, icount: Any, pc: Any
         if mmu.slow_store(base, at, addr, result, code & 15, icount) == 0:
             return u32(0)
     image_commit(cpu, image)
-    cpu.fpu_ip = pc
+    note_instruction(cpu, pc)
     cpu.fpu_dp = addr
     return u32(1)

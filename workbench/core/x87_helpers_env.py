@@ -2,7 +2,7 @@
 
 Four layouts: 14 or 28 bytes by operand size, pointers as offsets in protected and 64-bit mode or as
 linear addresses in real and virtual-8086 mode.  The eight registers of 10 bytes follow in FNSAVE.
-Selectors are stored as zero and FOP too (see x87_helpers).
+Selectors are stored as zero (see x87_helpers).
 """
 from __future__ import annotations
 
@@ -74,16 +74,17 @@ def env_store(base: Any, cpu: Any, p: Any, wide: int) -> None:
         store(p + i * step, (words[i] | high).to(bits))
     ip = cpu.fpu_ip
     dp = cpu.fpu_dp
+    fop = cpu.fpu_op.zx(64)
     if linear_pointers(cpu):
         low = 0xFFFF0000 if wide else 0
         top = 0xFFFF000 if wide else 0xF000
         store(p + 3 * step, ((ip & 0xFFFF) | low).to(bits))
-        store(p + 4 * step, ((ip >> 4) & top).to(bits))
+        store(p + 4 * step, (((ip >> 4) & top) | fop).to(bits))
         store(p + 5 * step, ((dp & 0xFFFF) | low).to(bits))
         store(p + 6 * step, ((dp >> 4) & top).to(bits))
     else:
         store(p + 3 * step, ip.to(bits))
-        store(p + 4 * step, u64(0).to(bits))
+        store(p + 4 * step, (fop << 16).to(bits))
         store(p + 5 * step, dp.to(bits))
         store(p + 6 * step, u64(high).to(bits))
 
@@ -92,7 +93,6 @@ def env_store(base: Any, cpu: Any, p: Any, wide: int) -> None:
 def env_load(cpu: Any, p: Any, wide: int) -> None:
     """Take the environment from host address `p`."""
     step = 4 if wide else 2
-    mask = 0xFFFFFFFF if wide else 0xFFFF
     ty = f"i{step * 8}"
     cw = (load(p, "i16").zx(32) & CW_BITS) | CW_ONE
     cpu.fpu_cw = cw
@@ -100,13 +100,16 @@ def env_load(cpu: Any, p: Any, wide: int) -> None:
     cpu.fpu_tag = tags_narrow(load(p + 2 * step, "i16").zx(32))
     ip = load(p + 3 * step, ty).zx(64)
     dp = load(p + 5 * step, ty).zx(64)
+    second = load(p + 4 * step, ty).zx(64)
+    fop = second >> 16
     if linear_pointers(cpu):
         top = 0xFFFF0000 if wide else 0xF0000
-        ip = (ip & 0xFFFF) | ((load(p + 4 * step, ty).zx(64) << 4) & top)
+        fop = second
+        ip = (ip & 0xFFFF) | ((second << 4) & top)
         dp = (dp & 0xFFFF) | ((load(p + 6 * step, ty).zx(64) << 4) & top)
-    cpu.fpu_ip = ip & mask if not wide else ip
-    cpu.fpu_dp = dp & mask if not wide else dp
-    cpu.fpu_op = 0
+    cpu.fpu_ip = ip
+    cpu.fpu_dp = dp
+    cpu.fpu_op = fop.tr(32) & 0x7FF
 
 
 def _env_bytes(wide: int) -> int:
