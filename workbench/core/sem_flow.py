@@ -101,9 +101,9 @@ def jmp(s: Any, n: Any) -> None:
 
 @op("jcc", cond=True, flags="r", ends=True)
 def jcc(s: Any, n: Any) -> None:
-    if (s.t0 & 1) != 0:
-        s.tail("TAKEN")
-    s.next()
+    if (s.t0 & 1) == 0:
+        s.next()
+    s.tail("TAKEN")
 
 
 @op("call", mem=True, stack=True, ends=True)
@@ -128,9 +128,9 @@ def set_masked(s: Any, reg: int, value: Any) -> None:
 
 @op("jcxz", ends=True)
 def jcxz(s: Any, n: Any) -> None:
-    if (s.cpu.gpr[RCX] & address_mask(s)) == 0:
-        s.tail("TAKEN")
-    s.next()
+    if (s.cpu.gpr[RCX] & address_mask(s)) != 0:
+        s.next()
+    s.tail("TAKEN")
 
 
 @inline
@@ -143,25 +143,25 @@ def count_down(s: Any) -> Any:
 
 @op("loop", ends=True)
 def loop(s: Any, n: Any) -> None:
-    if count_down(s):
-        s.tail("TAKEN")
-    s.next()
+    if not (count_down(s)):
+        s.next()
+    s.tail("TAKEN")
 
 
 @op("loope", flags="r", ends=True)
 def loope(s: Any, n: Any) -> None:
     zero = (s.flags_get() & ZF) != 0
-    if count_down(s) & zero:
-        s.tail("TAKEN")
-    s.next()
+    if not (count_down(s) & zero):
+        s.next()
+    s.tail("TAKEN")
 
 
 @op("loopne", flags="r", ends=True)
 def loopne(s: Any, n: Any) -> None:
     zero = (s.flags_get() & ZF) != 0
-    if count_down(s) & (zero ^ 1):
-        s.tail("TAKEN")
-    s.next()
+    if not (count_down(s) & (zero ^ 1)):
+        s.next()
+    s.tail("TAKEN")
 
 
 row("70 +cc", "jcc", "Jb", f64=True, size=8)
@@ -180,10 +180,13 @@ row("E3", "jcxz", "Jb", f64=True, size=8)
 
 @inline
 def branch(s: Any, cc: int, kind: int, r: Any, b: Any) -> None:
-    """The second half of a fused pair: jump if condition `cc` holds after `kind`."""
-    if condition_after(cc, kind, s.size, r, b):
-        s.tail("TAKEN")
-    s.next()
+    """The second half of a fused pair: jump if condition `cc` holds after `kind`.
+
+    LLVM makes the jump to CONT, which is written first, the last one: it is left out when CONT follows.
+    """
+    if not (condition_after(cc, kind, s.size, r, b)):
+        s.next()
+    s.tail("TAKEN")
 
 
 @op("jcc_cmp", flags="w", ends=True)
