@@ -15,6 +15,7 @@ from typing import Any
 from workbench.core.bus import Window
 from workbench.core.clock import Clock
 from workbench.core.irq import IrqLine
+from workbench.core.state import StateError
 from workbench.hw.debugcon import DebugCon
 from workbench.hw.debugexit import DebugExit
 from workbench.hw.i8042 import I8042
@@ -194,3 +195,36 @@ def check_reset(case: Case, seed: int) -> None:
     device.reset()
     assert device.save() == first
     exercise(case, rig, device, random.Random(seed), 50)
+
+
+def damaged(value: Any, rng: random.Random) -> Any:
+    """The saved form with one leaf replaced by something else of the same kind."""
+    if isinstance(value, dict) and value:
+        key = rng.choice(sorted(k for k in value if k not in ("kind", "version")))
+        return {**value, key: damaged(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.8:
+        at = rng.randrange(len(value))
+        return [*value[:at], damaged(value[at], rng), *value[at + 1 :]]
+    if isinstance(value, list):
+        return rng.choice(([], [0] * 40, [-1], [1 << 70]))
+    if isinstance(value, str):
+        return rng.choice(("", "00", "zz", "ff" * 128, "ICW9"))
+    return rng.choice((-1, 0, 7, 0x100, 1 << 40, None, True))
+
+
+def check_damaged_state(case: Case, seed: int) -> None:
+    """A snapshot that lies is refused, or the device lives on with it; nothing else happens."""
+    rng = random.Random(seed)
+    rig = Rig()
+    device = case.build(rig)
+    exercise(case, rig, device, rng, 100)
+    saved = json.loads(json.dumps(device.save()))
+    for _ in range(60):
+        twin_rig = Rig()
+        twin_rig.clock.icount = rig.clock.icount
+        twin = case.build(twin_rig)
+        try:
+            twin.restore(damaged(saved, rng))
+        except StateError:
+            continue
+        exercise(case, twin_rig, twin, rng, 50)

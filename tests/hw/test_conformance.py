@@ -39,3 +39,9 @@ def test_wrong_state_is_refused(case: Case) -> None:
     device = case.build(Rig())
     with pytest.raises((StateError, KeyError)):
         device.restore({"kind": "something", "version": 1, "fields": {}})
+
+
+@ALL
+@SEEDS
+def test_damaged_state_is_refused_or_harmless(case: Case, seed: int) -> None:
+    conformance.check_damaged_state(case, seed)

@@ -6,7 +6,8 @@ import pytest
 
 from workbench.core.bus import Bus, Window
 from workbench.core.irq import IrqLine
-from workbench.hw.i8259 import I8259Pair
+from workbench.core.regs import Explainer
+from workbench.hw.i8259 import I8259, I8259Pair
 
 M0, M1, S0, S1 = 0x20, 0x21, 0xA0, 0xA1
 
@@ -311,3 +312,12 @@ def test_words(port: int, value: int, words: str) -> None:
     window: Window = Pc().pic.windows()[0]
     assert window.regmap is not None
     assert window.regmap.explain(port, 1, value, write=True) == words
+
+
+def test_words_follow_the_initialization() -> None:
+    explainer = Explainer(I8259.MAP)
+    words = [
+        explainer.explain(offset, 1, value, write=True)
+        for offset, value in ((0, 0x11), (1, 0x30), (1, 0x04), (1, 0x01), (1, 0xFB))
+    ]
+    assert words[1:] == ["ICW2[T7-3=6]", "ICW3=0x04", "ICW4[uPM=8086]", "OCW1=0xfb"]

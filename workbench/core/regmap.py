@@ -7,7 +7,7 @@ trace decoder, the documentation and the inspectors all use the same tables.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Access",
     "Explainer",
     "Field",
+    "Follow",
     "Indirect",
     "Reg",
     "RegMap",
@@ -79,7 +80,7 @@ class Field:
         return (value & ~self.mask) | ((bits << self.lsb) & self.mask)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Reg:
     """One register of `size` bytes at `offset`.
 
@@ -133,6 +134,9 @@ class Reg:
                     f"register {self.name}: fields {other.name} and {fld.name} overlap"
                 )
             used |= fld.mask
+
+    def __repr__(self) -> str:
+        return f"Reg({self.name} at {self.offset:#x}, {self.size} bytes, {self.access.name})"
 
     def __getitem__(self, name: str) -> Field:
         """The field called `name`."""
@@ -233,6 +237,11 @@ class Indirect:
     scale: int = 1
 
 
+Follow = Callable[[tuple[str, ...], Reg, int], tuple[str, ...]]
+"""(labels to come, register written, value) -> labels to come: for chips that take a sequence of
+words at one offset. The first label holds for the next access."""
+
+
 class RegMap:
     """A named, checked set of registers in `length` bytes of address space.
 
@@ -250,6 +259,7 @@ class RegMap:
         fill: int = 0,
         select: Select | None = None,
         indirect: tuple[Indirect, ...] = (),
+        follow: Follow | None = None,
     ) -> None:
         self.name = name
         self.length = length
@@ -258,6 +268,7 @@ class RegMap:
         self.fill = fill
         self.select = select
         self.indirect = indirect
+        self.follow = follow
         self._covers: dict[tuple[bool, str | None], dict[int, tuple[Reg, ...]]] = {}
         self._exact: dict[tuple[bool, str | None], dict[int, tuple[Reg, ...]]] = {}
         self._check()
@@ -421,6 +432,7 @@ class Explainer:
         self.map = regmap
         self.when: str | None = None
         self._index: dict[int, int] = {}
+        self._labels: tuple[str, ...] = ()
         if regmap.select is not None:
             self.when = regmap.select.label(regmap.select.reg.reset)
 
@@ -437,4 +449,7 @@ class Explainer:
                 self._index[id(reg)] = value
         if write and regmap.select is not None and reg is regmap.select.reg:
             self.when = regmap.select.label(value)
+        if write and regmap.follow is not None and reg is not None:
+            self._labels = regmap.follow(self._labels, reg, value)
+            self.when = self._labels[0] if self._labels else None
         return text

@@ -43,7 +43,7 @@ from workbench.core.regmap import (
     array,
     choose,
 )
-from workbench.core.state import decode, encode
+from workbench.core.state import StateError, decode, encode
 
 __all__ = [
     "RC",
@@ -236,7 +236,22 @@ class RegBank(Generic[S]):
         """Take a state that `save` made; raises StateError. Subclasses add `IrqLine.restore` of
         their outputs.
         """
-        self.set_state(decode(self.STATE, data, self.map.name, self.VERSION))
+        state = decode(self.STATE, data, self.map.name, self.VERSION)
+        self._check_values(state)
+        self.set_state(state)
+
+    def _check_values(self, state: S) -> None:
+        """A register out of its width in a snapshot is an error, not something to run with."""
+        for reg in self.map.regs:
+            value = getattr(state, reg.attr, 0)
+            if reg.index is not None and isinstance(value, list):
+                if reg.index >= len(value):
+                    raise StateError(f"{self.map.name}.{reg.attr}: register {reg.name} is missing")
+                value = value[reg.index]
+            if type(value) is int and not 0 <= value <= reg.mask:
+                raise StateError(
+                    f"{self.map.name}.{reg.attr}: expected {reg.size * 8} bits, not {value:#x}"
+                )
 
     # -- construction ----------------------------------------------------------------------------
 

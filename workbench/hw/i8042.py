@@ -119,6 +119,10 @@ class KbcState:
     def __post_init__(self) -> None:
         if len(self.ram) != 32:
             raise ValueError(f"expected 32 bytes of controller RAM, not {len(self.ram)}")
+        numbers = (self.data, self.expect, self.output_port, self.kbd_expect, self.last_sent)
+        for byte in (*numbers, self.scan_set, *self.controller, *self.queue):
+            if not 0 <= byte <= 0xFF:
+                raise ValueError(f"expected bytes, not {byte!r}")
 
 
 class I8042(RegBank[KbcState]):

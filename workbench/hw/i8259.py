@@ -24,7 +24,7 @@ from workbench.core.regs import (
     on_command,
     on_read,
 )
-from workbench.core.state import StateError, decode, encode
+from workbench.core.state import decode, encode
 
 __all__ = ["I8259", "I8259Pair", "PairState", "PicState"]
 
@@ -140,6 +140,18 @@ class PicState:
     read_isr: bool = False
     poll: bool = False
 
+    def __post_init__(self) -> None:
+        if self.expect not in ("", "ICW2", "ICW3", "ICW4"):
+            raise ValueError(f"expected an initialization word, not {self.expect!r:.80}")
+        for bits in (self.irr, self.isr, self.imr, self.lines, self.elcr, self.icw3):
+            if not 0 <= bits <= 0xFF:
+                raise ValueError(f"expected 8 bits for 8 inputs, not {bits!r}")
+        if not 0 <= self.lowest <= 7 or self.vector_base & ~0xF8:
+            raise ValueError(
+                f"expected lowest 0..7 and a vector base in bits 3-7, "
+                f"not {self.lowest!r} and {self.vector_base!r}"
+            )
+
 
 @dataclass(slots=True)
 class PairState:
@@ -149,10 +161,24 @@ class PairState:
     slave: PicState = field(default_factory=PicState)
 
 
+def _follow(labels: tuple[str, ...], reg: Reg, value: int) -> tuple[str, ...]:
+    """The initialization sequence (8259A, figure 6), for decoding without the chip."""
+    if reg is ICW1:
+        return ("ICW2", *(() if value & 2 else ("ICW3",)), *(("ICW4",) if value & 1 else ()))
+    return labels[1:] if labels and reg.when == labels[0] else labels
+
+
 class I8259(RegBank[PicState]):
     """One 8259A. `changed` is called after everything that can change its INT output."""
 
-    MAP = RegMap("i8259", 2, (ICW1, OCW2, OCW3, IRR_ISR, ICW2, ICW3, ICW4, OCW1), REF, fill=0xFF)
+    MAP = RegMap(
+        "i8259",
+        2,
+        (ICW1, OCW2, OCW3, IRR_ISR, ICW2, ICW3, ICW4, OCW1),
+        REF,
+        fill=0xFF,
+        follow=_follow,
+    )
     STATE = PicState
 
     def __init__(self, name: str, changed: Callable[[], None], *, is_master: bool) -> None:
@@ -431,9 +457,6 @@ class I8259Pair:
     def restore(self, data: dict[str, Any]) -> None:
         """Take what `save` gave; INT changes without an edge."""
         state = decode(PairState, data, "i8259-pair")
-        for chip in (state.master, state.slave):
-            if chip.expect not in ("", "ICW2", "ICW3", "ICW4") or not 0 <= chip.lowest <= 7:
-                raise StateError(f"i8259-pair: expected a state of the sequence, not {chip!r:.80}")
         self.master.set_state(state.master)
         self.slave.set_state(state.slave)
         self._intr.restore(self.master.request() >= 0)

@@ -125,6 +125,8 @@ class RtcState:
     def __post_init__(self) -> None:
         if len(self.cmos) != 128:
             raise ValueError(f"expected 128 bytes of CMOS, not {len(self.cmos)}")
+        if self.seen_ps < 0 or self.chain_ps > self.seen_ps:
+            raise ValueError(f"expected times in order, not {self.chain_ps!r}, {self.seen_ps!r}")
 
 
 def memory_size_bytes(ram_bytes: int, hole_bytes: int = 3 << 30) -> dict[int, int]:

@@ -178,6 +178,17 @@ class UartState:
     backlog: list[int] = field(default_factory=list)
     """Host input that has not reached the FIFO, with BREAK or'ed in."""
 
+    def __post_init__(self) -> None:
+        if len(self.fifo) > FIFO_BYTES:
+            raise ValueError(
+                f"expected at most {FIFO_BYTES} bytes in the FIFO, not {len(self.fifo)}"
+            )
+        for entry in (*self.fifo, *self.backlog):
+            if not 0 <= entry <= BREAK | 0xFF:
+                raise ValueError(f"expected bytes in FIFO and backlog, not {entry!r}")
+        if self.fcr & ~0xFF or self.msr_delta & ~0x0F:
+            raise ValueError(f"expected 8-bit registers, not {self.fcr!r} and {self.msr_delta!r}")
+
 
 class Uart16550(RegBank[UartState]):
     """One serial port. `output` gets each byte that the guest sends."""
