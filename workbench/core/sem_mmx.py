@@ -12,7 +12,7 @@ from typing import Any
 from workbench.core.lang import const
 from workbench.core.opcodes import row
 from workbench.core.sem_sse_int import SHIFTS
-from workbench.core.sse_helpers import V, high64, join64, low, mmx_op, mmx_put, mmx_source, native
+from workbench.core.sse_helpers import V, high64, join64, low, masked_store, mmx_op, mmx_put, mmx_source, native
 
 # Kinds: how two operands d and s of 64 bits become one of the XMM instruction.
 #   lane  the low halves, result in the low half
@@ -164,9 +164,19 @@ row("NP 0F C5 mod3", "mmx_pextrw", "Gd,Nq,Ib")
 row("NP 0F D7 mod3", "mmx_pmovmskb", "Gd,Nq")
 
 
-@mmx_op("emms")
+@mmx_op("maskmovq", mem=True)
+def maskmovq(s: Any, a: Any, m: Any) -> None:
+    masked_store(s, m.get("i64"), a.get("i64"), 8)
+
+
+row("NP 0F F7 mod3", "maskmovq", "Pq,Nq")
+
+
+@mmx_op("emms", ends=True)
 def emms(s: Any) -> None:
+    """The block ends here: x87 instructions follow, and MMX ones after them need their check again."""
     s.cpu.fpu_tag = 0xFF
+    s.jump_indirect(s.next_pc + 0)
 
 
 row("NP 0F 77", "emms")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.core.lang import const
 from workbench.core.opcodes import row
 from workbench.core.sse_helpers import (
     NEEDS_MMX, NONE, PS, SS, V, check_aligned, fp, low, mmx_put, mmx_source, source, sse_op, widen,
@@ -128,5 +127,3 @@ to_mmx("cvttps2pi", "cvttps2dq", "NP 0F 2C", 8)
 to_mmx("cvtps2pi", "cvtps2dq", "NP 0F 2D", 8)
 to_mmx("cvttpd2pi", "cvttpd2dq", "66 0F 2C", 16)
 to_mmx("cvtpd2pi", "cvtpd2dq", "66 0F 2D", 16)
-
-__all__ = ["const"]

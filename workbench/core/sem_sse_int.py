@@ -3,9 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.core.lang import const
 from workbench.core.opcodes import row
-from workbench.core.sse_helpers import V, check_aligned, field_of, low, native, source, sse_op, widen
+from workbench.core.sse_helpers import V, native, source, sse_op
 
 # -- two operands: encoding byte after 66 0F (or 66 0F 38) to mnemonic
 
@@ -162,5 +161,3 @@ def ptest(s: Any, d: Any, a: Any) -> None:
 
 
 row("66 0F 38 17", "ptest", "Vx,Wx")
-
-__all__ = ["check_aligned", "const", "field_of", "low", "widen"]

@@ -3,13 +3,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.core.lang import const, inline, shuffle, store, unlikely
+from workbench.core.lang import shuffle, unlikely
 from workbench.core.layout import GP
 from workbench.core.opcodes import row
 from workbench.core.sse_helpers import (
-    MXCSR_MASK, NEEDS_MMX, V, check_aligned, guest_mxcsr, high64, low, mmx_put, native, op, set_guest_mxcsr,
-    source, sse_op, widen,
+    MXCSR_MASK, NEEDS_MMX, V, check_aligned, guest_mxcsr, high64, mmx_put, native, set_guest_mxcsr, source,
+    sse_op, widen,
 )
+from workbench.core.stencil import op
 
 # -- sixteen bytes
 
@@ -216,7 +217,8 @@ def insert_op(name: str, size: int) -> None:
 
 insert_op("pinsrb", 1)
 insert_op("pinsrw", 2)
-row("66 0F 3A 20", "pinsrb", "Vb,Eb,Ib")
+row("66 0F 3A 20 mod3", "pinsrb", "Vb,Rd,Ib")                # R: any of the sixteen, never AH to BH
+row("66 0F 3A 20 mem", "pinsrb", "Vb,Mb,Ib")
 row("66 0F C4", "pinsrw", "Vw,Ew,Ib")
 
 
@@ -257,5 +259,3 @@ def stmxcsr(s: Any, d: Any) -> None:
 
 row("NP 0F AE /2 mem", "ldmxcsr", "Md")
 row("NP 0F AE /3 mem", "stmxcsr", "Md")
-
-__all__ = ["const", "inline", "low", "store"]

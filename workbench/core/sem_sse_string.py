@@ -9,7 +9,7 @@ from typing import Any
 from workbench.core.lang import store
 from workbench.core.layout import RAX, RCX, RDX
 from workbench.core.opcodes import row
-from workbench.core.sse_helpers import V, field_of, native, source, sse_op
+from workbench.core.sse_helpers import V, field_of, masked_store, native, source, sse_op
 
 # SETO and LAHF after the instruction: OF in bit 0, SF ZF AF PF CF from bit 8.
 FLAGS = "\\0Aseto %al\\0Alahf"
@@ -67,3 +67,11 @@ explicit_length("pcmpestrm", 0x60, False)
 explicit_length("pcmpestri", 0x61, True)
 implicit_length("pcmpistrm", "66 0F 3A 62", False)
 implicit_length("pcmpistri", "66 0F 3A 63", True)
+
+
+@sse_op("maskmovdqu", mem=True)
+def maskmovdqu(s: Any, a: Any, m: Any) -> None:
+    masked_store(s, m.get(V), a.get(V), 16)
+
+
+row("66 0F F7 mod3", "maskmovdqu", "Vx,Ux")

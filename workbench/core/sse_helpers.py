@@ -18,11 +18,11 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from workbench.core import mmu
+from workbench.core import mmu, segments
 from workbench.core.lang import (
-    Emitter, Val, const, fn, inline, intrinsic, offset, store, u32, undef, unlikely,
+    Emitter, Val, const, fn, inline, intrinsic, offset, select, store, u32, u64, undef, unlikely,
 )
-from workbench.core.layout import CPU, CR4_OSXMMEXCPT, GP, UD, XM
+from workbench.core.layout import CPU, CR4_OSXMMEXCPT, GP, RDI, UD, XM
 from workbench.core.stencil import op
 
 V = "<2 x i64>"                    # the type of an XMM register here
@@ -62,11 +62,6 @@ def native(text: str, constraints: str, ret: str, args: Sequence[Val], effects: 
     side = "sideeffect " if effects else ""
     given = ", ".join(f"{a.ty} {a.ref}" for a in args)
     return Emitter.current.val(ret, f'call {ret} asm {side}"{text}", "{constraints}"({given})')
-
-
-def with_imm(mnemonic: str) -> str:
-    """The mnemonic with the instruction's immediate byte, a hole, as its first operand."""
-    return f"{mnemonic} $$H_IMM,"
 
 
 def field_of(v: Val, i: int, ty: str) -> Val:
@@ -118,6 +113,24 @@ def source(s: Any, a: Any, size: int = 16, aligned: bool = True) -> Any:
             check_aligned(s)
         return a.get(V)
     return widen(a.get(size))
+
+
+@inline
+def masked_store(s: Any, mask: Any, value: Any, size: int) -> None:
+    """MASKMOVDQU and MASKMOVQ: bytes of `value` whose byte of `mask` has its top bit set, to DS:[rDI].
+
+    The whole of the destination must be writable, as it may be even for an empty mask (SDM volume 2).
+    """
+    width = s.hole("LENGTH")
+    at = s.cpu.gpr[RDI]
+    at = at & select(width == 8, u64(segments.BAD), select(width == 4, u64(0xFFFFFFFF), u64(0xFFFF)))
+    linear = segments.seg_linear(s.base, s.hole("SEGNO").tr(32), at, u32(size), u32(1))
+    if unlikely(linear == segments.BAD):
+        s.fault()
+    ty = f"<{size} x i8>"
+    old = s.load_rmw(linear, ty)
+    chosen = mask.bitcast(ty).slt(0)
+    s.store(linear, select(chosen, value.bitcast(ty), old))
 
 
 @inline
