@@ -527,14 +527,16 @@ class Module:
         self.declared: dict[str, str] = {}
         self.globals: dict[str, str] = {}
         self.queue: list[Fn] = []
-        self.external: set[str] = set()  # names of Fns that live in another module
+        self.extern_all = False          # every Fn lives in another module; `wanted` collects them
+        self.wanted: dict[str, Fn] = {}
 
     def declare(self, name: str, line: str) -> None:
         self.declared.setdefault(name, line)
 
     def need(self, f: Fn) -> None:
         """Make sure that `f` is compiled here, or declared if it lives elsewhere."""
-        if f.name in self.external:
+        if self.extern_all:
+            self.wanted[f.name] = f
             self.declare(
                 f.name, f"declare dso_local {f.ret} @{f.name}({', '.join(f.params)}) nounwind"
             )

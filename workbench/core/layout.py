@@ -104,7 +104,7 @@ CPU = Layout("cpu", [
     ("last_bytes", "i8", 16), ("last_length", "i32"), ("walk_page", "i64"), ("walk_flags", "i64"),
     # counters of the engine, for people
     ("n_blocks", "i64"), ("n_insns", "i64"), ("n_misses", "i64"), ("n_slow", "i64"), ("n_next", "i64"),
-    ("n_chains", "i64"), ("n_flushes", "i64"), ("n_drops", "i64"),
+    ("n_chains", "i64"), ("ud_count", "i64"), ("n_flushes", "i64"), ("n_drops", "i64"),
     # jump cache (low half, then high half): key, code
     ("jc", "i64", 2 * JC_BYTES // 8),
     ("tlbs", "i64", 3 * TLB_BYTES // 8),

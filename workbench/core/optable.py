@@ -55,6 +55,13 @@ def parse_encoding(text: str) -> Encoding:
         else:
             opcode_bytes.append(int(word, 16))
     table = 0
+    if 0xD8 <= opcode_bytes[0] <= 0xDF and mod == "mod3" and len(opcode_bytes) == 1:
+        base = (opcode_bytes[0] & 7) * 64 + (reg or 0) * 8 + (rm or 0)
+        return Encoding(prefix, 4 + (base >> 8), base & 255, None, 1 if rm is not None else 8, mod, None)
+    if opcode_bytes[0] == 0x0F and len(opcode_bytes) == 2 and opcode_bytes[1] in (0x01, 0xAE) and mod == "mod3":
+        at = (reg or 0) * 8 + (rm or 0)
+        span = 1 if rm is not None else 8
+        return Encoding(prefix, 6 if opcode_bytes[1] == 1 else 7, at, None, 64 if reg is None else span, mod, None)
     if opcode_bytes[0] == 0x0F and len(opcode_bytes) > 1:
         table = {0x38: 2, 0x3A: 3}.get(opcode_bytes[1], 1) if len(opcode_bytes) > 2 else 1
     return Encoding(prefix, table, opcode_bytes[-1], reg, span, mod, rm)
@@ -70,6 +77,7 @@ class Variant:
     is_mem: bool
     form: str
     size: int
+    slot: int  # operand size index of the table: 0, 1, 2 for 16, 32, 64
 
 
 def operand_size(letter: str, osz: int) -> int:
@@ -103,17 +111,19 @@ def variants(row: Row) -> Iterable[Variant]:
                     continue
                 form = ""
                 for o in operands:
-                    if o[0].isdigit():
+                    if o[0].isdigit() or o == "Ap":
                         form += "n"
+                    elif o == "CL":
+                        form += "r"
                     elif is_mem and o[0] in "EMWQ":
                         form += "m"
                     else:
                         form += FORM[o[0]]
                 size = row.size
                 if not size:
-                    sized = [o for o in operands if not o[0].isdigit() and len(o) > 1]
+                    sized = [o for o in operands if not o[0].isdigit() and len(o) > 1 and o not in ("CL", "Ap")]
                     size = operand_size(sized[0][1], real) if sized else real
-                yield Variant(row, mode, real, is_mem, form, size)
+                yield Variant(row, mode, real, is_mem, form, size, {2: 0, 4: 1, 8: 2}[osz])
 
 
 def stencil_keys(v: Variant) -> list[StencilKey]:

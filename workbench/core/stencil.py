@@ -5,10 +5,10 @@ form (``r`` register, ``m`` memory, ``i`` immediate, ``x`` XMM, ``q`` MMX regist
 translator) and operand size (bytes).  Each expansion is a *stencil*: a small function with holes that the
 translator copies and fills.  All stencils have one signature and end in a tail call:
 
-    cpu (r12), budget (r13), tlb (r14), addr (r15), t0, m
+    cpu (r12), budget (r13), tlb (r14), addr (r15), t0, m, x1, x2
 
 `addr` carries the effective linear address into a stencil with a memory operand, `t0` a condition (or
-a jump target) into the one that uses it, `m` the address that missed in the TLB into its miss stub.
+a jump target) into the one that uses it, `m` the address that missed in the TLB into its miss stub; x1 and x2 carry what the stub knows of its instruction.
 
 A *hot* stencil has the TLB look-up inline and leaves for its miss stub when that fails; the stub fills
 the TLB and runs the same stencil again.  So nothing may be changed before the last access that can
@@ -30,8 +30,8 @@ from workbench.core.lang import (
 )
 from workbench.core.layout import CC_EFLAGS, CPU, EXIT_NEXT, EXIT_SYSTEM, JC_BITS, RSP, SS
 
-PARAMS = "ptr %cpu, i64 %budget, i64 %tlb, i64 %addr, i64 %t0, i64 %m"
-TYPES = "ptr, i64, i64, i64, i64, i64"
+PARAMS = "ptr %cpu, i64 %budget, i64 %tlb, i64 %addr, i64 %t0, i64 %m, i64 %x1, i64 %x2"
+TYPES = "ptr, i64, i64, i64, i64, i64, i64, i64"
 PAGE = mmu.PAGE
 
 # Holes that the translator fills for each instruction; the order is the index in its value array.
@@ -201,24 +201,26 @@ class S:
     # -- ways on
 
     def tail(self, symbol: str, addr: Val | None = None, t0: Val | None = None, m: Val | None = None,
-             budget: Val | None = None, tlb: Val | None = None) -> None:
+             budget: Val | None = None, tlb: Val | None = None,
+             x1: Val | None = None, x2: Val | None = None) -> None:
         """Leave for `symbol`; nothing after it is executed."""
         e = Emitter.current
         e.module.declare(symbol, f"declare dso_local preserve_nonecc void @{symbol}({TYPES})")
-        self._jump(f"@{symbol}", addr, t0, m, budget, tlb)
+        self._jump(f"@{symbol}", addr, t0, m, budget, tlb, x1, x2)
 
     def tail_to(self, code: Val, addr: Val | None = None, t0: Val | None = None) -> None:
         """Leave for the code at a host address."""
         p = Emitter.current.val("ptr", f"inttoptr i64 {code.ref} to ptr")
-        self._jump(p.ref, addr, t0, None, None, None)
+        self._jump(p.ref, addr, t0)
 
-    def _jump(self, target: str, addr: Any, t0: Any, m: Any, budget: Any, tlb: Any) -> None:
+    def _jump(self, target: str, addr: Any, t0: Any, m: Any = None, budget: Any = None,
+              tlb: Any = None, x1: Any = None, x2: Any = None) -> None:
         e = Emitter.current
         if e.closed:
             return
         budget = self.budget if budget is None else budget
         tlb = self.tlb if tlb is None else tlb
-        values = [budget.ref, tlb.ref, *("undef" if v is None else v.ref for v in (addr, t0, m))]
+        values = [budget.ref, tlb.ref, *("undef" if v is None else v.ref for v in (addr, t0, m, x1, x2))]
         args = ", ".join(["ptr %cpu", *(f"i64 {v}" for v in values)])
         e.put(f"musttail call preserve_nonecc void {target}({args})")
         e.put("ret void")
@@ -523,7 +525,7 @@ def emit_stencil(module: Module, key: StencilKey) -> None:
 
 def emit_raw(module: Module, symbol: str, body: Callable[[], None]) -> None:
     """Write a function with the stencil signature."""
-    head = f'define dso_local preserve_nonecc void @{symbol}({PARAMS}) nounwind optsize section ".text.{symbol}"'
+    head = f'define dso_local preserve_nonecc void @{symbol}({PARAMS}) nounwind optsize "no-jump-tables"="true" section ".text.{symbol}"'
     module.define(symbol, head, body)
 
 

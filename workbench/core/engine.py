@@ -1,0 +1,433 @@
+"""The processor as Python sees it: memory of the engine, registers, `run`, and exits.
+
+    cpu = Cpu(ram_bytes=1 << 20)
+    cpu.write_phys(0x1000, bytes.fromhex("b82a00f4"))   # mov ax, 42; hlt
+    cpu.set("rip", 0x1000)
+    print(cpu.run(1000), cpu.get("rax"))                     # ('hlt', 42)
+"""
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import mmap
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from workbench.core import layout as lay
+from workbench.core.build import Image, load_image
+from workbench.core.lang import bits_of
+from workbench.core.layout import CPU, EXIT_NAMES
+
+MAP_32BIT, MAP_NORESERVE = 0x40, 0x4000
+ARENA_BYTES = 160 << 20
+SCRATCH_BYTES = 512 << 10
+BLOCK_MAX = 1 << 20
+HASH_ENTRIES = 1 << 16
+FIXED_INDEX = 128
+PAGE = 4096
+FOUR_GIB = 1 << 32
+TLB_FLUSH_FIELDS = {"cr0", "cr3", "cr4", "efer"}
+
+RunFunction = Callable[[int], int]
+
+
+class GuestFault(Exception):
+    """An exception that a Python handler raises in the guest: vector, error code or None, address for #PF."""
+
+    def __init__(self, vector: int, error: int | None = None, address: int = 0) -> None:
+        super().__init__(f"guest exception {vector}")
+        self.vector, self.error, self.address = vector, error, address
+
+
+class _Buffer:
+    """Anonymous memory with a stable address."""
+
+    def __init__(self, size: int, flags: int = 0, prot: int = mmap.PROT_READ | mmap.PROT_WRITE) -> None:
+        self.map = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | flags, prot=prot)
+        self.size = size
+        self.view = memoryview(self.map)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+
+    def put(self, at: int, data: bytes) -> None:
+        self.view[at:at + len(data)] = data
+
+
+class Cpu:
+    """One x86-64 processor with its RAM (see the module for an example).
+
+    RAM positions are those of the host buffer: guest-physical addresses below `low_bytes`, then those
+    from 4 GiB on.
+    """
+
+    def __init__(self, ram_bytes: int, image: Image | None = None, low_limit: int = 0xC0000000) -> None:
+        self.image = image or load_image()
+        self.ram_bytes = ram_bytes
+        self.low_bytes = min(ram_bytes, low_limit)
+        pages = (ram_bytes + PAGE - 1) // PAGE
+        self.ram = _Buffer(max(ram_bytes, PAGE))
+        self._cpu = _Buffer(CPU.size)
+        self.base = self._cpu.address
+        self._q = self._cpu.view.cast("Q")
+        self._i = self._cpu.view.cast("I")
+        self._h = self._cpu.view.cast("H")
+        self._page_attr = _Buffer(max(pages, PAGE))
+        self._page_attr.put(0, b"\x01" * pages)
+        self._page_code = _Buffer(max(pages * 8, PAGE))
+        self._page_head = _Buffer(max(pages * 8, PAGE))
+        self._blocks = _Buffer(BLOCK_MAX * 64)
+        self._hash = _Buffer(HASH_ENTRIES * 4)
+        self._arena = _Buffer(ARENA_BYTES, MAP_32BIT, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        self.skip_advance = False
+        self.handlers: dict[str, Callable[[Any, list[int]], None]] = {}
+        self._fields: dict[str, tuple[int, int]] = {}
+        for name, (at, ty, _count) in CPU.fields.items():
+            self._fields[name] = (at, bits_of(ty) // 8)
+        for n, name in enumerate(lay.GPRS):
+            self._fields[name] = (CPU.offset("gpr", n), 8)
+        self._place()
+        self.reset()
+
+    # -- setting up
+
+    def _place(self) -> None:
+        image = self.image
+        arena = self._arena
+        blob_at = arena.address
+        arena.put(0, image.blob)
+        code_at = (len(image.blob) + 4095) // 4096 * 4096
+        # externs through small jumps: they are farther away than 2 GiB
+        libc = ctypes.CDLL(None)
+        libm = ctypes.CDLL(ctypes.util.find_library("m") or "libm.so.6")
+        values: list[int] = []
+        for kind, value in image.symbols:
+            if kind == "blob":
+                values.append(blob_at + int(value))
+                continue
+            f = getattr(libc, str(value), None) or getattr(libm, str(value))
+            target = ctypes.cast(f, ctypes.c_void_p).value or 0
+            arena.put(code_at, b"\xff\x25\0\0\0\0" + struct.pack("<Q", target))
+            values.append(arena.address + code_at)
+            code_at += 16
+        for at, kind, n, addend in image.fixups:
+            v = values[n] + addend
+            if kind == 0:
+                struct.pack_into("<i", arena.map, at, v - (blob_at + at))
+            elif kind == 1:
+                struct.pack_into("<I", arena.map, at, v & 0xFFFFFFFF)
+            elif kind == 2:
+                struct.pack_into("<Q", arena.map, at, v & 0xFFFFFFFFFFFFFFFF)
+        code_at = (code_at + 4095) // 4096 * 4096
+        self._code_start = arena.address + code_at + SCRATCH_BYTES
+        self._symbols = _Buffer((FIXED_INDEX + len(values) + 64) * 8)
+        self._symbols.put(FIXED_INDEX * 8, struct.pack(f"<{len(values)}Q", *values))
+        tables = {}
+        for name in ("stencil_code", "stencils", "relocs", "entries", "optable", "eatab"):
+            data: bytes = getattr(image, name)
+            tables[name] = b = _Buffer(len(data) + PAGE)
+            b.put(0, data)
+        self._tables = tables
+        self._insns = _Buffer(1 << 16)
+        self._stubs = _Buffer(1 << 20)
+        for name, value in {
+            "ram": self.ram.address, "ram_low": self.low_bytes, "ram_high": self.ram_bytes - self.low_bytes,
+            "page_attr": self._page_attr.address, "page_code": self._page_code.address,
+            "page_head": self._page_head.address, "scratch_code": arena.address + code_at,
+            "code_base": self._code_start, "code_end": arena.address + ARENA_BYTES, "blocks": self._blocks.address,
+            "block_max": BLOCK_MAX, "block_hash": self._hash.address, "symbols": self._symbols.address,
+            "insns": self._insns.address, "stubs": self._stubs.address,
+            **{n: b.address for n, b in tables.items()},
+        }.items():
+            self.set(name, value)
+        functions = image.functions
+
+        def function(name: str, *types: Any) -> Any:
+            proto = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *types)
+            return proto(blob_at + functions[name])
+
+        self._run: RunFunction = function("run")
+        u32, u64 = ctypes.c_uint32, ctypes.c_uint64
+        self._deliver = function("deliver", u32, u32, u32, u32)
+        self._update_mode = function("update_mode")
+        self._tlb_flush_all = function("tlb_flush_all")
+        self._wrote_code = function("wrote_code", u64, u64)
+        self._walk = function("walk", u64, u32, u32)
+        self.forget_code()
+
+    def forget_code(self) -> None:
+        """Drop every translation."""
+        self.set("code_next", self._code_start)
+        self.set("block_count", 1)
+        self.set("chain_site", 0)
+        ctypes.memset(self._hash.address, 0, self._hash.size)
+        ctypes.memset(self._page_code.address, 0, self._page_code.size)
+        ctypes.memset(self._page_head.address, 0, self._page_head.size)
+        self._tlb_flush_all(self.base)
+
+    def reset(self) -> None:
+        """State after RESET (SDM volume 3, table 10-1); RAM and translations stay."""
+        for name, (at, ty, count) in CPU.fields.items():
+            if name in STATE_FIELDS:
+                size = (16 if ty == "x86_fp80" else bits_of(ty) // 8) * count
+                self._cpu.view[at:at + size] = bytes(size)
+        self.set("rip", 0xFFF0)
+        self.set("eflags", 2)
+        self.set("cr0", 0x60000010)
+        self.set("dr", 0xFFFF0FF0, 6)
+        self.set("dr", 0x400, 7)
+        self.set("rdx", 0x600)
+        for n in range(6):
+            self.set_segment(lay.SEGMENTS[n], 0, 0, 0xFFFF, 0x93, update=False)
+        self.set_segment("cs", 0xF000, 0xFFFF0000, 0xFFFF, 0x9B, update=False)
+        self.set_segment("ldtr", 0, 0, 0xFFFF, 0x82, update=False)
+        self.set_segment("tr", 0, 0, 0xFFFF, 0x8B, update=False)
+        self.set("gdtr_limit", 0xFFFF)
+        self.set("idtr_limit", 0xFFFF)
+        self.set("mxcsr", 0x1F80)
+        self.set("fpu_cw", 0x40)
+        self.set("fpu_tag", 0)
+        self.set("xcr0", 1)
+        self.set("max_insns", 64)
+        self.set("shadow_icount", 0xFFFFFFFFFFFFFFFF)
+        self.set("acc_icount", 0xFFFFFFFFFFFFFFFF)
+        for name, value in (("ps_per_insn", 1000), ("tsc_period_ps", 1000)):
+            if not self.get(name):
+                self.set(name, value)
+        self.update_mode()
+        self._tlb_flush_all(self.base)
+
+    # -- registers
+
+    def get(self, name: str, index: int = 0) -> int:
+        """A register or any field of the CPU structure; "rflags" with the arithmetic flags made explicit."""
+        if name == "rflags":
+            return self.get("eflags") & ~lay.ARITH | self.arithmetic_flags()
+        at, size = self._fields[name]
+        at += index * size
+        if size == 8:
+            return self._q[at >> 3]
+        if size == 4:
+            return self._i[at >> 2]
+        if size == 2:
+            return self._h[at >> 1]
+        return int.from_bytes(self._cpu.view[at:at + size], "little")
+
+    def set(self, name: str, value: int, index: int = 0) -> None:
+        """Write a register or field (wrapped to its width)."""
+        if name == "rflags":
+            self.set("eflags", value & ~lay.ARITH | 2)
+            self.set("cc_op", 0)
+            self.set("cc_src", value & lay.ARITH)
+            self.update_mode()
+            return
+        at, size = self._fields[name]
+        at += index * size
+        if size == 8:
+            self._q[at >> 3] = value & 0xFFFFFFFFFFFFFFFF
+        elif size == 4:
+            self._i[at >> 2] = value & 0xFFFFFFFF
+        elif size == 2:
+            self._h[at >> 1] = value & 0xFFFF
+        else:
+            self._cpu.view[at:at + size] = (value & ((1 << (size * 8)) - 1)).to_bytes(size, "little")
+        if name in TLB_FLUSH_FIELDS:
+            self._tlb_flush_all(self.base)
+            self.update_mode()
+
+    def set_segment(self, name: str, selector: int, base: int, limit: int, attr: int, update: bool = True) -> None:
+        """Load a segment register's visible and hidden parts; attr as VMCS access rights."""
+        n = lay.SEGMENTS.index(name)
+        self.set("seg_sel", selector, n)
+        self.set("seg_base", base, n)
+        self.set("seg_limit", limit, n)
+        self.set("seg_attr", attr, n)
+        if update:
+            self.update_mode()
+
+    def get_segment(self, name: str) -> tuple[int, int, int, int]:
+        """(selector, base, limit, attr)."""
+        n = lay.SEGMENTS.index(name)
+        return (self.get("seg_sel", n), self.get("seg_base", n), self.get("seg_limit", n), self.get("seg_attr", n))
+
+    def update_mode(self) -> None:
+        """Work out privilege, block mode and TLB after registers were changed from outside."""
+        self._update_mode(self.base)
+
+    def arithmetic_flags(self) -> int:
+        """CF PF AF ZF SF OF from the lazy state."""
+        op, dst, src = self.get("cc_op"), self.get("cc_dst"), self.get("cc_src")
+        kind, bits = op >> 2, 8 << (op & 3)
+        mask = (1 << bits) - 1
+        if kind == lay.CC_EFLAGS:
+            return src & lay.ARITH
+        r, top = dst & mask, 1 << (bits - 1)
+        szp = (lay.ZF if r == 0 else 0) | (lay.SF if r & top else 0) | (
+            lay.PF if bin(r & 0xFF).count("1") % 2 == 0 else 0)
+        if kind == lay.CC_LOGIC:
+            return szp
+        if kind == lay.CC_EXPL:
+            return szp | (src & (lay.CF | lay.AF | lay.OF))
+        if kind in (lay.CC_INC, lay.CC_DEC):
+            inc = kind == lay.CC_INC
+            af = lay.AF if (r & 15) == (0 if inc else 15) else 0
+            return szp | (src & 1) | af | (lay.OF if r == (top if inc else top - 1) else 0)
+        b = src & mask
+        a = (r - b if kind == lay.CC_ADD else r + b) & mask
+        cf = r < b if kind == lay.CC_ADD else a < b
+        of = (r ^ a) & (r ^ b) & top if kind == lay.CC_ADD else (a ^ b) & (a ^ r) & top
+        return szp | (1 if cf else 0) | ((a ^ b ^ r) & lay.AF) | (lay.OF if of else 0)
+
+    @property
+    def icount(self) -> int:
+        """Retired instructions."""
+        return (self._q[_END] - self._q[_BUDGET]) & 0xFFFFFFFFFFFFFFFF
+
+    # -- memory
+
+    def position(self, gpa: int) -> int | None:
+        """Where a guest-physical address is in the RAM buffer, or None."""
+        if gpa < self.low_bytes:
+            return gpa
+        if FOUR_GIB <= gpa < FOUR_GIB + self.ram_bytes - self.low_bytes:
+            return gpa - FOUR_GIB + self.low_bytes
+        return None
+
+    def read_phys(self, gpa: int, n: int) -> bytes:
+        """Bytes of guest RAM; reading outside of it gives 0xFF."""
+        at = self.position(gpa)
+        if at is not None and at + n <= (self.low_bytes if gpa < FOUR_GIB else self.ram_bytes):
+            return bytes(self.ram.view[at:at + n])
+        return b"".join(
+            b"\xff" if (p := self.position(a)) is None else bytes(self.ram.view[p:p + 1]) for a in range(gpa, gpa + n))
+
+    def write_phys(self, gpa: int, data: bytes) -> None:
+        """Write guest RAM (and ROM); what falls outside is dropped.  Translations of it are dropped too."""
+        at = self.position(gpa)
+        n = len(data)
+        if at is None or at + n > (self.low_bytes if gpa < FOUR_GIB else self.ram_bytes):
+            for i, b in enumerate(data):
+                p = self.position(gpa + i)
+                if p is not None:
+                    self._write(p, bytes([b]))
+            return
+        self._write(at, data)
+
+    def _write(self, at: int, data: bytes) -> None:
+        self.ram.view[at:at + len(data)] = data
+        code = self._page_code.view.cast("Q")
+        end = at + len(data)
+        while at < end:
+            step = min(end, (at // PAGE + 1) * PAGE) - at
+            if code[at // PAGE]:
+                self._wrote_code(self.base, self.ram.address + at, step)
+            at += step
+
+    def set_page_kind(self, gpa: int, n: int, kind: int) -> None:
+        """Make RAM pages ordinary (1), read-only (2) or a hole for devices (0)."""
+        first = self.position(gpa)
+        if first is not None:
+            self._page_attr.put(first // PAGE, bytes([kind]) * (n // PAGE))
+            self._tlb_flush_all(self.base)
+
+    def translate_linear(self, addr: int, access: int = 0, mmu: int | None = None) -> int:
+        """Guest-physical address; GuestFault if the access is not allowed."""
+        if mmu is None:
+            mmu = lay.MMU_USER if self.get("cpl") == 3 else lay.MMU_KERNEL
+        if not self._walk(self.base, addr, access, mmu):
+            raise GuestFault(self.get("exc_vector"), self.get("exc_error"), self.get("fault_addr"))
+        return self.get("walk_page") | (addr & 0xFFF)
+
+    def read_linear(self, addr: int, n: int, mmu: int | None = None) -> bytes:
+        """Bytes at a linear address; GuestFault for a page fault."""
+        out = b""
+        while n:
+            step = min(n, PAGE - (addr & 0xFFF))
+            out += self.read_phys(self.translate_linear(addr, 0, mmu), step)
+            addr += step
+            n -= step
+        return out
+
+    def write_linear(self, addr: int, data: bytes, mmu: int | None = None) -> None:
+        """Write at a linear address; GuestFault before anything is written if a page is not writable."""
+        pieces = []
+        while data:
+            step = min(len(data), PAGE - (addr & 0xFFF))
+            pieces.append((self.translate_linear(addr, 1, mmu), data[:step]))
+            addr += step
+            data = data[step:]
+        for gpa, piece in pieces:
+            self.write_phys(gpa, piece)
+
+    def raise_exception(self, vector: int, error: int | None = None) -> None:
+        """For handlers: raise an exception on the current instruction."""
+        raise GuestFault(vector, error)
+
+    # -- running
+
+    def run(self, until_icount: int) -> str:
+        """Run to the exact instruction count, or to an exit; the reason (see layout.EXIT_NAMES)."""
+        while True:
+            now = self.icount
+            self._q[_END] = until_icount
+            self._q[_BUDGET] = (until_icount - now) & 0xFFFFFFFFFFFFFFFF
+            reason = self._run(self.base)
+            if reason == lay.EXIT_CODE_FULL:
+                self.forget_code()
+                continue
+            return EXIT_NAMES[reason]
+
+    def retire(self, n: int = 1) -> None:
+        """Count instructions that Python executed."""
+        self._q[_BUDGET] = (self._q[_BUDGET] - n) & 0xFFFFFFFFFFFFFFFF
+
+    def system(self) -> str:
+        """Execute the instruction of a "system" exit by its Python handler; its name."""
+        name = self.image.system_names[self.get("exit_insn")]
+        self.skip_advance = False
+        at = CPU.offset("exit_info") >> 3
+        info = list(self._q[at:at + 6])
+        next_pc = self.get("exit_next")
+        try:
+            self.handlers[name](self, info)
+        except GuestFault as fault:
+            self.deliver_fault(fault)
+            return name
+        if not self.skip_advance:
+            self.set("rip", next_pc)
+        self.retire()
+        return name
+
+    def deliver_fault(self, fault: GuestFault) -> None:
+        """Deliver an exception that a handler raised."""
+        self.set("fault_addr", fault.address)
+        self.deliver(fault.vector, fault.error, 1)
+
+    def deliver(self, vector: int, error: int | None, kind: int) -> bool:
+        """Deliver an exception (kind 1) or interrupt (0); False means triple fault."""
+        return bool(self._deliver(self.base, vector, error or 0, 0 if error is None else 1, kind))
+
+    def access_result(self, value: int) -> None:
+        """A device access of the current instruction was made (read: its value); `run` goes on with it."""
+        n = self.get("acc_count")
+        self.set("acc_value", value, n)
+        self.set("acc_count", n + 1)
+        self.set("acc_cursor", 0)
+
+    @property
+    def exit_info(self) -> list[int]:
+        """The numbers that go with the last exit."""
+        at = CPU.offset("exit_info") >> 3
+        return list(self._q[at:at + 6])
+
+
+_END = CPU.offset("end_icount") >> 3
+_BUDGET = CPU.offset("budget") >> 3
+# Architectural state: what RESET clears, a snapshot holds and a digest covers.
+STATE_FIELDS = (
+    "gpr", "rip", "cc_dst", "cc_src", "cc_op", "eflags", "cpl", "seg_base", "seg_limit", "seg_attr", "seg_sel",
+    "gdtr_base", "idtr_base", "gdtr_limit", "idtr_limit", "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "dr", "xcr0",
+    "star", "lstar", "cstar", "sfmask", "kernel_gs_base", "tsc_aux", "sysenter_cs", "sysenter_esp", "sysenter_eip",
+    "tsc_offset", "rand_state", "shadow_icount", "acc_icount", "acc_count", "acc_cursor", "acc_value",
+    "fpr", "fpu_cw", "fpu_sw", "fpu_top", "fpu_tag", "fpu_ip", "fpu_dp", "fpu_op", "mxcsr", "xmm",
+    "irq_pending",
+)

@@ -1,0 +1,83 @@
+"""The one seam between the guest and the world outside.
+
+While recording, `post` (from any thread) adds an input, and the run loop delivers it at an instruction
+boundary, stamped with the instruction count and guest time.  In replay the inputs of the trace take their
+place and `post` does nothing.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Handler = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Something from outside: when it arrived, for whom, what."""
+
+    icount: int
+    time_ps: int
+    target: str
+    kind: str
+    data: bytes
+
+
+class Inputs:
+    """Queue and dispatch of inputs."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+        self._posted: deque[tuple[str, str, bytes]] = deque()
+        self._replay: deque[Any] | None = None
+        self.wake: Callable[[], None] | None = None  # called by post, from the posting thread
+
+    def register(self, target: str, handler: Handler) -> None:
+        """`handler(kind, data)` receives the inputs for `target`."""
+        if target in self._handlers:
+            raise ValueError(f"expected one receiver of inputs for {target!r}")
+        self._handlers[target] = handler
+
+    def post(self, target: str, kind: str, data: bytes) -> None:
+        """Add an input from the host; ignored in replay.  Safe from any thread."""
+        if self._replay is None:
+            self._posted.append((target, kind, data))
+            if self.wake is not None:
+                self.wake()
+
+    def replay(self, inputs: Iterable[Any]) -> None:
+        """Deliver these inputs, in order, at their own times, and nothing else."""
+        self._replay = deque(inputs)
+
+    @property
+    def replaying(self) -> bool:
+        """Do the inputs come from a trace?"""
+        return self._replay is not None
+
+    def next_stamp(self) -> tuple[int, int] | None:
+        """(icount, time_ps) of the next input of a replay."""
+        return (self._replay[0].icount, self._replay[0].time_ps) if self._replay else None
+
+    @property
+    def waiting(self) -> bool:
+        """Is there an input of the host that is not delivered yet?"""
+        return bool(self._posted)
+
+    def due(self, icount: int, time_ps: int) -> Iterable[Input]:
+        """Take the inputs that are due at this moment."""
+        if self._replay is not None:
+            while self._replay and (self._replay[0].icount, self._replay[0].time_ps) <= (icount, time_ps):
+                i = self._replay.popleft()
+                yield Input(i.icount, i.time_ps, i.target, i.kind, i.data)
+            return
+        while self._posted:
+            target, kind, data = self._posted.popleft()
+            yield Input(icount, time_ps, target, kind, data)
+
+    def dispatch(self, i: Input) -> None:
+        """Give an input to its receiver; one without a receiver is dropped."""
+        handler = self._handlers.get(i.target)
+        if handler is not None:
+            handler(i.kind, i.data)

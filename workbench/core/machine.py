@@ -1,0 +1,342 @@
+"""The machine: the only place where processor, memory, buses, clock, inputs and devices meet."""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from workbench.core import layout as lay
+from workbench.core.bus import Bus, Window
+from workbench.core.clock import Clock
+from workbench.core.config import MachineConfig
+from workbench.core.engine import STATE_FIELDS, Cpu
+from workbench.core.inputs import Input, Inputs
+from workbench.core.lang import bits_of
+from workbench.core.layout import CPU
+from workbench.core.memory import PhysMemory
+from workbench.core.system import HANDLERS
+
+NEVER = 1 << 62
+NMI_VECTOR = 2
+DIGEST_CHUNK = 1 << 16
+_BIAS = CPU.offset("bias_ps") >> 3
+_RIP = CPU.offset("rip") >> 3
+_INFO = CPU.offset("exit_info") >> 3
+
+
+class Device(Protocol):
+    """What every device has; all else is a capability that it registers while it is wired."""
+
+    @property
+    def name(self) -> str:
+        """Unique in the machine."""
+
+    def reset(self) -> None:
+        """Back to the state after power-on."""
+
+    def save(self) -> dict[str, Any]:
+        """The whole state as plain values."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what `save` gave; makes no edge on any line."""
+
+
+class InterruptController(Protocol):
+    """Whom the processor asks for a vector."""
+
+    def pending(self) -> bool:
+        """Is there an interrupt to take?"""
+
+    def acknowledge(self) -> int:
+        """The vector; the interrupt is in service from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why `run` returned: "icount", "shutdown", "reset", "triple-fault", "halted", "interrupted", "diverged"."""
+
+    kind: str
+    code: int = 0
+    reason: str = ""
+
+
+class Observer:
+    """Hears everything that a run does; all methods are empty here."""
+
+    def on_access(self, kind: str, device: str, offset: int, size: int, is_write: bool, value: int, addr: int,
+                  icount: int, pc: int, count: int = 1) -> None:
+        """A device register was accessed; `count` is the number of repetitions of string I/O."""
+
+    def on_exit(self, kind: str, icount: int, pc: int, detail: int) -> None:
+        """Guest code was left for another reason."""
+
+    def on_interrupt(self, vector: int, icount: int, pc: int) -> None:
+        """An interrupt is delivered before the instruction at `pc`."""
+
+    def on_dma(self, device: str, gpa: int, length: int, is_write: bool, icount: int) -> None:
+        """A device accessed memory (is_write: it wrote)."""
+
+    def on_irq_line(self, name: str, level: bool, icount: int) -> None:
+        """The level of an interrupt line changed."""
+
+    def on_console(self, device: str, data: bytes, icount: int) -> None:
+        """The guest printed."""
+
+    def on_input(self, inp: Input) -> None:
+        """An input is delivered."""
+
+
+class Machine:
+    """One computer.  Nothing in it is shared with another one."""
+
+    def __init__(self, config: MachineConfig) -> None:
+        # parts
+        self.config = config
+        self.ram_bytes = config.ram_bytes
+        self.cpu = Cpu(config.ram_bytes)
+        self.cpu.set("ps_per_insn", config.ps_per_insn)
+        self.cpu.set("tsc_period_ps", config.tsc_period_ps)
+        self.cpu.set("rand_state", config.seed)
+        self.cpu.handlers = dict(HANDLERS)
+        self.cpu.machine = self
+        self.memory = PhysMemory(self.cpu)
+        self.clock = Clock(config.ps_per_insn)
+        self.pio = Bus("pio", 1 << 16)
+        self.mmio = Bus("mmio", 1 << 52)
+        self.inputs = Inputs()
+        self.devices: dict[str, Device] = {}
+        self.irq: InterruptController | None = None
+        self.msr_handlers: dict[int, tuple[Callable[[], int], Callable[[int], None]]] = {}
+        # book-keeping
+        self.observers: list[Observer] = []
+        self._stop: Stop | None = None
+        self._string_count = 1
+        self.pio.tracer = self._trace_pio
+        self.mmio.tracer = self._trace_mmio
+        # state
+        self._halted = False
+        self._nmi = False
+        self._exits: dict[str, Callable[[], None]] = {
+            "pio": self._exit_pio, "mmio": self._exit_mmio, "irq": self._exit_irq, "hlt": self._exit_hlt,
+            "system": self._exit_system, "triple-fault": self._exit_triple, "budget": lambda: None,
+        }
+
+    # -- wiring
+
+    def attach(self, device: Device) -> None:
+        """Add a device to the machine's reset, snapshot and digest."""
+        if device.name in self.devices:
+            raise ValueError(f"expected one device with the name {device.name!r}")
+        self.devices[device.name] = device
+
+    def set_intr(self, level: bool) -> None:
+        """The INTR pin of the processor."""
+        self.cpu.set("irq_pending", int(level))
+
+    def set_nmi(self, *_: Any) -> None:
+        """An edge on the NMI pin."""
+        self._nmi = True
+
+    def request_reset(self, reason: str = "reset") -> None:
+        """A device asks for a reset of the machine: the run ends."""
+        self._stop = Stop("reset", 0, str(reason))
+
+    def request_shutdown(self, code: int = 0, reason: str = "shutdown") -> None:
+        """A device switches the machine off."""
+        self._stop = Stop("shutdown", code, reason)
+
+    def interrupt(self) -> None:
+        """Ask `run` to return at the next instruction boundary at which it looks up."""
+        self._stop = Stop("interrupted")
+
+    def tsc_ps(self, tsc: int) -> int:
+        """Guest time at which the TSC reaches a value."""
+        return ((tsc - self.cpu.get("tsc_offset")) & 0xFFFFFFFFFFFFFFFF) * self.config.tsc_period_ps
+
+    # -- what observers hear
+
+    def console(self, device: str, data: bytes) -> None:
+        """A device printed."""
+        for o in self.observers:
+            o.on_console(device, data, self.clock.icount)
+
+    def _trace_pio(self, window: Window | None, addr: int, size: int, is_write: bool, value: int) -> None:
+        self._trace("pio", window, addr, size, is_write, value)
+
+    def _trace_mmio(self, window: Window | None, addr: int, size: int, is_write: bool, value: int) -> None:
+        self._trace("mmio", window, addr, size, is_write, value)
+
+    def _trace(self, kind: str, window: Window | None, addr: int, size: int, is_write: bool, value: int) -> None:
+        device, offset = ("", addr) if window is None else (window.name, addr - window.base)
+        icount, pc = self.clock.icount, self.cpu._q[_RIP]
+        for o in self.observers:
+            o.on_access(kind, device, offset, size, is_write, value, addr, icount, pc, self._string_count)
+
+    def trace_cfg(self, device: str, offset: int, size: int, is_write: bool, value: int) -> None:
+        """The host bridge reports an access to configuration space."""
+        icount, pc = self.clock.icount, self.cpu._q[_RIP]
+        for o in self.observers:
+            o.on_access("cfg", device, offset, size, is_write, value, 0, icount, pc)
+
+    def trace_dma(self, device: str, gpa: int, length: int, is_write: bool) -> None:
+        """A device's DMA handle reports a transfer."""
+        for o in self.observers:
+            o.on_dma(device, gpa, length, is_write, self.clock.icount)
+
+    # -- running
+
+    def run(self, until_icount: int | None = None) -> Stop:
+        """Run until something ends it, at the latest when `until_icount` instructions have retired."""
+        cpu, clock, q = self.cpu, self.clock, self.cpu._q
+        until = NEVER if until_icount is None else until_icount
+        exits = self._exits
+        while True:
+            if self._stop is not None:
+                stop, self._stop = self._stop, None
+                return stop
+            self._deliver_inputs()
+            due = clock.next_deadline_ps()
+            if due is not None and due <= clock.icount * clock.ps_per_insn + clock.bias_ps:
+                clock.run_due()
+                continue
+            if self._nmi:
+                self._nmi = self._halted = False
+                cpu.deliver(NMI_VECTOR, None, 0)
+            if self._halted and not self._wake():
+                if self._stop is None and not self._skip():
+                    return Stop("halted", 0, "the guest is halted and nothing will wake it")
+                continue
+            if clock.icount >= until:
+                return Stop("icount")
+            q[_BIAS] = clock.bias_ps
+            reason = cpu.run(self._limit(until))
+            clock.icount = cpu.icount
+            exits[reason]()
+
+    def _limit(self, until: int) -> int:
+        limit = until
+        deadline = self.clock.deadline_icount()
+        if deadline is not None and deadline < limit:
+            limit = deadline
+        stamp = self.inputs.next_stamp()
+        if stamp is not None and self.clock.icount < stamp[0] < limit:
+            limit = stamp[0]
+        return limit
+
+    def _deliver_inputs(self) -> None:
+        for i in self.inputs.due(self.clock.icount, self.clock.now_ps):
+            for o in self.observers:
+                o.on_input(i)
+            self.inputs.dispatch(i)
+
+    def _wake(self) -> bool:
+        if self.cpu.get("irq_pending") and self.cpu.get("eflags") & lay.IF:
+            self._halted = False
+            return True
+        return False
+
+    def _skip(self) -> bool:
+        """Halted: go to the next moment at which something happens; False if there is none."""
+        deadline = self.clock.next_deadline_ps()
+        stamp = self.inputs.next_stamp()
+        if stamp is not None and stamp[0] <= self.clock.icount:
+            deadline = stamp[1] if deadline is None else min(deadline, stamp[1])
+        if deadline is None:
+            return self.inputs.waiting
+        self.clock.skip_to(deadline)
+        return True
+
+    def _exit_pio(self) -> None:
+        cpu = self.cpu
+        port, size, is_write, value, count, linear = cpu._q[_INFO:_INFO + 6]
+        self._string_count = max(count, 1)
+        if count > 1 or linear:
+            self._string_io(port, size, is_write, count, linear)
+        elif is_write:
+            self.pio.write(port, size, value)
+            cpu.access_result(0)
+        else:
+            cpu.access_result(self.pio.read(port, size))
+        self._string_count = 1
+        self.clock.bias_ps += self.config.access_cost_ps
+
+    def _string_io(self, port: int, size: int, is_write: int, count: int, linear: int) -> None:
+        raise NotImplementedError
+
+    def _exit_mmio(self) -> None:
+        cpu = self.cpu
+        gpa, size, is_write, value = cpu._q[_INFO:_INFO + 4]
+        if is_write:
+            self.mmio.write(gpa, size, value)
+            cpu.access_result(0)
+        else:
+            cpu.access_result(self.mmio.read(gpa, size))
+        self.clock.bias_ps += self.config.access_cost_ps
+
+    def _exit_irq(self) -> None:
+        if self.irq is None or not self.irq.pending():
+            self.set_intr(False)
+            return
+        vector = self.irq.acknowledge()
+        icount, pc = self.clock.icount, self.cpu._q[_RIP]
+        for o in self.observers:
+            o.on_interrupt(vector, icount, pc)
+        if not self.cpu.deliver(vector, None, 0):
+            self._exit_triple()
+
+    def _exit_hlt(self) -> None:
+        self._halted = True
+        for o in self.observers:
+            o.on_exit("hlt", self.clock.icount, self.cpu._q[_RIP], 0)
+
+    def _exit_system(self) -> None:
+        icount, pc = self.clock.icount, self.cpu._q[_RIP]
+        detail = self.cpu._q[_INFO]
+        name = self.cpu.system()
+        self.clock.icount = self.cpu.icount
+        for o in self.observers:
+            o.on_exit(name, icount, pc, detail)
+
+    def _exit_triple(self) -> None:
+        for o in self.observers:
+            o.on_exit("triple-fault", self.clock.icount, self.cpu._q[_RIP], 0)
+        self._stop = Stop("triple-fault", 0, f"the guest triple-faulted at {self.cpu.get('rip'):#x}")
+
+    # -- state
+
+    def _cpu_state(self) -> dict[str, list[int]]:
+        cpu = self.cpu
+        out: dict[str, list[int]] = {}
+        for name in STATE_FIELDS:
+            if name in ("cc_dst", "cc_src", "cc_op"):
+                continue
+            _at, ty, count = CPU.fields[name]
+            out[name] = [cpu.get(name, i) for i in range(count)] if bits_of(ty) else []
+        if cpu.get("acc_icount") != cpu.icount:
+            for name in ("acc_icount", "acc_count", "acc_cursor", "acc_value"):
+                out[name] = [0] * len(out[name])
+        out["eflags"] = [cpu.get("rflags")]
+        return out
+
+    def digest(self) -> bytes:
+        """32 bytes over processor, RAM, devices and clock: equal states have equal digests."""
+        h = hashlib.blake2b(digest_size=32)
+        state = {"cpu": self._cpu_state(), "clock": self.clock.save(), "halted": self._halted, "nmi": self._nmi,
+                 "devices": {n: d.save() for n, d in self.devices.items()}}
+        h.update(json.dumps(state, sort_keys=True, default=_plain).encode())
+        ram = self.cpu.ram.view
+        zero = memoryview(bytes(DIGEST_CHUNK))
+        for at in range(0, self.ram_bytes, DIGEST_CHUNK):
+            chunk = ram[at:at + DIGEST_CHUNK]
+            if chunk != zero[:len(chunk)]:
+                h.update(at.to_bytes(8, "little"))
+                h.update(chunk)
+        return h.digest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    raise TypeError(f"expected plain values in a device's state, not {value!r}")
