@@ -96,6 +96,8 @@ class CounterState:
             raise ValueError(f"expected mode 0..5 and rw 1..3, not {self.mode!r} and {self.rw!r}")
         if not (0 <= self.count <= 65536 and 0 <= self.next_count <= 65536):
             raise ValueError(f"expected counts 0..65536, not {self.count!r}, {self.next_count!r}")
+        if self.next_count and not self.count:
+            raise ValueError(f"expected a count before the next one, {self.next_count!r}")
         for value, bits in ((self.low_byte, 8), (self.latch, 16), (self.status, 8)):
             if value is not None and not 0 <= value < 1 << bits:
                 raise ValueError(f"expected {bits} bits, not {value!r}")
