@@ -16,6 +16,7 @@ from workbench.core.layout import (
 )
 from workbench.core.opcodes import row
 from workbench.core.segments import in_64bit
+from workbench.core.sse_helpers import MXCSR_MASK, guest_mxcsr, set_guest_mxcsr
 from workbench.core.stencil import op
 from workbench.core.x87_helpers import CW_BITS, CW_ONE, register_at, scratch, set_status_word, status_word
 from workbench.core.x87_helpers_area import (
@@ -25,7 +26,6 @@ from workbench.core.x87_helpers_env import fpu_reset
 
 XCR0_X87, XCR0_SSE = 1, 2
 XCR0_ALL = XCR0_X87 | XCR0_SSE
-MXCSR_MASK = 0xFFFF
 # Offsets in the legacy region (SDM volume 1, table 10-2) and the header (13.4.2).
 FCW, FSW, FTW, FOP, FIP, FDP, MXCSR, MASK, ST0, XMM0 = 0, 2, 4, 6, 8, 16, 24, 28, 32, 160
 FXSAVE_BYTES, XSTATE_BV, XCOMP_BV, XRESERVED, XSAVE_BYTES = 512, 512, 520, 528, 576
@@ -109,9 +109,9 @@ def init_xmm(cpu: Any) -> None:
 
 
 @inline
-def save_mxcsr(cpu: Any, p: Any) -> None:
+def save_mxcsr(base: Any, p: Any) -> None:
     """MXCSR and the mask of its valid bits."""
-    store(p + MXCSR, cpu.mxcsr)
+    store(p + MXCSR, guest_mxcsr(base))
     store(p + MASK, u32(MXCSR_MASK))
 
 
@@ -155,7 +155,7 @@ def fx_save(base: Any, at: Any, addr: Any, wide: Any) -> Any:
         return u32(0)
     save_x87(cpu, p, wide)
     if (cpu.cr4 & CR4_OSFXSR) != 0:
-        save_mxcsr(cpu, p)
+        save_mxcsr(base, p)
         save_xmm(cpu, p)
     area_close(base, at, addr, FXSAVE_BYTES, copy, p)
     return u32(1)
@@ -175,7 +175,7 @@ def fx_restore(base: Any, at: Any, addr: Any, wide: Any) -> Any:
         if unlikely((mxcsr & ~MXCSR_MASK) != 0):
             mmu.raise_exception(base, GP, 0)
             return u32(0)
-        cpu.mxcsr = mxcsr
+        set_guest_mxcsr(base, mxcsr)
         load_xmm(cpu, p)
     load_x87(cpu, p, wide)
     return u32(1)
@@ -197,7 +197,7 @@ def x_save(base: Any, at: Any, addr: Any, wide: Any) -> Any:
     if (rfbm & XCR0_X87) != 0:
         save_x87(cpu, p, wide)
     if (rfbm & XCR0_SSE) != 0:
-        save_mxcsr(cpu, p)
+        save_mxcsr(base, p)
         save_xmm(cpu, p)
     store(p + XSTATE_BV, load(p + XSTATE_BV, "i64") | rfbm)
     area_close(base, at, addr, XSAVE_BYTES, copy, p)
@@ -230,7 +230,7 @@ def x_restore(base: Any, at: Any, addr: Any, wide: Any) -> Any:
         else:
             init_x87(cpu)
     if (rfbm & XCR0_SSE) != 0:
-        cpu.mxcsr = mxcsr
+        set_guest_mxcsr(base, mxcsr)
         if (present & XCR0_SSE) != 0:
             load_xmm(cpu, p)
         else:
