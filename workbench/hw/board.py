@@ -199,8 +199,11 @@ class Board:
                 handlers.pop(msr, None)
 
     def add_isa(self, device: PortDevice) -> None:
-        """Attach a device and map its windows into port space."""
-        for window in device.windows():
+        """Attach a device and map its windows into port space; a single window is named like it."""
+        windows = device.windows()
+        if len(windows) == 1:
+            windows[0].name = device.name
+        for window in windows:
             self.machine.pio.map(window)
         self.machine.attach(device)
 

@@ -5,6 +5,7 @@ All three can be periodic and 32 bits wide. Without legacy replacement they go t
 Deliberately not modelled: FSB interrupts (not offered) and the counter's drift.
 """
 
+# ruff: noqa: RUF009 (`sized` specifies a field)
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -4,6 +4,7 @@ Deliberately not modelled: the DRAM interface, shadowing (PAM registers are stor
 ordinary RAM), SMM space, error reporting and the turbo register's effect.
 """
 
+# ruff: noqa: RUF009 (`sized` specifies a field)
 from __future__ import annotations
 
 from dataclasses import dataclass

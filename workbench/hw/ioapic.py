@@ -7,6 +7,7 @@ reaches the processor through LINT0), SMI and INIT messages, and interrupts that
 memory write of PCI devices to the I/O APIC's pin assertion register.
 """
 
+# ruff: noqa: RUF009 (`sized` specifies a field)
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -11,6 +11,7 @@ suppression, ESR "illegal register address", lowest-priority arbitration (there 
 arbitrate with), and INIT or start-up IPIs, which have no absent processor to reach.
 """
 
+# ruff: noqa: RUF009 (`sized` specifies a field)
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -6,6 +6,7 @@ motherboard DMA steering, SMI generation and the programmable chip select; their
 stored.
 """
 
+# ruff: noqa: RUF009 (`sized` specifies a field)
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -5,6 +5,7 @@ clock throttling and C2/C3 (PCNTRL is stored, PLVL2 and PLVL3 read 0), and all s
 off. SCI_EN is set by firmware, see `board`.
 """
 
+# ruff: noqa: RUF009 (`sized` specifies a field)
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -6,6 +6,7 @@ registers. What all functions treat alike are the same `Reg` objects in every ma
 `PciFunction` can handle them.
 """
 
+# ruff: noqa: RUF009 (`sized` specifies a field)
 from __future__ import annotations
 
 from collections.abc import Sequence
