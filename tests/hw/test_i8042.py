@@ -133,6 +133,13 @@ def test_no_interrupt_when_disabled() -> None:
     assert pc.edges == [True]
 
 
+def test_command_byte_through_its_alias_moves_the_line() -> None:
+    pc = Pc()
+    pc.kbc.receive("scan", press(0x1E))
+    pc.command(0x40, 0x44)
+    assert pc.edges == [True, False]
+
+
 def test_disabled_keyboard_waits() -> None:
     pc = Pc()
     pc.command(0xAD)

@@ -226,7 +226,7 @@ class I8042(RegBank[KbcState]):
             if s.ram[0] & KBD_DISABLE:
                 self._set_command_byte(s.ram[0] & ~KBD_DISABLE)
             self._keyboard(value)
-        elif command == 0x60:
+        elif command in (0x40, 0x60):
             self._set_command_byte(value)
         elif command < 0x80:
             s.ram[command & 0x1F] = value
