@@ -40,10 +40,13 @@ class Inputs:
     def __init__(self) -> None:
         self.posted: deque[tuple[str, str, bytes]] = deque()
         self.log: deque[Any] | None = None
+        self.wake: Callable[[], None] | None = None
 
     def post(self, target: str, kind: str, data: bytes) -> None:
         if self.log is None:
             self.posted.append((target, kind, data))
+            if self.wake is not None:
+                self.wake()
 
     def replay(self, inputs: Any) -> None:
         self.log = deque(inputs)

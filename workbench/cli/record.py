@@ -71,8 +71,8 @@ def add_parser(commands: Any) -> None:
 
 def machine_config(args: argparse.Namespace) -> dict[str, Any]:
     """Make the JSON of the machine's configuration from the options."""
-    if not 1 <= args.ps_per_insn <= 1_000_000_000:
-        raise UsageError(f"expected --ps-per-insn from 1 to 1000000000, not {args.ps_per_insn}")
+    if not 1 <= args.ps_per_insn <= 1_000_000:
+        raise UsageError(f"expected --ps-per-insn from 1 to 1000000, not {args.ps_per_insn}")
     seed = secrets.randbits(63) if args.seed is None else args.seed
     if not 0 <= seed < 1 << 64:
         raise UsageError(f"expected --seed from 0 to 2**64 - 1, not {seed}")
@@ -124,7 +124,7 @@ def record_on_terminal(recording: Recording, output: int | None, read_stdin: boo
             raw = stack.enter_context(terminal.raw_terminal())
             post = _poster(recording, raw)
             stack.enter_context(terminal.InputThread(post))
-            recording.wait_for_input = True
+            recording.interactive = True
         outcome = recording.run()
     if console is not None and not console.ends_line and os.isatty(1):
         console.write(b"\r\n")

@@ -72,7 +72,16 @@ def build_machine(config: Mapping[str, Any], guest: Guest) -> MachineLike:
     from workbench.core.config import MachineConfig
     from workbench.hw.board import build_pc
 
-    machine = build_pc(MachineConfig.from_json(config))
+    try:
+        settings = MachineConfig.from_json(config)
+    except ValueError as error:
+        raise GuestError(f"this machine cannot be built: {error}") from None
+    try:
+        machine = build_pc(settings)
+    except (MemoryError, OSError):
+        raise GuestError(
+            f"the host has no memory for a guest of {settings.ram_bytes >> 20:,} MiB"
+        ) from None
     try:
         firmware.load(machine, guest.kernel, guest.initrd, guest.cmdline)
     except firmware.LoaderError as error:

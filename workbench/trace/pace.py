@@ -35,3 +35,7 @@ class Pace:
         took_s = max(time.monotonic() - self._from_s, 1e-6)
         factor = min(4.0, max(0.25, SLICE_SECONDS * done / (took_s * self._insns)))
         self._insns = max(_LEAST, min(_MOST, int(self._insns * factor)))
+
+    def shrink(self, factor: float) -> None:
+        """Make slices shorter by a factor below 1."""
+        self._insns = max(_LEAST, int(self._insns * factor))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 
@@ -58,6 +58,9 @@ class ClockLike(Protocol):
 
 class InputsLike(Protocol):
     """The one seam for what comes from outside."""
+
+    wake: Callable[[], None] | None
+    """Called by `post`, from the thread that posts."""
 
     def post(self, target: str, kind: str, data: bytes) -> None:
         """Add an input from the host; ignored in replay."""

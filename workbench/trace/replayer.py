@@ -11,11 +11,11 @@ import contextlib
 import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from workbench.errors import FormatError
 from workbench.trace import guest as guests
 from workbench.trace import tables
 from workbench.trace.events import EventObserver, icount_of, pc_of
@@ -142,13 +142,7 @@ class Replay:
         self.verify = verify
         guest = Guest.from_trace(trace)
         config: Mapping[str, Any] = trace.header.machine
-        try:
-            self.machine: MachineLike = (build or guests.build_machine)(config, guest)
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(
-                f"the machine of the trace cannot be built: {error}", path=trace.path
-            ) from None
-        self.machine.inputs.replay(list(inputs_of(trace)))
+        self.machine: MachineLike = (build or guests.build_machine)(config, guest)
         self._pace = Pace()
         self._interrupted = threading.Event()
         self.verifier: Verifier | None = None
@@ -195,38 +189,48 @@ class Replay:
         )
 
     def _advance(self) -> StopLike:
-        """Run to each digest of the log but the last, compare it, and go on to the end."""
+        """Run to each digest of the log but the last, compare it, and go on to the end.
+
+        The machine is given only the inputs that stand in the log before the digest: one that
+        arrived at the same instruction count after it must not be delivered yet.
+        """
         machine = self.machine
+        clock = machine.clock
         end = self.trace.end
-        if self.verifier is not None:
-            points = self._digest_points()
-            for icount, scope in points if end is None else points[:-1]:
-                stop = self._run_to(icount)
-                if stop.kind != "icount":
-                    return stop
-                digest = machine.digest() if scope == FULL else b""
-                clock = machine.clock
-                self.verifier.on_digest(scope, digest, clock.icount, clock.now_ps)
+        inputs = deque(inputs_of(self.trace))
+        points = list(self._digest_points()) if self.verifier is not None else []
+        for seq, icount, scope in points if end is None else points[:-1]:
+            stop = self._run_to(icount, _take_before(inputs, seq))
+            if stop.kind not in ("icount", "halted"):
+                return stop
+            digest = machine.digest() if scope == FULL else b""
+            assert self.verifier is not None
+            self.verifier.on_digest(scope, digest, clock.icount, clock.now_ps)
+        rest = [item for _, item in inputs]
         if end is None:
             # The last event may belong to the instruction that begins at this count.
-            return self._run_to(self.trace.icount + 1)
-        return self._run_to(end.icount if end.stop in _USER_STOPS else end.icount + 1)
+            return self._run_to(self.trace.icount + 1, rest)
+        return self._run_to(end.icount if end.stop in _USER_STOPS else end.icount + 1, rest)
 
-    def _digest_points(self) -> list[tuple[int, str]]:
-        table = self.trace.table("digests", ("icount", "scope"))
-        icounts = table["icount"].to_pylist()
-        return list(zip(icounts, table["scope"].to_pylist(), strict=True))
+    def _digest_points(self) -> Iterator[tuple[int, int, str]]:
+        for batch in self.trace.batches("digests", ("seq", "icount", "scope")):
+            columns = [batch[name].to_pylist() for name in ("seq", "icount", "scope")]
+            yield from zip(*columns, strict=True)
 
-    def _run_to(self, icount: int) -> StopLike:
+    def _run_to(self, icount: int, inputs: list[ReplayInput]) -> StopLike:
         clock = self.machine.clock
-        while clock.icount < icount:
+        self.machine.inputs.replay(inputs)
+        stop: StopLike = _Stop("icount")
+        pending = bool(inputs)
+        while pending or clock.icount < icount:
+            pending = False
             if self._interrupted.is_set():
                 return _Stop("interrupted")
             stop = self.machine.run(self._pace.start(clock.icount, icount))
             self._pace.end(clock.icount)
             if stop.kind not in ("icount", "interrupted"):
                 return stop
-        return _Stop("icount")
+        return stop
 
     def _wrong_stop(self, stop: StopLike) -> str:
         """Say what is wrong with where the replay stopped; empty when nothing is."""
@@ -235,7 +239,12 @@ class Replay:
             return ""
         icount = self.machine.clock.icount
         by_user = end.stop in _USER_STOPS
-        same = stop.kind == "icount" if by_user else (stop.kind, stop.code) == (end.stop, end.code)
+        # A guest that has halted may be waiting for the user, who then ends the run.
+        same = (
+            stop.kind in ("icount", "halted")
+            if by_user
+            else (stop.kind, stop.code) == (end.stop, end.code)
+        )
         if same and icount == end.icount:
             return ""
         return (
@@ -263,9 +272,17 @@ class _Stop:
     reason: str = ""
 
 
-def inputs_of(trace: Trace) -> Iterator[ReplayInput]:
-    """Give the inputs of a trace in order."""
+def inputs_of(trace: Trace) -> Iterator[tuple[int, ReplayInput]]:
+    """Give the inputs of a trace in order, each with its `seq`."""
     spec = tables.BY_NAME["inputs"]
     for batch in trace.batches("inputs"):
-        for _, icount, time_ps, target, kind, data in tables.event_rows(spec, batch):
-            yield ReplayInput(icount, time_ps, target, kind, data)
+        rows = tables.event_rows(spec, batch)
+        for seq, (_, *columns) in zip(batch["seq"].to_pylist(), rows, strict=True):
+            yield seq, ReplayInput(*columns)
+
+
+def _take_before(inputs: deque[tuple[int, ReplayInput]], seq: int) -> list[ReplayInput]:
+    found = []
+    while inputs and inputs[0][0] < seq:
+        found.append(inputs.popleft()[1])
+    return found

@@ -17,7 +17,8 @@ from workbench.trace.protocol import MachineLike, StopLike
 from workbench.trace.recorder import Recorder
 from workbench.trace.writer import TraceWriter
 
-_IDLE_SECONDS = 0.05
+_IDLE_SECONDS = 1.0
+_IDLE_SLICE_PS = 100_000_000_000
 _CHECKPOINT_SECONDS = 0.5
 
 FULL = "full"
@@ -75,13 +76,16 @@ class Recording:
         self.writer = TraceWriter(path, header)
         self.recorder = Recorder(self.writer, header, guest.contents())
         self.machine.observers.append(self.recorder)
-        self.wait_for_input = False
-        """Whether a guest that halts for ever may still be woken by an input from outside."""
-        self._interrupted = threading.Event()
+        self.interactive = False
+        """Someone types: a halted guest waits for them, and guest time does not run ahead."""
+        self._interrupted = False
+        self._attention = threading.Event()
+        self.machine.inputs.wake = self._attention.set
 
     def interrupt(self) -> None:
         """Ask the run to end at the next instruction boundary that it looks up from."""
-        self._interrupted.set()
+        self._interrupted = True
+        self._attention.set()
 
     def run(self) -> Outcome:
         """Run the guest to its end and close the trace.
@@ -111,9 +115,10 @@ class Recording:
         limit = self.limits.icount
         pace = Pace()
         next_digest = self.limits.digest_every
-        checkpoint = started
+        checked_s, checked_icount = started, 0
+        ahead = _Ahead(started)
         while True:
-            if self._interrupted.is_set():
+            if self._interrupted:
                 return "interrupted", 0, "the recording was ended by the user"
             self.recorder.check()
             now = time.monotonic()
@@ -121,29 +126,56 @@ class Recording:
                 return "limit", 0, f"the time limit of {self.limits.wall_s:g} s was reached"
             if limit is not None and clock.icount >= limit:
                 return "limit", 0, f"the limit of {limit:,} instructions was reached"
-            if now - checkpoint >= _CHECKPOINT_SECONDS:
+            if now - checked_s >= _CHECKPOINT_SECONDS and clock.icount > checked_icount:
                 self.recorder.on_digest(CLOCK, b"", clock.icount, clock.now_ps)
-                checkpoint = now
+                checked_s, checked_icount = now, clock.icount
+            from_ps = clock.now_ps
             stop = self.machine.run(pace.start(clock.icount, limit, next_digest))
-            pace.end(clock.icount)
+            if self.interactive and clock.now_ps - from_ps > _IDLE_SLICE_PS:
+                # An idle guest skips over guest time, which must not run far ahead of its user.
+                pace.shrink(_IDLE_SLICE_PS / (clock.now_ps - from_ps))
+            else:
+                pace.end(clock.icount)
             if stop.kind == "icount":
                 if next_digest is not None and clock.icount >= next_digest:
                     self._digest(FULL)
                     next_digest += self.limits.digest_every or 0
+                if self.interactive:
+                    self._rest(ahead.seconds(clock.now_ps))
             elif not self._goes_on(stop):
                 return stop.kind, stop.code, stop.reason
 
     def _goes_on(self, stop: StopLike) -> bool:
-        """Whether to run again after a stop; waits a little when only an input can wake it."""
+        """Whether to run again after a stop; waits when only an input can wake the guest."""
         if stop.kind == "interrupted":
-            return not self._interrupted.is_set()
-        if stop.kind == "halted" and self.wait_for_input:
-            self._interrupted.wait(_IDLE_SECONDS)
+            return True
+        if stop.kind == "halted" and self.interactive:
+            self._rest(_IDLE_SECONDS)
             return True
         return False
+
+    def _rest(self, seconds: float) -> None:
+        """Wait, at most until there is an input or an interruption."""
+        if seconds > 0:
+            self._attention.wait(min(seconds, _IDLE_SECONDS))
+        self._attention.clear()
 
     def _digest(self, scope: str) -> bytes:
         digest = self.machine.digest()
         clock = self.machine.clock
         self.recorder.on_digest(scope, digest, clock.icount, clock.now_ps)
         return digest
+
+
+class _Ahead:
+    """How far guest time is ahead of real time since it last was behind."""
+
+    def __init__(self, now_s: float) -> None:
+        self._offset_s = now_s
+
+    def seconds(self, guest_ps: int) -> float:
+        """Give the seconds to wait until real time has caught up; negative when it is behind."""
+        behind = time.monotonic() - (self._offset_s + guest_ps / 1e12)
+        if behind > 0:
+            self._offset_s += behind
+        return -behind
