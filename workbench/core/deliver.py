@@ -16,7 +16,7 @@ from workbench.core.layout import (
     ATTR_DB, ATTR_L, ATTR_P, CPU, CR0_PE, CS, DB, DFV, DS, ES, EXIT_EXCEPTION, EXIT_NEXT, EXIT_TRIPLE,
     FS, GP, GS, IF, IOPL, NMI, NP, NT, PFV, RF, RSP, SS, SSV, TF, TR, TS, VM,
 )
-from workbench.core.segments import seg_linear
+from workbench.core.segments import seg_linear, stack_mask
 from workbench.core.segload import (
     TYPE_ACCESSED, TYPE_CODE, TYPE_CONFORMING, TYPE_RW, attr_of, base_of, buffer, fault, is_long,
     kernel_mmu, limit_of, linear, mark_accessed, mmu_for, noncanonical, read_descriptor, set_null,
@@ -209,7 +209,7 @@ def deliver_real(base: Any, vector: Any, kind: Any) -> Any:
 def push_frame(base: Any, frame: Any, size: Any) -> Any:
     """Push bytes on the current legacy stack; 1 with RSP moved, or 0 with a fault noted."""
     cpu = CPU.view(base)
-    mask = select((cpu.seg_attr[SS] & ATTR_DB) != 0, u64(0xFFFFFFFF), u64(0xFFFF))
+    mask = stack_mask(cpu)
     old = cpu.gpr[RSP]
     sp = (old - size.zx(64)) & mask
     at = seg_linear(base, SS, sp, size, 1)
@@ -221,10 +221,163 @@ def push_frame(base: Any, frame: Any, size: Any) -> Any:
     return u32(1)
 
 
-@inline
+@fn("ptr", "i32", "i32", "i32", "i32", ret="i32")
 def deliver_protected(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) -> Any:
-    """Not written yet."""
-    return fault(base, GP, 0)
+    """One delivery through a 16- or 32-bit gate or a task gate, also from virtual-8086 mode."""
+    cpu = CPU.view(base)
+    ext = ((kind == SOFTWARE) | (kind == BREAKPOINT)).zx(32) ^ 1
+    idt_error = (vector << 3) + 2 + ext
+    if (vector << 3) + 7 > cpu.idtr_limit:
+        return fault(base, GP, idt_error)
+    gate = sys_load(base, linear(cpu, cpu.idtr_base + (vector << 3).zx(64)), 8, kernel_mmu(cpu))
+    if gate == 0:
+        return u32(0)
+    low = load(gate, "i32")
+    high = load(gate + 4, "i32")
+    kind_of_gate = (high >> 8) & 0x1F
+    cpl = cpu.cpl
+    is_task = kind_of_gate == 5
+    wide = (kind_of_gate & 8) != 0
+    if (is_task ^ 1) & ((kind_of_gate & 0x16) != 6):
+        return fault(base, GP, idt_error)
+    if (ext == 0) & (((high >> 13) & 3) < cpl):
+        return fault(base, GP, idt_error)
+    if (high & 0x8000) == 0:
+        return fault(base, NP, idt_error)
+    selector = low >> 16
+    if is_task:
+        return tasks.task_switch(base, selector, tasks.BY_GATE, cpu.rip, has_error, error, ext)
+    target = select(wide, (low & 0xFFFF) | (high & 0xFFFF0000), low & 0xFFFF)
+    if (selector & 0xFFFC) == 0:
+        return fault(base, GP, ext)
+    d = read_descriptor(base, selector, GP, ext)
+    if d == 0:
+        return u32(0)
+    cs_low = load(d, "i32")
+    cs_high = load(d + 4, "i32")
+    attr = attr_of(cs_high)
+    dpl = (attr >> 5) & 3
+    sel_error = (selector & 0xFFFC) | ext
+    virtual = (cpu.eflags & VM) != 0
+    conforming = (attr & TYPE_CONFORMING) != 0
+    bad = ((attr & 0x18) != 0x18) | (dpl > cpl) | (virtual & (conforming | (dpl != 0)))
+    if bad:
+        return fault(base, GP, sel_error)
+    if (attr & ATTR_P) == 0:
+        return fault(base, NP, sel_error)
+    if target > limit_of(cs_low, cs_high):
+        return fault(base, GP, ext)
+    new_cpl = select(conforming, cpl, dpl)
+    flags = saved_flags(base, cpu, vector, kind)
+    width = select(wide, u64(4), u64(2))
+    frame = buffer(64)
+    p = frame
+    if has_error != 0:
+        store(p, error)
+        p = p + width
+    store(p, cpu.rip.tr(32))
+    p = p + width
+    store(p, cpu.seg_sel[CS].zx(32))
+    p = p + width
+    store(p, flags.tr(32))
+    p = p + width
+    old_ss = save_stack(base)
+    if new_cpl < cpl:
+        store(p, cpu.gpr[RSP].tr(32))
+        p = p + width
+        store(p, cpu.seg_sel[SS].zx(32))
+        p = p + width
+        if virtual:
+            for seg in (ES, DS, FS, GS):
+                store(p, cpu.seg_sel[seg].zx(32))
+                p = p + width
+        if inner_stack(base, new_cpl, ext) == 0:
+            return u32(0)
+        cpu.cpl = new_cpl
+    if push_frame(base, frame, (p - frame).tr(32)) == 0:
+        if (cpu.exc_vector == SSV) & (new_cpl < cpl):
+            cpu.exc_error = (cpu.seg_sel[SS].zx(32) & 0xFFFC) | ext
+        restore_stack(base, old_ss)
+        cpu.cpl = cpl
+        return u32(0)
+    if mark_accessed(base, selector, cs_high) == 0:
+        restore_stack(base, old_ss)
+        cpu.cpl = cpl
+        return u32(0)
+    if virtual:
+        for seg in (ES, DS, FS, GS):
+            set_null(cpu, seg, u32(0), u32(0))
+    set_segment(cpu, CS, (selector & 0xFFFC) | new_cpl, base_of(cs_low, cs_high), limit_of(cs_low, cs_high),
+                attr | TYPE_ACCESSED)
+    cpu.rip = target.zx(64)
+    clear = select((kind_of_gate & 1) == 0, u64(IF | TF | NT | RF | VM), u64(TF | NT | RF | VM))
+    cpu.eflags = cpu.eflags & ~clear
+    return u32(1)
+
+
+def save_stack(base: Any) -> Any:
+    """SS and RSP, to be put back if a later step faults."""
+    cpu = CPU.view(base)
+    return tuple(cpu.__getattr__(n)[SS] for n in STACK_FIELDS) + (cpu.gpr[RSP],)
+
+
+def restore_stack(base: Any, saved: Any) -> None:
+    """Undo what happened to SS and RSP since `save_stack`."""
+    cpu = CPU.view(base)
+    for name, value in zip(STACK_FIELDS, saved, strict=False):
+        cpu.__getattr__(name)[SS] = value
+    cpu.gpr[RSP] = saved[-1]
+
+
+STACK_FIELDS = ("seg_sel", "seg_base", "seg_limit", "seg_attr")
+
+
+@fn("ptr", "i32", "i32", "i32", ret="i64")
+def stack_descriptor(base: Any, selector: Any, cpl: Any, ext: Any) -> Any:
+    """The descriptor of a stack segment for privilege `cpl`; 0 with #TS or #SS noted."""
+    error = (selector & 0xFFFC) | ext
+    if (selector & 0xFFFC) == 0:
+        mmu.raise_exception(base, TS, ext)
+        return u64(0)
+    d = read_descriptor(base, selector, TS, ext)
+    if d == 0:
+        return u64(0)
+    whole = load(d, "i64")
+    attr = attr_of((whole >> 32).tr(32))
+    bad = ((selector & 3) != cpl) | (((attr >> 5) & 3) != cpl) | ((attr & 0x1A) != 0x12)
+    if bad:
+        mmu.raise_exception(base, TS, error)
+        return u64(0)
+    if (attr & ATTR_P) == 0:
+        mmu.raise_exception(base, SSV, error)
+        return u64(0)
+    if mark_accessed(base, selector, (whole >> 32).tr(32)) == 0:
+        return u64(0)
+    return whole
+
+
+@fn("ptr", "i32", "i32", ret="i32")
+def inner_stack(base: Any, cpl: Any, ext: Any) -> Any:
+    """Load SS:ESP of privilege `cpl` from the legacy TSS; 1, or 0 with a fault noted."""
+    cpu = CPU.view(base)
+    wide = (cpu.seg_attr[TR] & 8) != 0
+    at = select(wide, (cpl << 3) + 4, (cpl << 2) + 2)
+    size = select(wide, u32(6), u32(4))
+    if at + size - 1 > cpu.seg_limit[TR]:
+        return fault(base, TS, (cpu.seg_sel[TR].zx(32) & 0xFFFC) | ext)
+    p = sys_load(base, linear(cpu, cpu.seg_base[TR] + at.zx(64)), size, kernel_mmu(cpu))
+    if p == 0:
+        return u32(0)
+    sp = select(wide, load(p, "i32"), load(p, "i16").zx(32)).zx(64)
+    selector = select(wide, load(p + 4, "i16"), load(p + 2, "i16")).zx(32)
+    d = stack_descriptor(base, selector, cpl, ext)
+    if d == 0:
+        return u32(0)
+    low = d.tr(32)
+    high = (d >> 32).tr(32)
+    set_segment(cpu, SS, selector, base_of(low, high), limit_of(low, high), attr_of(high) | TYPE_ACCESSED)
+    cpu.gpr[RSP] = sp
+    return u32(1)
 
 
 @fn("ptr", "i64")
@@ -232,3 +385,6 @@ def db_trap(base: Any, dr6_bits: Any) -> None:
     """Tell in DR6 why the #DB that is delivered next came (SDM volume 3, 17.2.3)."""
     cpu = CPU.view(base)
     cpu.dr[6] = cpu.dr[6] | dr6_bits
+
+
+from workbench.core import tasks  # noqa: E402  (a task switch may deliver, a delivery may switch tasks)

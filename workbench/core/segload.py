@@ -294,6 +294,37 @@ def load_system(base: Any, seg: Any, selector: Any, vector: Any) -> Any:
     return u32(1)
 
 
+LAR, LSL, VERR, VERW = range(4)
+# System descriptor types that LAR and LSL accept, as bit masks: legacy, IA-32e (SDM volume 2, LAR, LSL).
+LAR_LEGACY, LAR_LONG, LSL_LEGACY, LSL_LONG = 0x1A3E, 0x1A04, 0x0A0E, 0x0A04
+
+
+@fn("ptr", "i32", "i32", ret="i64")
+def examine(base: Any, selector: Any, what: Any) -> Any:
+    """The descriptor if LAR, LSL, VERR or VERW finds it acceptable, else 0; -1 with a fault noted."""
+    cpu = CPU.view(base)
+    at = descriptor_address(base, selector)
+    if ((selector & 0xFFFC) == 0) | (at == BAD):
+        return u64(0)
+    d = sys_load(base, at, 8, kernel_mmu(cpu))
+    if d == 0:
+        return u64(BAD)
+    whole = load(d, "i64")
+    attr = attr_of((whole >> 32).tr(32))
+    dpl = (attr >> 5) & 3
+    conforming = (attr & (ATTR_S | TYPE_CODE | TYPE_CONFORMING)) == (ATTR_S | TYPE_CODE | TYPE_CONFORMING)
+    ok = conforming | ((cpu.cpl <= dpl) & ((selector & 3) <= dpl))
+    if (attr & ATTR_S) == 0:
+        legacy = select(what == LAR, u32(LAR_LEGACY), select(what == LSL, u32(LSL_LEGACY), u32(0)))
+        wide = select(what == LAR, u32(LAR_LONG), select(what == LSL, u32(LSL_LONG), u32(0)))
+        ok &= ((select(is_long(cpu), wide, legacy) >> (attr & 15)) & 1) != 0
+    elif what == VERR:
+        ok &= ((attr & TYPE_CODE) == 0) | ((attr & TYPE_RW) != 0)
+    elif what == VERW:
+        ok &= (attr & (TYPE_CODE | TYPE_RW)) == TYPE_RW
+    return select(ok, whole, u64(0))
+
+
 @fn("ptr")
 def drop_inaccessible(base: Any) -> None:
     """After a return to less privilege: data segments that it may not use become null (SDM volume 3, 5.8.6)."""

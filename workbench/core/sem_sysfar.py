@@ -4,10 +4,10 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.core import deliver, segload, transfers
-from workbench.core.lang import inline, u32, u64, unlikely
-from workbench.core.layout import GP, IOPL, VM
+from workbench.core.lang import inline, select, u64, unlikely
+from workbench.core.layout import GP, IOPL, VM, ZF
 from workbench.core.opcodes import row
-from workbench.core.sem_sys import finish
+from workbench.core.sem_sys import finish, need_protected
 from workbench.core.stencil import op
 
 
@@ -29,7 +29,7 @@ row("0F 07", "sysret")
 
 @op("iret", slow_only=True, mem=True, writes_mem=True, ends=True)
 def iret(s: Any) -> None:
-    finish(s, transfers.IRET_PROTECTED[s.size](s.base))
+    finish(s, transfers.IRET[s.size](s.base, s.next_pc))
 
 
 row("CF", "iret")
@@ -37,12 +37,12 @@ row("CF", "iret")
 
 @op("retf", slow_only=True, mem=True, writes_mem=True, ends=True)
 def retf(s: Any) -> None:
-    finish(s, transfers.RETF_PROTECTED[s.size](s.base, u64(0)))
+    finish(s, transfers.RETF[s.size](s.base, u64(0)))
 
 
 @op("retf_imm", slow_only=True, mem=True, writes_mem=True, ends=True)
 def retf_imm(s: Any, unused: Any, extra: Any) -> None:
-    finish(s, transfers.RETF_PROTECTED[s.size](s.base, s.imm & 0xFFFF))
+    finish(s, transfers.RETF[s.size](s.base, s.imm & 0xFFFF))
 
 
 row("CB", "retf")
@@ -83,4 +83,89 @@ def into(s: Any) -> None:
 
 row("CE", "into", not64=True)
 
-__all__ = ["inline", "segload", "u32"]
+
+@op("sysenter", ends=True)
+def sysenter(s: Any) -> None:
+    finish(s, transfers.sysenter(s.base))
+
+
+@op("sysexit", ends=True)
+def sysexit(s: Any) -> None:
+    finish(s, transfers.sysexit(s.base))
+
+
+row("0F 34", "sysenter")
+row("0F 35", "sysexit")
+
+
+@op("far_imm", slow_only=True, mem=True, writes_mem=True, ends=True)
+def far_imm(s: Any, extra: int, unused: Any, pointer: Any) -> None:
+    """JMP (`extra` 0) and CALL (1) to ptr16:16 or ptr16:32."""
+    target = s.imm & ((1 << (s.size * 8)) - 1)
+    finish(s, transfers.FAR[s.size, extra == 1](s.base, s.hole("DISP").tr(32) & 0xFFFF, target, s.next_pc))
+
+
+row("EA", "far_imm", "Av,Ap", not64=True, extra=0)
+row("9A", "far_imm", "Av,Ap", not64=True, extra=1)
+
+
+@op("far_mem", slow_only=True, mem=True, writes_mem=True, ends=True)
+def far_mem(s: Any, extra: int, place: Any) -> None:
+    """JMP (`extra` 0) and CALL (1) to a far pointer in memory."""
+    target = s.load(s.addr, f"i{s.size * 8}").zx(64)
+    selector = s.load(s.addr + s.size, "i16").zx(32)
+    finish(s, transfers.FAR[s.size, extra == 1](s.base, selector, target, s.next_pc))
+
+
+row("FF /5 mem", "far_mem", "M", extra=0)
+row("FF /3 mem", "far_mem", "M", extra=1)
+
+
+@op("lar", slow_only=True, flags="rw")
+def lar(s: Any, extra: int, dst: Any, src: Any) -> None:
+    """LAR (`extra` 0) and LSL (1)."""
+    need_protected(s)
+    d = segload.examine(s.base, src.get("i16").zx(32), extra)
+    if unlikely(d == segload.BAD):
+        s.fault()
+    flags = s.flags_get() & ~ZF
+    if d != 0:
+        low = d.tr(32)
+        high = (d >> 32).tr(32)
+        value = high & 0x00F0FF00 if extra == 0 else segload.limit_of(low, high)
+        dst.put(value.to(s.size * 8))
+        flags |= ZF
+    s.flags_set(flags)
+
+
+row("0F 02", "lar", "Gv,Ew", extra=0)
+row("0F 03", "lar", "Gv,Ew", extra=1)
+
+
+@op("verify", slow_only=True, flags="rw")
+def verify(s: Any, extra: int, src: Any) -> None:
+    """VERR (`extra` 2) and VERW (3)."""
+    need_protected(s)
+    d = segload.examine(s.base, src.get("i16").zx(32), extra)
+    if unlikely(d == segload.BAD):
+        s.fault()
+    s.flags_set((s.flags_get() & ~ZF) | select(d != 0, u64(ZF), u64(0)))
+
+
+row("0F 00 /4", "verify", "Ew", extra=2)
+row("0F 00 /5", "verify", "Ew", extra=3)
+
+
+@op("arpl", flags="rw")
+def arpl(s: Any, dst: Any, src: Any) -> None:
+    need_protected(s)
+    old = dst.rmw("i16")
+    other = src.get("i16")
+    lower = (old & 3) < (other & 3)
+    dst.put(select(lower, (old & ~3) | (other & 3), old))
+    s.flags_set((s.flags_get() & ~ZF) | select(lower, u64(ZF), u64(0)))
+
+
+row("63", "arpl", "Ew,Gw", not64=True)
+
+__all__ = ["inline"]
