@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.trace import fake
-from workbench.cli import main, record
+from workbench.cli import engine, main, record
 from workbench.trace import guest
 
 
@@ -51,4 +51,5 @@ def config(args: argparse.Namespace) -> dict[str, Any]:
 if __name__ == "__main__":
     guest.build_machine = EchoMachine  # type: ignore[assignment]
     record.machine_config = config
+    engine.prepare = lambda: None
     sys.exit(main.main())

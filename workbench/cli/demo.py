@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 def demonstrate(path: str, as_json: bool, kept: bool) -> int:
     """Record to `path`, replay, print."""
-    from workbench.cli import info, text
+    from workbench.cli import engine, info, text
     from workbench.cli.main import complain
     from workbench.cli.record import machine_config, record_on_terminal
     from workbench.cli.replay import failure_text
@@ -58,6 +58,7 @@ def demonstrate(path: str, as_json: bool, kept: bool) -> int:
     from workbench.trace.session import Limits, Recording
 
     config = machine_config(argparse.Namespace(**_CONFIG))
+    engine.prepare()
     guest = Guest(demo.image(), kernel_path="demo.elf")
     limits = Limits(icount=_LIMIT_ICOUNT, wall_s=_LIMIT_S)
     recording = Recording(path, config, guest, limits=limits)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli import terminal, text
+from workbench.cli import engine, terminal, text
 from workbench.cli.options import CONSOLE_DEVICE, add_serial, rtc_epoch_s, serial_output
 from workbench.errors import (
     EXIT_BAD_INPUT,
@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
     output = serial_output(args.serial)
     config = machine_config(args)
     guest = Guest.from_files(args.kernel, args.initrd, args.append)
+    engine.prepare()
     recording = Recording(
         args.output,
         config,

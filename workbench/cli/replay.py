@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli import terminal, text
+from workbench.cli import engine, terminal, text
 from workbench.cli.options import CONSOLE_DEVICE, add_serial, serial_output
 from workbench.errors import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK
 
@@ -54,6 +54,7 @@ def replay_trace(trace: Trace, args: argparse.Namespace) -> int:
 
     if not trace.closed and not args.quiet:
         complain(cut_notice(trace))
+    engine.prepare()
     replay = Replay(trace, verify=not args.no_verify)
     hidden = (args.json or args.quiet) and args.serial is None
     output = None if hidden else serial_output(args.serial)
