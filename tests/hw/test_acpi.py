@@ -87,6 +87,17 @@ def test_tables_lie_where_the_memory_map_says(ram_bytes):
         assert kinds == [{b"RSD ": 2, b"FACS": 4}.get(data[:4], 3)]
 
 
+@pytest.mark.parametrize("ram_bytes", [MIB, MIB + 65536])
+def test_least_memory(ram_bytes):
+    ranges = e820(config(ram_bytes))
+    for (base, size, _), (following, _, _) in pairwise(ranges):
+        assert base + size <= following
+    placed = sorted((gpa, len(data)) for gpa, data in build_tables(config(ram_bytes))[1])
+    for (gpa, length), (following, _) in pairwise(placed):
+        assert gpa + length <= following
+        assert not any(k == 1 and base <= gpa < base + size for base, size, k in ranges)
+
+
 @pytest.mark.skipif(shutil.which("iasl") is None, reason="needs iasl (Debian: acpica-tools)")
 @pytest.mark.parametrize("serial_ports", [(), ("com1", "com2", "com3", "com4")])
 def test_acpica_reads_what_we_wrote(tmp_path, serial_ports):

@@ -68,13 +68,16 @@ def e820(config: MachineConfig) -> list[tuple[int, int, int]]:
         (0, layout.EBDA_BASE, E820.MEMORY),
         (layout.EBDA_BASE, 0xA_0000 - layout.EBDA_BASE, E820.RESERVED),
         (layout.BIOS_AREA_BASE, 0x10_0000 - layout.BIOS_AREA_BASE, E820.RESERVED),
-        (0x10_0000, acpi - 0x10_0000, E820.MEMORY),
-        (acpi, facs - acpi, E820.ACPI),
-        (facs, low_end - facs, E820.NVS),
     ]
+    if acpi >= 0x10_0000:  # else the tables lie in the BIOS area
+        ranges += [
+            (0x10_0000, acpi - 0x10_0000, E820.MEMORY),
+            (acpi, facs - acpi, E820.ACPI),
+            (facs, low_end - facs, E820.NVS),
+        ]
     if config.ram_bytes > low_end:
         ranges.append((layout.HIGH_RAM_BASE, config.ram_bytes - low_end, E820.MEMORY))
-    return ranges
+    return [entry for entry in ranges if entry[1]]
 
 
 class Board:

@@ -30,7 +30,7 @@ from workbench.core.regs import (
 from workbench.core.state import sized
 from workbench.hw.decode import MovableWindow
 from workbench.hw.layout import PM_TIMER_HZ
-from workbench.hw.pci.config import PciState, config_map
+from workbench.hw.pci.config import DEVSEL_MEDIUM, PciState, config_map
 from workbench.hw.pci.function import PciFunction
 
 __all__ = ["IO_MAP", "Piix4Pm", "Piix4PmState", "PmIo", "PmIoState"]
@@ -276,6 +276,7 @@ class Piix4Pm(PciFunction[Piix4PmState]):
     )  # fmt: skip
     STATE = Piix4PmState
     COMMAND_WRITABLE = 1 << 0 | 1 << 3
+    STATUS_FIXED = DEVSEL_MEDIUM | 1 << 7  # fast back-to-back
 
     def __init__(
         self,
