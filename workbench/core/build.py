@@ -112,12 +112,15 @@ def unpack_image(data: bytes) -> Image:
     )
 
 
-def compile_text(text: str) -> bytes:
-    """LLVM module text to an object file."""
+def compile_text(text: str, stencils: bool) -> bytes:
+    """LLVM module text to an object file; stencils are tidied on the way (see peephole.py)."""
     import llvmlite.binding as llvm
+
+    from workbench.core.peephole import tidy
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()
     module = llvm.parse_assembly(text)
     module.verify()
     target = llvm.Target.from_default_triple().create_target_machine(
@@ -126,8 +129,14 @@ def compile_text(text: str) -> bytes:
     options.loop_vectorization = False
     options.slp_vectorization = False
     options.loop_unrolling = False
-    llvm.create_pass_builder(target, options).getModulePassManager().run(module, target and llvm.create_pass_builder(target, options))
-    return bytes(target.emit_object(module))
+    llvm.create_pass_builder(target, options).getModulePassManager().run(
+        module, llvm.create_pass_builder(target, options))
+    if not stencils:
+        return bytes(target.emit_object(module))
+    lines = tidy(target.emit_assembly(module)).split("\n")
+    quoted = "\n".join('module asm "' + x.replace("\\", "\\5C").replace('"', "\\22").replace("\t", " ") + '"' for x in lines)
+    assembled = llvm.parse_assembly(f'target triple = "{target.triple}"\n{quoted}\n')
+    return bytes(target.emit_object(assembled))
 
 
 def import_semantics() -> None:
@@ -195,4 +204,4 @@ def compile_image(progress: Callable[[int, int], None] | None = None) -> Image:
 
 
 def _compile_numbered(job: tuple[int, str]) -> tuple[int, bytes]:
-    return job[0], compile_text(job[1])
+    return job[0], compile_text(job[1], stencils=job[0] > 0)

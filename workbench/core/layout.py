@@ -56,6 +56,8 @@ TLB_ENTRIES = 1 << TLB_BITS
 TLB_ENTRY = 32                                  # tag_r, tag_w, tag_x, addend: four i64
 TLB_BYTES = TLB_ENTRIES * TLB_ENTRY
 MMU_KERNEL, MMU_KERNEL_SMAP, MMU_USER = 0, 1, 2
+MMU_FETCH_KERNEL, MMU_FETCH_USER = 3, 4         # fetches have TLBs of their own: data accesses alone decide the others
+MMU_COUNT = 5
 JC_BITS = 12                                    # jump cache: entries for each half of the address space
 JC_BYTES = 16 << JC_BITS
 ACCESS_SLOTS = 8                                # device accesses of one instruction that is being retried
@@ -107,5 +109,5 @@ CPU = Layout("cpu", [
     ("n_chains", "i64"), ("ud_count", "i64"), ("n_flushes", "i64"), ("n_drops", "i64"),
     # jump cache (low half, then high half): key, code
     ("jc", "i64", 2 * JC_BYTES // 8),
-    ("tlbs", "i64", 3 * TLB_BYTES // 8),
+    ("tlbs", "i64", MMU_COUNT * TLB_BYTES // 8),
 ])

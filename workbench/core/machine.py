@@ -16,7 +16,7 @@ from workbench.core.inputs import Input, Inputs
 from workbench.core.lang import bits_of
 from workbench.core.layout import CPU
 from workbench.core.memory import PhysMemory
-from workbench.core.system import HANDLERS
+from workbench.core.system import System
 
 NEVER = 1 << 62
 NMI_VECTOR = 2
@@ -99,8 +99,6 @@ class Machine:
         self.cpu.set("ps_per_insn", config.ps_per_insn)
         self.cpu.set("tsc_period_ps", config.tsc_period_ps)
         self.cpu.set("rand_state", config.seed)
-        self.cpu.handlers = dict(HANDLERS)
-        self.cpu.machine = self
         self.memory = PhysMemory(self.cpu)
         self.clock = Clock(config.ps_per_insn)
         self.pio = Bus("pio", 1 << 16)
@@ -109,6 +107,8 @@ class Machine:
         self.devices: dict[str, Device] = {}
         self.irq: InterruptController | None = None
         self.msr_handlers: dict[int, tuple[Callable[[], int], Callable[[int], None]]] = {}
+        self.system = System(msr_handlers=self.msr_handlers)
+        self.cpu.handlers = self.system.handlers()
         # book-keeping
         self.observers: list[Observer] = []
         self._stop: Stop | None = None

@@ -14,7 +14,7 @@ from typing import Any
 from workbench.core.lang import address_of, fn, inline, likely, load, select, store, u1, u8, u16, u32, u64, unlikely
 from workbench.core.layout import (
     CPU, CR0_PG, CR0_WP, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SMEP, EFER_LMA, EFER_NXE, EXIT_EXCEPTION,
-    EXIT_MMIO, GP, MMU_KERNEL, MMU_KERNEL_SMAP, MMU_USER, PFV, TLB_BYTES, TLB_ENTRIES, TLB_ENTRY,
+    EXIT_MMIO, GP, MMU_COUNT, MMU_FETCH_KERNEL, MMU_FETCH_USER, MMU_KERNEL, MMU_KERNEL_SMAP, MMU_USER, PFV, TLB_BYTES, TLB_ENTRIES, TLB_ENTRY,
 )
 
 READ, WRITE, FETCH = 0, 1, 2
@@ -257,6 +257,12 @@ def walk(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
 
 
 @inline
+def fetch_tlb(mmu: Any) -> Any:
+    """The TLB for fetches with the rights of `mmu`."""
+    return select(mmu == MMU_USER, u32(MMU_FETCH_USER), u32(MMU_FETCH_KERNEL))
+
+
+@inline
 def tlb_entry(cpu: Any, mmu: Any, vaddr: Any) -> Any:
     """Host address of the TLB entry that `vaddr` falls on."""
     tlb = address_of(cpu.tlbs.at(0)) + mmu.zx(64) * TLB_BYTES
@@ -294,7 +300,9 @@ def tlb_fill(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     flags = cpu.walk_flags
     vpage = vaddr & ~PAGE
     code = load(cpu.page_code + index * 8, "i64") != 0
-    entry = tlb_entry(cpu, mmu, vaddr)
+    entry = tlb_entry(cpu, select(access == FETCH, fetch_tlb(mmu), mmu), vaddr)
+    if access == FETCH:
+        flags &= ~(WALK_R | WALK_W)
     store(entry, select((flags & WALK_R) != 0, vpage, u64(-1)))
     store(entry + 8, select(((flags & WALK_W) != 0) & (code ^ 1) & (rom ^ 1), vpage, u64(-1)))
     store(entry + 16, vpage | select((flags & WALK_X) != 0, u64(TAG_X), u64(0))
@@ -315,7 +323,7 @@ def probe(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     A write probe of a page that holds translated code succeeds: the caller tells `wrote_code`.
     """
     cpu = CPU.view(base)
-    entry = tlb_entry(cpu, mmu, vaddr)
+    entry = tlb_entry(cpu, select(access == FETCH, fetch_tlb(mmu), mmu), vaddr)
     vpage = vaddr & ~PAGE
     if access == READ and load(entry, "i64") == vpage:
         return vaddr + load(entry + 24, "i64")
@@ -333,7 +341,7 @@ def note_executed(cpu: Any, vaddr: Any) -> None:
     cpu.exec_bloom[word] = cpu.exec_bloom[word] | bit
     if vaddr.slt(0):
         user = cpu.cpl == 3
-        entry = tlb_entry(cpu, select(user, u32(MMU_USER), u32(MMU_KERNEL)), vaddr)
+        entry = tlb_entry(cpu, select(user, u32(MMU_FETCH_USER), u32(MMU_FETCH_KERNEL)), vaddr)
         if (load(entry + 16, "i64") & TAG_G) == 0:
             cpu.exec_high_nonglobal = 1
 
@@ -536,7 +544,7 @@ def tlb_flush_all(base: Any) -> None:
     """Drop every translation, global ones too (CR0, CR4, EFER changes)."""
     cpu = CPU.view(base)
     cpu.n_flushes = cpu.n_flushes + 1
-    clear(cpu.tlbs.at(0), 3 * TLB_BYTES)
+    clear(cpu.tlbs.at(0), MMU_COUNT * TLB_BYTES)
     clear(cpu.large_bloom.at(0), 16 * 8, 0)
     flush_jump_cache_low(base)
     flush_jump_cache_high(base)
@@ -547,9 +555,8 @@ def tlb_flush(base: Any) -> None:
     """Drop the translations that are not global (a write of CR3)."""
     cpu = CPU.view(base)
     cpu.n_flushes = cpu.n_flushes + 1
-    clear(cpu.tlbs.at(MMU_USER * TLB_BYTES // 8), TLB_BYTES)
     p = address_of(cpu.tlbs.at(0))
-    end = p + 2 * TLB_BYTES
+    end = p + MMU_COUNT * TLB_BYTES
     while p < end:
         if (load(p + 16, "i64") & TAG_G) == 0:
             store(p, u64(-1))
@@ -566,7 +573,7 @@ def tlb_flush_page(base: Any, vaddr: Any) -> None:
     """INVLPG."""
     cpu = CPU.view(base)
     vpage = vaddr & ~PAGE
-    for mmu in (MMU_KERNEL, MMU_KERNEL_SMAP, MMU_USER):
+    for mmu in range(MMU_COUNT):
         entry = tlb_entry(cpu, u32(mmu), vaddr)
         if (load(entry + 16, "i64") & ~PAGE) == vpage:
             store(entry, u64(-1))
@@ -575,7 +582,7 @@ def tlb_flush_page(base: Any, vaddr: Any) -> None:
     region = (vaddr >> 30) & 1023
     if unlikely((cpu.large_bloom[region >> 6] & (u64(1) << (region & 63))) != 0):
         p = address_of(cpu.tlbs.at(0))
-        end = p + 3 * TLB_BYTES
+        end = p + MMU_COUNT * TLB_BYTES
         while p < end:
             tag = load(p + 16, "i64")
             if (tag & TAG_L) != 0 and (tag ^ vaddr) < (1 << 30):

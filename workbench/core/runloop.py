@@ -11,7 +11,7 @@ from typing import Any
 from workbench.core import mmu, segments
 from workbench.core.deliver import db_trap, deliver
 from workbench.core.lang import (
-    Emitter, Module, Val, address_of, call, fn, inline, intrinsic, load, pointer, select, store, u32, u64, unlikely,
+    Emitter, Module, Val, address_of, call, fn, inline, intrinsic, load, offset, pointer, select, store, u32, u64, unlikely,
 )
 from workbench.core.layout import (
     CPU, DB, EXIT_BUDGET, EXIT_EXCEPTION, EXIT_IRQ, EXIT_MMIO, EXIT_NEXT, EXIT_SLOW, IF, RF, TF,
@@ -89,8 +89,6 @@ def run(base: Any) -> Any:
 
 def cpu_field(base: Val, name: str) -> Val:
     """Address of a field."""
-    from workbench.core.lang import offset
-
     return offset(base, CPU.offset(name))
 
 
@@ -100,7 +98,10 @@ def run_inner(base: Any) -> Any:
     cpu = CPU.view(base)
     while True:
         if unlikely(cpu.irq_pending != 0):
-            if (cpu.eflags & IF) != 0 and cpu.shadow_icount != cpu.end_icount - cpu.budget:
+            now = cpu.end_icount - cpu.budget
+            # an instruction whose device access was made already has to retire first
+            half_done = (cpu.acc_icount == now) & (cpu.acc_count != 0)
+            if (cpu.eflags & IF) != 0 and cpu.shadow_icount != now and not half_done:
                 return u32(EXIT_IRQ)
         if unlikely(cpu.budget.sle(0)):
             return u32(EXIT_BUDGET)
@@ -191,8 +192,6 @@ def _ea(s: Any, asize: int, form: int) -> None:
 
 
 def _gpr(s: S, name: str) -> Val:
-    from workbench.core.lang import offset
-
     return offset(s.base, hole(name))
 
 
@@ -219,7 +218,7 @@ def _absolute(s: Any) -> None:
 @inline
 def _prologue(s: Any) -> None:
     left = s.budget - hole("N")
-    if unlikely(left.slt(0)):
+    if left.slt(0):
         s.tail("OUT", budget=left)
     s.tail("CONT", budget=left)
 

@@ -419,7 +419,7 @@ def _lookup(s: Any, addr: Any, size: int, write: int) -> Any:
     entry = _entry(s, addr)
     tag = load(entry + 8 * write, "i64", 8)
     want = (addr + (size - 1)) & ~PAGE if size > 1 else addr & ~PAGE
-    if unlikely(tag != want):
+    if tag != want:  # no branch weight: LLVM then folds the jump to the stub into the branch
         kind = log2(size) + 8 * write
         if addr.ref == s.addr.ref:
             s.tail(f"MISS{kind + 16}", addr=s.addr, t0=s.t0)
