@@ -1,20 +1,17 @@
-"""Two ways to run one x87 instruction: our helpers on a `CPU` structure, and the host CPU directly."""
+"""Two ways to run one x87 instruction: our processor, and the host's."""
 from __future__ import annotations
 
 import ctypes
 import mmap
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import llvmlite.binding as llvm
+from workbench.core.engine import Cpu
+from workbench.core.layout import (
+    CF, CR0_ET, CR0_NE, CR0_PE, CR0_PG, CR4_OSFXSR, CR4_OSXSAVE, CR4_PAE, EFER_LMA, EFER_LME, OF, PF, ZF,
+)
 
-from workbench.core import x87_helpers as x
-from workbench.core import x87_helpers_env as env
-from workbench.core.lang import Fn, Module
-from workbench.core.layout import CF, CPU, MMU_KERNEL, OF, PF, ZF
-
-RAM_BYTES = 64 << 10
-TEN = (1 << 80) - 1
+CR0 = CR0_PE | CR0_ET | CR0_NE | CR0_PG
 
 
 def bits80(sign: int, exponent: int, mantissa: int) -> int:
@@ -61,7 +58,6 @@ class State:
     tag: int = 0xFF
     flags: int = 0
     memory: bytes = bytes(16)
-    key: tuple[object, ...] = field(init=False, default=())
 
     def seen(self) -> dict[str, object]:
         """What a comparison looks at: contents of empty registers count too."""
@@ -117,94 +113,86 @@ class Host:
                      out[4] ^ 0xFF, flags, memory)
 
 
-class Ours:
-    """Our helpers, compiled, on a processor with 64 KiB of RAM, paging off and CR0.NE set."""
+class Guest:
+    """Runs an instruction with its memory operand at [RDX] on our processor, in 64-bit mode.
 
-    def __init__(self, *helpers: Fn) -> None:
-        module = Module()
-        for f in helpers:
-            module.compile(f)
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        parsed = llvm.parse_assembly(module.text())
-        target = llvm.Target.from_default_triple().create_target_machine(opt=2, reloc="pic")
-        self.engine = llvm.create_mcjit_compiler(parsed, target)
-        self.engine.finalize_object()
-        kinds = {"ptr": ctypes.c_void_p, "i32": ctypes.c_uint32, "i64": ctypes.c_uint64, "void": None}
-        self.fns = {
-            f.name: ctypes.CFUNCTYPE(kinds[f.ret], *(kinds[p] for p in f.params))(
-                self.engine.get_function_address(f.name)) for f in helpers}
-        self.keep = [ctypes.create_string_buffer(n) for n in (CPU.size + 64, RAM_BYTES + 4096, 16, 128, 128)]
-        self.base = (ctypes.addressof(self.keep[0]) + 63) & ~63
-        self.ram = (ctypes.addressof(self.keep[1]) + 4095) & ~4095
-        ctypes.memset(ctypes.addressof(self.keep[2]), 1, 16)
-        ctypes.memset(self.base + CPU.offset("tlbs"), 0xFF, CPU.size - CPU.offset("tlbs"))
-        self.set("ram", self.ram)
-        self.set("ram_low", RAM_BYTES)
-        self.set("page_attr", ctypes.addressof(self.keep[2]))
-        self.set("page_code", ctypes.addressof(self.keep[3]))
-        self.set("page_head", ctypes.addressof(self.keep[4]))
-        self.set("cr0", 0x31)
-        self.set("mode", 2)
+    The first 2 MiB are mapped one to one; an exception ends in a HLT that tells its vector.
+    """
 
-    def size(self, name: str) -> int:
-        return int(CPU.fields[name][1][1:]) // 8
+    CODE, HANDLERS, STACK, OPERAND, TABLES, IDT = 0x1000, 0x5000, 0x8000, 0x10000, 0x2000, 0x9000
 
-    def set(self, name: str, value: int, index: int = 0) -> None:
-        """Write a field of the structure."""
-        n = self.size(name)
-        ctypes.memmove(self.base + CPU.offset(name, index), value.to_bytes(n, "little"), n)
+    def __init__(self) -> None:
+        self.cpu = cpu = Cpu(2 << 20)
+        for at, value in ((0, self.TABLES + 0x1003), (0x1000, self.TABLES + 0x2003), (0x2000, 0x83)):
+            cpu.write_phys(self.TABLES + at, value.to_bytes(8, "little"))
+        cpu.write_phys(self.HANDLERS, b"\xf4" * 32)
+        gdt = bytes(8) + (0x00AF9B000000FFFF).to_bytes(8, "little") + (0x00CF93000000FFFF).to_bytes(8, "little")
+        cpu.write_phys(0xF00, gdt)
+        for v in range(32):
+            gate = (self.HANDLERS + v) | 8 << 16 | 0x8E00 << 32
+            cpu.write_phys(self.IDT + v * 16, gate.to_bytes(16, "little"))
+        for name in ("es", "ss", "ds", "fs", "gs"):
+            cpu.set_segment(name, 0x10, 0, 0xFFFFFFFF, 0xC093)
+        cpu.set("gdtr_base", 0xF00)
+        cpu.set("gdtr_limit", 23)
+        cpu.set("idtr_base", self.IDT)
+        cpu.set("idtr_limit", 0x1FF)
+        cpu.set("cr3", self.TABLES)
+        cpu.set("cr4", CR4_PAE | CR4_OSFXSR | CR4_OSXSAVE)
+        cpu.set("efer", EFER_LME | EFER_LMA)
+        cpu.set("cr0", CR0)
+        cpu.set("xcr0", 3)
+        cpu.set_segment("cs", 8, 0, 0xFFFFFFFF, 0xA09B)
+        self.code = b""
 
-    def get(self, name: str, index: int = 0) -> int:
-        """Read a field of the structure."""
-        return int.from_bytes(ctypes.string_at(self.base + CPU.offset(name, index), self.size(name)), "little")
+    def go(self, insn: bytes) -> int | None:
+        """Run one instruction; the vector of its exception, None if it had none."""
+        return self.go_at(insn, self.OPERAND)
 
-    def write(self, gpa: int, data: bytes) -> None:
-        ctypes.memmove(self.ram + gpa, data, len(data))
+    def go_at(self, insn: bytes, operand: int) -> int | None:
+        """The same with another address in RDX."""
+        cpu = self.cpu
+        if insn != self.code:
+            cpu.write_phys(self.CODE, insn + b"\xf4")
+            self.code = insn
+        cpu.set("rip", self.CODE)
+        cpu.set("rsp", self.STACK)
+        cpu.set("rdx", operand)
+        reason = cpu.run(cpu.icount + 10)
+        assert reason == "hlt", reason
+        rip = cpu.get("rip")
+        if rip == self.CODE + len(insn) + 1:
+            return None
+        assert self.HANDLERS < rip <= self.HANDLERS + 32
+        return rip - 1 - self.HANDLERS
 
-    def read(self, gpa: int, n: int) -> bytes:
-        return ctypes.string_at(self.ram + gpa, n)
+    def write(self, data: bytes, at: int = OPERAND) -> None:
+        self.cpu.write_phys(at, data)
 
-    def call(self, f: Fn, *args: int) -> int:
-        """Call a helper with the CPU structure first."""
-        self.set("exit_reason", 0)
-        return int(self.fns[f.name](self.base, *args) or 0)
+    def read(self, n: int, at: int = OPERAND) -> bytes:
+        return self.cpu.read_phys(at, n)
 
     def put(self, s: State) -> None:
-        """Make `s` the x87 state, and its memory the operand at 0x1000."""
-        top = s.sw >> 11 & 7
-        self.set("fpu_cw", s.cw)
-        self.set("fpu_sw", s.sw & 0xC7FF)
-        self.set("fpu_top", top)
-        self.set("fpu_tag", s.tag)
+        """Make `s` the x87 state and flags, and its memory the operand."""
+        cpu, top = self.cpu, s.sw >> 11 & 7
+        cpu.set("fpu_cw", s.cw)
+        cpu.set("fpu_sw", s.sw & 0xC7FF)
+        cpu.set("fpu_top", top)
+        cpu.set("fpu_tag", s.tag)
         for i, r in enumerate(s.regs):
-            self.set("fpr", r, top + i & 7)
-        self.set("cc_op", 0)
-        self.set("cc_src", s.flags)
-        self.write(0x1000, s.memory)
+            cpu.set("fpr", r, top + i & 7)
+        cpu.set("rflags", s.flags | 2)
+        self.write(s.memory)
 
     def take(self) -> State:
-        """The x87 state, with the operand."""
-        top = self.get("fpu_top")
-        return State([self.get("fpr", top + i & 7) for i in range(8)], self.get("fpu_cw"),
-                     self.get("fpu_sw") | top << 11, self.get("fpu_tag"), self.get("cc_src"), self.read(0x1000, 16))
+        """The x87 state and flags, with the operand."""
+        cpu = self.cpu
+        top = cpu.get("fpu_top")
+        return State([cpu.get("fpr", top + i & 7) for i in range(8)], cpu.get("fpu_cw"), cpu.get("fpu_sw") | top << 11,
+                     cpu.get("fpu_tag"), cpu.get("rflags") & 0x8D5, self.read(16))
 
-    def run(self, insn: bytes, kind: str, size: int, state: State) -> State:
-        """The state after one instruction, its operand at 0x1000 if it has one."""
+    def run(self, insn: bytes, state: State) -> State:
+        """The state after one instruction that raises nothing."""
         self.put(state)
-        opcode, modrm = insn[0] & 7, insn[1]
-        if modrm >= 0xC0:
-            f = {"x87_register": x.x87_register, "x87_move_if": x.x87_move_if, "x87_compare": x.x87_compare}[kind]
-            done = self.call(f, opcode * 64 + (modrm & 0x38), modrm & 7, 0x1234)
-        else:
-            f = {"x87_load": x.x87_from_memory, "x87_store": x.x87_to_memory}[kind]
-            code = (opcode * 8 + (modrm >> 3 & 7)) * 16 + size
-            done = self.call(f, MMU_KERNEL, 0x1000, code, 7, 0x1234)
-        assert done == 1
+        assert self.go(insn) is None
         return self.take()
-
-
-EXECUTED = (x.x87_register, x.x87_move_if, x.x87_compare, x.x87_from_memory, x.x87_to_memory, x.x87_ready, x.x87_wait,
-            x.x87_available)
-STATE = (env.tag_word, env.x87_stenv14, env.x87_stenv28, env.x87_save94, env.x87_save108, env.x87_ldenv14,
-         env.x87_ldenv28, env.x87_rstor94, env.x87_rstor108)

@@ -49,7 +49,7 @@ def tag_word(base: Any) -> Any:
         reg = cpu.fpr.at(i)
         mantissa = load(reg, "i64")
         exponent = load(offset(reg, 8), "i16") & 0x7FFF
-        special = (exponent == 0x7FFF) | (mantissa < INTEGER_BIT)
+        special = (exponent == 0x7FFF) | (exponent == 0) | (mantissa < INTEGER_BIT)
         zero = (exponent == 0) & (mantissa == 0)
         tag = select(zero, u32(TAG_ZERO), select(special, u32(TAG_SPECIAL), u32(TAG_VALID)))
         empty = (cpu.fpu_tag & (1 << i)) != 0
