@@ -195,12 +195,16 @@ def test_firmware_places_bars_and_routes_interrupts():
     assert machine.devices["nic"] is nic
 
 
-def test_configuration_accesses_reach_observers(machine):
+def test_observers_hear_configuration_accesses_and_lines(machine):
     from workbench.core.machine import Observer
 
     class Ear(Observer):
         def __init__(self):
             self.heard = []
+            self.lines = []
+
+        def on_irq_line(self, name, level, icount):
+            self.lines.append((name, level))
 
         def on_access(self, kind, device, offset, size, is_write, value, *rest):
             self.heard.append((kind, device, offset, size, is_write, value))
@@ -210,6 +214,9 @@ def test_configuration_accesses_reach_observers(machine):
     machine.pio.write(0xCF8, 4, 0x8000_0800)
     machine.pio.read(0xCFE, 2)
     assert ("cfg", "piix3", 2, 2, False, 0x7000) in ear.heard
+    outb(machine, 0x3F9, 2)
+    outb(machine, 0x3FC, 8)
+    assert ear.lines == [("IRQ4", True)]
 
 
 def test_save_and_restore_of_everything():

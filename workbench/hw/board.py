@@ -90,6 +90,8 @@ class Board:
         self.machine = machine
         self._isa = [SharedLine(f"IRQ{n}", self._isa_sink(n)) for n in range(ISA_IRQS)]
         self._pins = {n: SharedLine(f"GSI{n}", self._pin_sink(n)) for n in range(ISA_IRQS, PINS)}
+        for shared in (*self._isa, *self._pins.values()):
+            shared.out.watch = self._tell_line
         self.lapic = Lapic(
             clock,
             set_intr=machine.set_intr,
@@ -132,6 +134,11 @@ class Board:
         """A new driver of ISA interrupt 0 to 15 or of I/O APIC pin 16 to 23."""
         shared = self._isa[number] if number < ISA_IRQS else self._pins[number]
         return shared.source(f"{name}.{shared.name}")
+
+    def _tell_line(self, name: str, level: bool) -> None:
+        machine = self.machine
+        for observer in machine.observers:
+            observer.on_irq_line(name, level, machine.clock.icount)
 
     def _isa_sink(self, number: int) -> Callable[[bool], None]:
         pin = layout.PIT_GSI if number == 0 else number
