@@ -48,7 +48,7 @@ class Header:
     machine: dict[str, Any]
     """The MachineConfig as JSON: RAM, clock, RTC start, RDRAND seed, board."""
     images: tuple[Image, ...] = ()
-    loader: str = "linux"
+    loader: str = "kernel"
     cmdline: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     """The command line options of the recorder, for people."""
