@@ -10,8 +10,7 @@ from typing import Any
 from workbench.core.flags import condition_after, condition_of_bits
 from workbench.core.lang import inline, select, u64
 from workbench.core.layout import (
-    CC_ADD, CC_DEC, CC_EXPL, CC_INC, CC_LOGIC, CC_SUB, CS, DS, ES, FS, GS, RBP, RCX, SS,
-    ZF,
+    CC_ADD, CC_DEC, CC_EXPL, CC_INC, CC_LOGIC, CC_SUB, RBP, RCX, ZF,
 )
 from workbench.core.opcodes import row
 from workbench.core.sem_int import keep_carry
@@ -320,11 +319,6 @@ def pop(s: Any, d: Any) -> None:
         d.put(x)
 
 
-@op("push_seg", mem=True, stack=True)
-def push_seg(s: Any, seg: Any) -> None:
-    s.push(s.cpu.seg_sel[seg].zx(s.size * 8))
-
-
 @op("leave", mem=True, stack=True)
 def leave(s: Any) -> None:
     frame = s.stack_wrap(s.cpu.gpr[RBP])
@@ -343,7 +337,8 @@ row("6A", "push", "Is", d64=True)
 row("58 +r", "pop", "Zv", d64=True)
 row("8F /0", "pop", "Ev", d64=True)
 row("C9", "leave", "", d64=True)
-for _code, _seg in (("06", ES), ("0E", CS), ("16", SS), ("1E", DS)):
-    row(_code, "push_seg", "", not64=True, extra=_seg)
-row("0F A0", "push_seg", "", d64=True, extra=FS)
-row("0F A8", "push_seg", "", d64=True, extra=GS)
+
+# The other stack and flag instructions
+from workbench.core import sem_stack  # noqa: E402
+
+__all__ = ["cond_keys", "fused_keys", "sem_stack"]
