@@ -35,7 +35,6 @@ _PACKAGES = (
     ("capstone", "capstone", True, "disassembly for people"),
     ("prompt_toolkit", "prompt_toolkit", True, "the terminal user interface"),
     ("rich", "rich", True, "tables and progress in the terminal"),
-    ("numba", "numba", False, "compiled helpers of the engine"),
     ("unicorn", "unicorn", False, "tests: oracle for instruction semantics"),
     ("iced-x86", "iced_x86", False, "tests: second decoder"),
     ("hypothesis", "hypothesis", False, "tests: random inputs"),

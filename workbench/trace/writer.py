@@ -32,7 +32,7 @@ from workbench.trace.container import (
 from workbench.trace.header import End, Header, Mark, dump_json
 
 _BLOB_LEVEL = 1
-_GROUP_ROWS = 200_000
+_GROUP_ROWS = 65_536
 assert _GROUP_ROWS <= MAX_ROWS
 
 
