@@ -34,7 +34,7 @@ class MovableWindow:
             self.bus.unmap(window)
             self._mapped = False
         self.conflict = None
-        if base is None or base + window.size > self.bus.size:
+        if base is None or base < 0 or base + window.size > self.bus.size:
             return
         self.conflict = self.bus.overlapping(base, window.size)
         if self.conflict is None:

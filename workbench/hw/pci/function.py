@@ -193,6 +193,10 @@ class PciFunction(RegBank[S]):
             base = self.bar_base(index)
             enabled = command & (IOSE if self._by_index[index].io else MSE)
             window.place(base if enabled and base else None)  # 0 is where software has put nothing
+        self.decode_changed()
+
+    def decode_changed(self) -> None:
+        """For windows that COMMAND switches but no base address register places (IDE's 0x1F0)."""
 
     @on_write(COMMAND)
     def _write_command(self, old: int, new: int) -> None:
