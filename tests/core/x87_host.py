@@ -1,4 +1,5 @@
 """Two ways to run one x87 instruction: our processor, and the host's."""
+
 from __future__ import annotations
 
 import ctypes
@@ -8,7 +9,19 @@ from dataclasses import dataclass
 
 from workbench.core.engine import Cpu
 from workbench.core.layout import (
-    CF, CR0_ET, CR0_NE, CR0_PE, CR0_PG, CR4_OSFXSR, CR4_OSXSAVE, CR4_PAE, EFER_LMA, EFER_LME, OF, PF, ZF,
+    CF,
+    CR0_ET,
+    CR0_NE,
+    CR0_PE,
+    CR0_PG,
+    CR4_OSFXSR,
+    CR4_OSXSAVE,
+    CR4_PAE,
+    EFER_LMA,
+    EFER_LME,
+    OF,
+    PF,
+    ZF,
 )
 
 CR0 = CR0_PE | CR0_ET | CR0_NE | CR0_PG
@@ -23,12 +36,35 @@ SPECIAL = [
     bits80(s, e, m)
     for s in (0, 1)
     for e, m in (
-        (0, 0), (0x7FFF, 1 << 63), (0x7FFF, 3 << 62), (0x7FFF, (3 << 62) + 5), (0x7FFF, (1 << 63) + 9),
-        (0, 1), (0, 1 << 62), (0, 1 << 63), (0x7FFF, 0), (0x7FFF, 77), (0x3FFF, 1 << 62), (1, 1 << 63),
-        (0x7FFE, (1 << 64) - 1), (0x3FFF, 1 << 63), (0x4000, 1 << 63), (0x3FFE, 1 << 63),
-        (0x403D, (1 << 64) - 1), (0x403E, 1 << 63), (0x403E, (1 << 64) - 1), (0x3F81, 1 << 63), (0x3C01, 1 << 63),
-        (0x3FFF, (1 << 63) + 1), (0x3FFE, (1 << 64) - 1), (0x3FBF, 1 << 63), (0x401E, 0xFFFFFFFF80000000),
-        (0x400E, 0xFFFF800000000000), (0x43FE, (1 << 64) - 1), (0x407E, (1 << 64) - 1), (0x3FFE, 0xB504F333F9DE6484),
+        (0, 0),
+        (0x7FFF, 1 << 63),
+        (0x7FFF, 3 << 62),
+        (0x7FFF, (3 << 62) + 5),
+        (0x7FFF, (1 << 63) + 9),
+        (0, 1),
+        (0, 1 << 62),
+        (0, 1 << 63),
+        (0x7FFF, 0),
+        (0x7FFF, 77),
+        (0x3FFF, 1 << 62),
+        (1, 1 << 63),
+        (0x7FFE, (1 << 64) - 1),
+        (0x3FFF, 1 << 63),
+        (0x4000, 1 << 63),
+        (0x3FFE, 1 << 63),
+        (0x403D, (1 << 64) - 1),
+        (0x403E, 1 << 63),
+        (0x403E, (1 << 64) - 1),
+        (0x3F81, 1 << 63),
+        (0x3C01, 1 << 63),
+        (0x3FFF, (1 << 63) + 1),
+        (0x3FFE, (1 << 64) - 1),
+        (0x3FBF, 1 << 63),
+        (0x401E, 0xFFFFFFFF80000000),
+        (0x400E, 0xFFFF800000000000),
+        (0x43FE, (1 << 64) - 1),
+        (0x407E, (1 << 64) - 1),
+        (0x3FFE, 0xB504F333F9DE6484),
     )
 ]
 
@@ -50,7 +86,7 @@ def random80(rng: random.Random) -> int:
 
 @dataclass
 class State:
-    """The x87 as programs see it: registers in stack order, one tag bit each (1 = empty) in physical order."""
+    """The x87 as programs see it: registers in stack order; tag: 1 = empty, in physical order."""
 
     regs: list[int]
     cw: int = 0x37F
@@ -61,8 +97,14 @@ class State:
 
     def seen(self) -> dict[str, object]:
         """What a comparison looks at: contents of empty registers count too."""
-        return {"regs": [f"{r:020x}" for r in self.regs], "cw": hex(self.cw), "sw": hex(self.sw),
-                "tag": bin(self.tag), "flags": hex(self.flags), "memory": self.memory.hex()}
+        return {
+            "regs": [f"{r:020x}" for r in self.regs],
+            "cw": hex(self.cw),
+            "sw": hex(self.sw),
+            "tag": bin(self.tag),
+            "flags": hex(self.flags),
+            "memory": self.memory.hex(),
+        }
 
 
 def random_state(rng: random.Random) -> State:
@@ -72,7 +114,14 @@ def random_state(rng: random.Random) -> State:
     sw &= ~(~cw & 0x3F)
     tag = rng.choice((0, 0, 0xFF, rng.getrandbits(8), rng.getrandbits(8)))
     flags = rng.choice((0, CF, ZF, PF, CF | ZF, CF | PF | ZF, OF))
-    return State([random80(rng) for _ in range(8)], cw, sw, tag, flags, random80(rng).to_bytes(10, "little") + bytes(6))
+    return State(
+        [random80(rng) for _ in range(8)],
+        cw,
+        sw,
+        tag,
+        flags,
+        random80(rng).to_bytes(10, "little") + bytes(6),
+    )
 
 
 class Host:
@@ -85,18 +134,26 @@ class Host:
         self.room = ctypes.create_string_buffer(2048)
         self.area = (ctypes.addressof(self.room) + 63) & ~63
 
-    def raw(self, insn: bytes, area: bytes, memory: bytes, flags: int, rax: int = 0) -> tuple[bytes, bytes, int, int]:
+    def raw(
+        self, insn: bytes, area: bytes, memory: bytes, flags: int, rax: int = 0
+    ) -> tuple[bytes, bytes, int, int]:
         """FXRSTOR `area`, run, FXSAVE: the area, memory, flags and AX afterwards."""
         # fxrstor64 [rdi]; push rdx; popfq; mov rdx, rsi; insn; pushfq; fxsave64 [rdi]; fninit;
         # mov [rdi+576], rax; pop rax; cld; ret
-        code = (b"\x48\x0f\xae\x0f\x52\x9d\x48\x89\xf2" + insn + b"\x9c\x48\x0f\xae\x07\xdb\xe3"
-                b"\x48\x89\x87\x40\x02\x00\x00\x58\xfc\xc3")
-        self.code[:len(code)] = code
+        code = (
+            b"\x48\x0f\xae\x0f\x52\x9d\x48\x89\xf2" + insn + b"\x9c\x48\x0f\xae\x07\xdb\xe3"
+            b"\x48\x89\x87\x40\x02\x00\x00\x58\xfc\xc3"
+        )
+        self.code[: len(code)] = code
         ctypes.memmove(self.area, area + bytes(512), 1024)
         ctypes.memmove(self.area + 1024, memory, len(memory))
         out = self.call(self.area, self.area + 1024, flags | 0x202)
-        return (ctypes.string_at(self.area, 512), ctypes.string_at(self.area + 1024, len(memory)),
-                out & 0x8D5, int.from_bytes(ctypes.string_at(self.area + 576, 2), "little"))
+        return (
+            ctypes.string_at(self.area, 512),
+            ctypes.string_at(self.area + 1024, len(memory)),
+            out & 0x8D5,
+            int.from_bytes(ctypes.string_at(self.area + 576, 2), "little"),
+        )
 
     def run(self, insn: bytes, state: State) -> State:
         """The state after one instruction."""
@@ -106,11 +163,17 @@ class Host:
         area[4] = state.tag ^ 0xFF
         area[24:28] = (0x1F80).to_bytes(4, "little")
         for i, r in enumerate(state.regs):
-            area[32 + 16 * i:42 + 16 * i] = r.to_bytes(10, "little")
+            area[32 + 16 * i : 42 + 16 * i] = r.to_bytes(10, "little")
         out, memory, flags, _ = self.raw(insn, bytes(area), state.memory, state.flags)
-        regs = [int.from_bytes(out[32 + 16 * i:42 + 16 * i], "little") for i in range(8)]
-        return State(regs, int.from_bytes(out[0:2], "little"), int.from_bytes(out[2:4], "little"),
-                     out[4] ^ 0xFF, flags, memory)
+        regs = [int.from_bytes(out[32 + 16 * i : 42 + 16 * i], "little") for i in range(8)]
+        return State(
+            regs,
+            int.from_bytes(out[0:2], "little"),
+            int.from_bytes(out[2:4], "little"),
+            out[4] ^ 0xFF,
+            flags,
+            memory,
+        )
 
 
 class Guest:
@@ -123,10 +186,18 @@ class Guest:
 
     def __init__(self) -> None:
         self.cpu = cpu = Cpu(2 << 20)
-        for at, value in ((0, self.TABLES + 0x1003), (0x1000, self.TABLES + 0x2003), (0x2000, 0x83)):
+        for at, value in (
+            (0, self.TABLES + 0x1003),
+            (0x1000, self.TABLES + 0x2003),
+            (0x2000, 0x83),
+        ):
             cpu.write_phys(self.TABLES + at, value.to_bytes(8, "little"))
         cpu.write_phys(self.HANDLERS, b"\xf4" * 32)
-        gdt = bytes(8) + (0x00AF9B000000FFFF).to_bytes(8, "little") + (0x00CF93000000FFFF).to_bytes(8, "little")
+        gdt = (
+            bytes(8)
+            + (0x00AF9B000000FFFF).to_bytes(8, "little")
+            + (0x00CF93000000FFFF).to_bytes(8, "little")
+        )
         cpu.write_phys(0xF00, gdt)
         for v in range(32):
             gate = (self.HANDLERS + v) | 8 << 16 | 0x8E00 << 32
@@ -188,8 +259,14 @@ class Guest:
         """The x87 state and flags, with the operand."""
         cpu = self.cpu
         top = cpu.get("fpu_top")
-        return State([cpu.get("fpr", top + i & 7) for i in range(8)], cpu.get("fpu_cw"), cpu.get("fpu_sw") | top << 11,
-                     cpu.get("fpu_tag"), cpu.get("rflags") & 0x8D5, self.read(16))
+        return State(
+            [cpu.get("fpr", top + i & 7) for i in range(8)],
+            cpu.get("fpu_cw"),
+            cpu.get("fpu_sw") | top << 11,
+            cpu.get("fpu_tag"),
+            cpu.get("rflags") & 0x8D5,
+            self.read(16),
+        )
 
     def run(self, insn: bytes, state: State) -> State:
         """The state after one instruction that raises nothing."""

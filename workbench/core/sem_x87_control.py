@@ -1,8 +1,9 @@
-"""x87 control instructions: WAIT FNINIT FNCLEX FNSTCW FLDCW FNSTSW FNSTENV FLDENV FNSAVE FRSTOR (SDM volume 2).
+"""x87 control: WAIT FNINIT FNCLEX FNSTCW FLDCW FNSTSW FNSTENV FLDENV FNSAVE FRSTOR (SDM volume 2).
 
-Those with N in their name do not wait: a pending exception does not stop them.  A row that only reads
-memory has a number before its operand, because the first operand is taken for the destination.
+Those with N in their name do not wait: a pending exception does not stop them.  A row that only
+reads memory has a number before its operand: the first operand is taken for the destination.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -13,11 +14,24 @@ from workbench.core.layout import CPU, RAX
 from workbench.core.opcodes import row
 from workbench.core.stencil import op
 from workbench.core.x87_helpers import (
-    SW_CONDITIONS, scratch, status_word, x87_available, x87_ready, x87_wait,
+    SW_CONDITIONS,
+    scratch,
+    status_word,
+    x87_available,
+    x87_ready,
+    x87_wait,
 )
 from workbench.core.x87_helpers_env import (
-    fpu_reset, set_control_word, x87_ldenv14, x87_ldenv28, x87_rstor94, x87_rstor108, x87_save94,
-    x87_save108, x87_stenv14, x87_stenv28,
+    fpu_reset,
+    set_control_word,
+    x87_ldenv14,
+    x87_ldenv28,
+    x87_rstor94,
+    x87_rstor108,
+    x87_save94,
+    x87_save108,
+    x87_stenv14,
+    x87_stenv28,
 )
 
 
@@ -33,7 +47,7 @@ row("9B", "x87_wait", size=4)
 
 @op("x87_none", faults=True)
 def x87_none_op(s: Any) -> None:
-    """FNENI, FNDISI, FNSETPM: instructions of the 8087 and 80287, without effect since the 80387."""
+    """FNENI, FNDISI, FNSETPM of the 8087 and 80287: without effect since the 80387."""
     if unlikely(x87_available(s.base) == 0):
         s.fault()
 
@@ -123,8 +137,10 @@ def fldcw(s: Any, n: Any, a: Any) -> None:
 row("D9 /5 mem", "fldcw", "0,Mw")
 
 STATE_HELPERS = {
-    "fnstenv": (x87_stenv14, x87_stenv28), "fnsave": (x87_save94, x87_save108),
-    "fldenv": (x87_ldenv14, x87_ldenv28), "frstor": (x87_rstor94, x87_rstor108),
+    "fnstenv": (x87_stenv14, x87_stenv28),
+    "fnsave": (x87_save94, x87_save108),
+    "fldenv": (x87_ldenv14, x87_ldenv28),
+    "frstor": (x87_rstor94, x87_rstor108),
 }
 
 
@@ -160,4 +176,3 @@ row("D9 /6 mem", "fnstenv", "Mv")
 row("DD /6 mem", "fnsave", "Mv")
 row("D9 /4 mem", "fldenv", "0,Mv")
 row("DD /4 mem", "frstor", "0,Mv")
-

@@ -2,25 +2,47 @@
 
 State components: x87 (0) and SSE (1), standard format only; XSAVEC and XSAVES are not offered.
 XINUSE reads as all ones: no component is ever skipped for being in its initial state, so XSAVEOPT
-does what XSAVE does (13.6 allows it).  FXSAVE and FXRSTOR leave MXCSR and XMM alone while CR4.OSFXSR
-is clear.  Selectors are stored as zero.
+does what XSAVE does (13.6 allows it).  FXSAVE and FXRSTOR leave MXCSR and XMM alone while
+CR4.OSFXSR is clear.  Selectors are stored as zero.
 """
+
 from __future__ import annotations
 
 from typing import Any
 
 from workbench.core import mmu
-from workbench.core.lang import fn, inline, load, offset, store, u32, u64, unlikely
+from workbench.core.lang import fn, inline, load, offset, store, u32, unlikely
 from workbench.core.layout import (
-    CPU, CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, GP, NM, RAX, RCX, RDX, UD,
+    CPU,
+    CR0_EM,
+    CR0_TS,
+    CR4_OSFXSR,
+    CR4_OSXSAVE,
+    GP,
+    NM,
+    RAX,
+    RCX,
+    RDX,
+    UD,
 )
 from workbench.core.opcodes import row
 from workbench.core.segments import in_64bit
 from workbench.core.sse_helpers import MXCSR_MASK, guest_mxcsr, set_guest_mxcsr
 from workbench.core.stencil import op
-from workbench.core.x87_helpers import CW_BITS, CW_ONE, register_at, scratch, set_status_word, status_word
+from workbench.core.x87_helpers import (
+    CW_BITS,
+    CW_ONE,
+    register_at,
+    scratch,
+    set_status_word,
+    status_word,
+)
 from workbench.core.x87_helpers_area import (
-    AREA_BYTES, aligned, area_close, area_open_read, area_open_write,
+    AREA_BYTES,
+    aligned,
+    area_close,
+    area_open_read,
+    area_open_write,
 )
 from workbench.core.x87_helpers_env import fpu_reset
 

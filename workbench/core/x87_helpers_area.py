@@ -1,19 +1,20 @@
 """Blocks of guest memory that one instruction reads or writes whole: FNSAVE, FXSAVE, XSAVE areas.
 
 `area_open` gives a host address at which the whole block can be read (and written): in guest RAM
-itself where the block lies in one page, else a copy, which `area_close` writes back.  All faults are
-found by `area_open`.  A page that is not RAM reads as ones and ignores writes: no device of a PC has
-such a block, and its accesses would be far more than an instruction may make.
+itself where the block lies in one page, else a copy, which `area_close` writes back.  All faults
+are found by `area_open`.  A page that is not RAM reads as ones and ignores writes: no device of a
+PC has such a block, and its accesses would be far more than an instruction may make.
 """
+
 from __future__ import annotations
 
 from typing import Any
 
 from workbench.core import mmu
-from workbench.core.lang import fn, inline, load, select, store, u8, u32, u64
+from workbench.core.lang import fn, inline, select, store, u8, u64
 from workbench.core.layout import CPU, EXIT_EXCEPTION
 
-AREA_BYTES = 1024                     # room that a caller gives for the copy
+AREA_BYTES = 1024  # room that a caller gives for the copy
 
 
 @inline
@@ -46,7 +47,7 @@ def _copy_in(host: Any, to: Any, n: Any) -> None:
 @inline
 def _open(base: Any, at: Any, addr: Any, size: Any, copy: Any, access: int) -> Any:
     cpu = CPU.view(base)
-    cpu.exit_reason = 0               # `probe` notes a fault there, and nothing when it meets a device
+    cpu.exit_reason = 0  # `probe` notes a fault there, and nothing when it meets a device
     host = _part(base, addr, access, at)
     if host == 1:
         return u64(0)
@@ -97,6 +98,3 @@ def area_close(base: Any, at: Any, addr: Any, size: Any, copy: Any, opened: Any)
 def aligned(addr: Any, to: int) -> Any:
     """Is `addr` a multiple of `to`?  (i1)"""
     return (addr & (to - 1)) == 0
-
-
-__all__ = ["AREA_BYTES", "aligned", "area_close", "area_open_read", "area_open_write", "load", "u32"]

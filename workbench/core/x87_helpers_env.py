@@ -1,9 +1,10 @@
-"""The x87 environment and state in memory: FNSTENV FLDENV FNSAVE FRSTOR (SDM volume 1, 8.1.10 and 8.1.11).
+"""The x87 environment and state in memory: FNSTENV FLDENV FNSAVE FRSTOR (SDM volume 1, 8.1.10 f.).
 
 Four layouts: 14 or 28 bytes by operand size, pointers as offsets in protected and 64-bit mode or as
 linear addresses in real and virtual-8086 mode.  The eight registers of 10 bytes follow in FNSAVE.
 Selectors are stored as zero (see x87_helpers).
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -11,8 +12,19 @@ from typing import Any
 from workbench.core.lang import fn, inline, load, offset, select, store, u32, u64
 from workbench.core.layout import CPU, CR0_PE, VM
 from workbench.core.x87_helpers import (
-    CW_BITS, CW_ONE, IMAGE_REG, INIT_STATE, SW_EXCEPTIONS, register_at, scratch, set_status_word,
-    status_word, tags_narrow, with_summary, x87_available, x87_ready,
+    CW_BITS,
+    CW_ONE,
+    IMAGE_REG,
+    INIT_STATE,
+    SW_EXCEPTIONS,
+    register_at,
+    scratch,
+    set_status_word,
+    status_word,
+    tags_narrow,
+    with_summary,
+    x87_available,
+    x87_ready,
 )
 from workbench.core.x87_helpers_area import AREA_BYTES, area_close, area_open_read, area_open_write
 
