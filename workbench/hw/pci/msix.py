@@ -1,8 +1,8 @@
 """MSI-X: capability, table and pending bits of a function (PCI Local Bus Specification 3.0, 6.8.2).
 
-A function that offers MSI-X makes its capability with `capability`, has a `Msix` of as many vectors,
-keeps its `MsixState` in its own state, and puts the `Msix` behind the base address register that the
-capability names (BIR): the table at offset 0, the pending bits at 0x800.
+A function that offers MSI-X makes its capability with `capability`, has a `Msix` of as many
+vectors, keeps its `MsixState` in its own state, and puts the `Msix` behind the base address
+register that the capability names (BIR): the table at offset 0, the pending bits at 0x800.
 
 Deliberately not modelled: more than 64 vectors, a table that shares its BAR with other registers.
 """
