@@ -1,9 +1,9 @@
 """MMX: packed integers in the low 64 bits of the x87 registers, with the additions of SSE to SSSE3.
 
-The host's MMX registers stay untouched (they are its x87 registers): each instruction is done by an XMM
-instruction on operands in the low half.  Where the XMM form is no lane-by-lane extension
-of the MMX form, `KINDS` says how the operands are placed.  Memory operands need no alignment.
-Tag word and top of stack are the business of "mmx_check" (see sem_sse), which precedes these ops.
+The host's MMX registers stay untouched (they are its x87 registers): each instruction is done by an
+XMM instruction on operands in the low half.  Where the XMM form is no lane-by-lane extension of the
+MMX form, a kind (below) says how the operands are placed.  Memory operands need no alignment.  Tag
+word and top of stack are the business of "mmx_check" (see sem_sse), which precedes these ops.
 """
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from typing import Any
 from workbench.core.lang import const
 from workbench.core.opcodes import row
 from workbench.core.sem_sse_int import SHIFTS
-from workbench.core.sse_helpers import V, high64, join64, low, masked_store, mmx_op, mmx_put, mmx_source, native
+from workbench.core.sse_helpers import (
+    V,
+    high64,
+    join64,
+    low,
+    masked_store,
+    mmx_op,
+    mmx_put,
+    mmx_source,
+    native,
+)
 
 # Kinds: how two operands d and s of 64 bits become one of the XMM instruction.
 #   lane  the low halves, result in the low half
@@ -26,20 +36,23 @@ BINARY_0F = {
     0x64: ("pcmpgtb", LANE), 0x65: ("pcmpgtw", LANE), 0x66: ("pcmpgtd", LANE),
     0x74: ("pcmpeqb", LANE), 0x75: ("pcmpeqw", LANE), 0x76: ("pcmpeqd", LANE),
     0xD1: ("psrlw", LANE), 0xD2: ("psrld", LANE), 0xD3: ("psrlq", LANE), 0xD4: ("paddq", LANE),
-    0xD5: ("pmullw", LANE), 0xD8: ("psubusb", LANE), 0xD9: ("psubusw", LANE), 0xDA: ("pminub", LANE),
-    0xDB: ("pand", LANE), 0xDC: ("paddusb", LANE), 0xDD: ("paddusw", LANE), 0xDE: ("pmaxub", LANE),
-    0xDF: ("pandn", LANE), 0xE0: ("pavgb", LANE), 0xE1: ("psraw", LANE), 0xE2: ("psrad", LANE),
-    0xE3: ("pavgw", LANE), 0xE4: ("pmulhuw", LANE), 0xE5: ("pmulhw", LANE), 0xE8: ("psubsb", LANE),
+    0xD5: ("pmullw", LANE), 0xD8: ("psubusb", LANE), 0xD9: ("psubusw", LANE),
+    0xDA: ("pminub", LANE), 0xDB: ("pand", LANE), 0xDC: ("paddusb", LANE),
+    0xDD: ("paddusw", LANE), 0xDE: ("pmaxub", LANE), 0xDF: ("pandn", LANE),
+    0xE0: ("pavgb", LANE), 0xE1: ("psraw", LANE), 0xE2: ("psrad", LANE), 0xE3: ("pavgw", LANE),
+    0xE4: ("pmulhuw", LANE), 0xE5: ("pmulhw", LANE), 0xE8: ("psubsb", LANE),
     0xE9: ("psubsw", LANE), 0xEA: ("pminsw", LANE), 0xEB: ("por", LANE), 0xEC: ("paddsb", LANE),
     0xED: ("paddsw", LANE), 0xEE: ("pmaxsw", LANE), 0xEF: ("pxor", LANE), 0xF1: ("psllw", LANE),
-    0xF2: ("pslld", LANE), 0xF3: ("psllq", LANE), 0xF4: ("pmuludq", LANE), 0xF5: ("pmaddwd", LANE),
-    0xF6: ("psadbw", LANE), 0xF8: ("psubb", LANE), 0xF9: ("psubw", LANE), 0xFA: ("psubd", LANE),
-    0xFB: ("psubq", LANE), 0xFC: ("paddb", LANE), 0xFD: ("paddw", LANE), 0xFE: ("paddd", LANE),
+    0xF2: ("pslld", LANE), 0xF3: ("psllq", LANE), 0xF4: ("pmuludq", LANE),
+    0xF5: ("pmaddwd", LANE), 0xF6: ("psadbw", LANE), 0xF8: ("psubb", LANE),
+    0xF9: ("psubw", LANE), 0xFA: ("psubd", LANE), 0xFB: ("psubq", LANE), 0xFC: ("paddb", LANE),
+    0xFD: ("paddw", LANE), 0xFE: ("paddd", LANE),
 }
 BINARY_0F38 = {
-    0x01: ("phaddw", JOIN), 0x02: ("phaddd", JOIN), 0x03: ("phaddsw", JOIN), 0x04: ("pmaddubsw", LANE),
-    0x05: ("phsubw", JOIN), 0x06: ("phsubd", JOIN), 0x07: ("phsubsw", JOIN), 0x08: ("psignb", LANE),
-    0x09: ("psignw", LANE), 0x0A: ("psignd", LANE), 0x0B: ("pmulhrsw", LANE),
+    0x01: ("phaddw", JOIN), 0x02: ("phaddd", JOIN), 0x03: ("phaddsw", JOIN),
+    0x04: ("pmaddubsw", LANE), 0x05: ("phsubw", JOIN), 0x06: ("phsubd", JOIN),
+    0x07: ("phsubsw", JOIN), 0x08: ("psignb", LANE), 0x09: ("psignw", LANE),
+    0x0A: ("psignd", LANE), 0x0B: ("pmulhrsw", LANE),
 }
 UNARY_0F38 = {0x1C: "pabsb", 0x1D: "pabsw", 0x1E: "pabsd"}
 
@@ -174,7 +187,7 @@ row("NP 0F F7 mod3", "maskmovq", "Pq,Nq")
 
 @mmx_op("emms", ends=True)
 def emms(s: Any) -> None:
-    """The block ends here: x87 instructions follow, and MMX ones after them need their check again."""
+    """The block ends here: MMX after the x87 instructions that follow needs its check again."""
     s.cpu.fpu_tag = 0xFF
     s.jump_indirect(s.next_pc + 0)
 

@@ -1,21 +1,24 @@
 """The vector part of x86-64-v2 (MMX, SSE to SSE4.2): all its modules, and the availability checks.
 
-Before the first op of `NEEDS_SSE` in a block the translator puts "sse_check", before the first of `NEEDS_MMX`
-(and the first after an x87 instruction) "mmx_check"; an op may be in both.  The checks have no
-rows: they are run with the holes of the instruction that they precede.
+Before the first op of `NEEDS_SSE` in a block the translator puts "sse_check", before the first of
+`NEEDS_MMX` (and the first after an x87 instruction) "mmx_check"; an op may be in both.  The checks
+have no rows: they are run with the holes of the instruction that they precede.
 """
 from __future__ import annotations
 
 from typing import Any
 
 from workbench.core import (
-    sem_mmx, sem_sse_convert, sem_sse_float, sem_sse_int, sem_sse_move, sem_sse_string,
+    sem_mmx,
+    sem_sse_convert,
+    sem_sse_float,
+    sem_sse_int,
+    sem_sse_move,
+    sem_sse_string,
 )
 from workbench.core.lang import unlikely
 from workbench.core.layout import CR0_EM, CR0_TS, CR4_OSFXSR, MF, NM, UD
-from workbench.core.sse_helpers import (
-    NEEDS_MMX, NEEDS_SSE, guest_mxcsr, host_mxcsr_enter, host_mxcsr_leave, set_guest_mxcsr,
-)
+from workbench.core.sse_helpers import NEEDS_MMX, NEEDS_SSE
 from workbench.core.stencil import op
 
 FSW_ES = 0x80      # an unmasked x87 exception is pending
@@ -33,7 +36,10 @@ def sse_check(s: Any) -> None:
 
 @op("mmx_check")
 def mmx_check(s: Any) -> None:
-    """#UD by CR0.EM, #NM by CR0.TS, #MF if pending; then TOP = 0 and every tag valid (SDM volume 3, table 13-1)."""
+    """#UD by CR0.EM, #NM by CR0.TS, #MF if pending; then TOP = 0 and every tag valid.
+
+    SDM volume 3, 13.2 and table 13-1.
+    """
     if unlikely(((s.cpu.cr0 & (CR0_EM | CR0_TS)) | (s.cpu.fpu_sw & FSW_ES).zx(64)) != 0):
         if (s.cpu.cr0 & CR0_EM) != 0:
             s.exception(UD)
@@ -45,5 +51,7 @@ def mmx_check(s: Any) -> None:
     s.next(addr=s.addr, t0=s.t0)
 
 
-__all__ = ["NEEDS_MMX", "NEEDS_SSE", "guest_mxcsr", "host_mxcsr_enter", "host_mxcsr_leave", "sem_mmx",
-           "sem_sse_convert", "sem_sse_float", "sem_sse_int", "sem_sse_move", "sem_sse_string", "set_guest_mxcsr"]
+__all__ = [
+    "NEEDS_MMX", "NEEDS_SSE", "sem_mmx", "sem_sse_convert", "sem_sse_float", "sem_sse_int",
+    "sem_sse_move", "sem_sse_string",
+]

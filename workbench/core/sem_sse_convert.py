@@ -1,8 +1,8 @@
 """Conversions between integers, single and double precision (SSE, SSE2).
 
-Out of range gives the integer indefinite, and rounding follows MXCSR: the host's instruction does both.
-The forms with MMX registers use the XMM instruction on an operand whose upper half is zero, which raises
-no exception of its own.
+Out of range gives the integer indefinite, and rounding follows MXCSR: the host's instruction does
+both. The forms with MMX registers use the XMM instruction on an operand whose upper half is zero,
+which raises no exception of its own.
 """
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ from typing import Any
 
 from workbench.core.opcodes import row
 from workbench.core.sse_helpers import (
-    NEEDS_MMX, NONE, PS, SS, V, check_aligned, fp, low, mmx_put, mmx_source, source, sse_op, widen,
+    NEEDS_MMX,
+    NONE,
+    PS,
+    SS,
+    V,
+    check_aligned,
+    fp,
+    low,
+    mmx_put,
+    mmx_source,
+    source,
+    sse_op,
+    widen,
 )
 
 
@@ -102,7 +114,7 @@ def cvtpi2pd_m(s: Any, d: Any, a: Any) -> None:
 
 row("NP 0F 2A", "cvtpi2ps", "Vq,Qq")
 row("66 0F 2A mod3", "cvtpi2pd", "Vq,Nq")
-row("66 0F 2A mem", "cvtpi2pd_m", "Vq,Mq")                  # no MMX register: no change to the x87 state
+row("66 0F 2A mem", "cvtpi2pd_m", "Vq,Mq")    # no MMX register: the x87 state stays
 
 
 def to_mmx(name: str, xmm_name: str, encoding: str, size: int) -> None:

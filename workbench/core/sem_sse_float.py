@@ -8,11 +8,18 @@ from workbench.core.sse_approx import approximate
 from workbench.core.sse_helpers import NONE, PD, PS, SD, SS, V, fp, native, source, sse_op
 
 # name suffix: (mandatory prefix, size letter, bytes of a memory operand, what can underflow)
-FORMS = {"ps": ("NP", "x", 16, PS), "pd": ("66", "x", 16, PD), "ss": ("F3", "d", 4, SS), "sd": ("F2", "q", 8, SD)}
+FORMS = {
+    "ps": ("NP", "x", 16, PS), "pd": ("66", "x", 16, PD),
+    "ss": ("F3", "d", 4, SS), "sd": ("F2", "q", 8, SD),
+}
+# encoding byte, can the result underflow?
+BASIC = {"add": (0x58, True), "mul": (0x59, True), "sub": (0x5C, True), "min": (0x5D, False),
+         "div": (0x5E, True), "max": (0x5F, False)}
+ROUND = {"ps": 0x08, "pd": 0x09, "ss": 0x0A, "sd": 0x0B}
 
 
-def arithmetic(name: str, encoding: str, size: int, letter: str, tiny: int = NONE, imm: bool = False,
-               one: bool = False) -> None:
+def arithmetic(name: str, encoding: str, size: int, letter: str, tiny: int = NONE,
+               imm: bool = False, one: bool = False) -> None:
     """An instruction of two operands; with `one` the old destination does not take part."""
     text = f"{name} {'$$H_IMM, ' if imm else ''}{'$1' if one else '$2'}, $0"
 
@@ -37,13 +44,13 @@ def arithmetic(name: str, encoding: str, size: int, letter: str, tiny: int = NON
 
 
 for _suffix, (_prefix, _letter, _size, _tiny) in FORMS.items():
-    for _name, _code, _can_underflow in (("add", 0x58, True), ("mul", 0x59, True), ("sub", 0x5C, True),
-                                         ("min", 0x5D, False), ("div", 0x5E, True), ("max", 0x5F, False)):
-        arithmetic(f"{_name}{_suffix}", f"{_prefix} 0F {_code:02X}", _size, _letter, _tiny if _can_underflow else NONE)
+    for _name, (_code, _underflows) in BASIC.items():
+        arithmetic(f"{_name}{_suffix}", f"{_prefix} 0F {_code:02X}", _size, _letter,
+                   _tiny if _underflows else NONE)
     arithmetic(f"cmp{_suffix}", f"{_prefix} 0F C2", _size, _letter, imm=True)
     _packed = _size == 16
     arithmetic(f"sqrt{_suffix}", f"{_prefix} 0F 51", _size, _letter, one=_packed)
-    arithmetic(f"round{_suffix}", f"66 0F 3A {dict(ps=8, pd=9, ss=10, sd=11)[_suffix]:02X}", _size, _letter, imm=True,
+    arithmetic(f"round{_suffix}", f"66 0F 3A {ROUND[_suffix]:02X}", _size, _letter, imm=True,
                one=_packed)
 for _suffix, _prefix, _tiny in (("ps", "F2", PS), ("pd", "66", PD)):
     arithmetic(f"hadd{_suffix}", f"{_prefix} 0F 7C", 16, "x", _tiny)

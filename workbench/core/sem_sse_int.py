@@ -1,4 +1,5 @@
-"""Packed integers in XMM registers: SSE2, SSSE3, SSE4.1 and SSE4.2 (string comparison is in sem_sse_string)."""
+"""Packed integers in XMM registers: SSE2, SSSE3, SSE4.1 and SSE4.2 (string comparison is in
+sem_sse_string)."""
 from __future__ import annotations
 
 from typing import Any
@@ -10,21 +11,23 @@ from workbench.core.sse_helpers import V, native, source, sse_op
 
 BINARY_0F = {
     0x14: "unpcklpd", 0x15: "unpckhpd",
-    0x60: "punpcklbw", 0x61: "punpcklwd", 0x62: "punpckldq", 0x63: "packsswb", 0x64: "pcmpgtb", 0x65: "pcmpgtw",
-    0x66: "pcmpgtd", 0x67: "packuswb", 0x68: "punpckhbw", 0x69: "punpckhwd", 0x6A: "punpckhdq", 0x6B: "packssdw",
-    0x6C: "punpcklqdq", 0x6D: "punpckhqdq", 0x74: "pcmpeqb", 0x75: "pcmpeqw", 0x76: "pcmpeqd",
-    0xD1: "psrlw", 0xD2: "psrld", 0xD3: "psrlq", 0xD4: "paddq", 0xD5: "pmullw", 0xD8: "psubusb", 0xD9: "psubusw",
-    0xDA: "pminub", 0xDB: "pand", 0xDC: "paddusb", 0xDD: "paddusw", 0xDE: "pmaxub", 0xDF: "pandn",
-    0xE0: "pavgb", 0xE1: "psraw", 0xE2: "psrad", 0xE3: "pavgw", 0xE4: "pmulhuw", 0xE5: "pmulhw",
-    0xE8: "psubsb", 0xE9: "psubsw", 0xEA: "pminsw", 0xEB: "por", 0xEC: "paddsb", 0xED: "paddsw", 0xEE: "pmaxsw",
-    0xEF: "pxor", 0xF1: "psllw", 0xF2: "pslld", 0xF3: "psllq", 0xF4: "pmuludq", 0xF5: "pmaddwd", 0xF6: "psadbw",
-    0xF8: "psubb", 0xF9: "psubw", 0xFA: "psubd", 0xFB: "psubq", 0xFC: "paddb", 0xFD: "paddw", 0xFE: "paddd",
+    0x60: "punpcklbw", 0x61: "punpcklwd", 0x62: "punpckldq", 0x63: "packsswb", 0x64: "pcmpgtb",
+    0x65: "pcmpgtw", 0x66: "pcmpgtd", 0x67: "packuswb", 0x68: "punpckhbw", 0x69: "punpckhwd",
+    0x6A: "punpckhdq", 0x6B: "packssdw", 0x6C: "punpcklqdq", 0x6D: "punpckhqdq",
+    0x74: "pcmpeqb", 0x75: "pcmpeqw", 0x76: "pcmpeqd", 0xD1: "psrlw", 0xD2: "psrld",
+    0xD3: "psrlq", 0xD4: "paddq", 0xD5: "pmullw", 0xD8: "psubusb", 0xD9: "psubusw",
+    0xDA: "pminub", 0xDB: "pand", 0xDC: "paddusb", 0xDD: "paddusw", 0xDE: "pmaxub",
+    0xDF: "pandn", 0xE0: "pavgb", 0xE1: "psraw", 0xE2: "psrad", 0xE3: "pavgw", 0xE4: "pmulhuw",
+    0xE5: "pmulhw", 0xE8: "psubsb", 0xE9: "psubsw", 0xEA: "pminsw", 0xEB: "por", 0xEC: "paddsb",
+    0xED: "paddsw", 0xEE: "pmaxsw", 0xEF: "pxor", 0xF1: "psllw", 0xF2: "pslld", 0xF3: "psllq",
+    0xF4: "pmuludq", 0xF5: "pmaddwd", 0xF6: "psadbw", 0xF8: "psubb", 0xF9: "psubw",
+    0xFA: "psubd", 0xFB: "psubq", 0xFC: "paddb", 0xFD: "paddw", 0xFE: "paddd",
 }
 BINARY_0F38 = {
-    0x00: "pshufb", 0x01: "phaddw", 0x02: "phaddd", 0x03: "phaddsw", 0x04: "pmaddubsw", 0x05: "phsubw",
-    0x06: "phsubd", 0x07: "phsubsw", 0x08: "psignb", 0x09: "psignw", 0x0A: "psignd", 0x0B: "pmulhrsw",
-    0x28: "pmuldq", 0x29: "pcmpeqq", 0x2B: "packusdw", 0x37: "pcmpgtq",
-    0x38: "pminsb", 0x39: "pminsd", 0x3A: "pminuw", 0x3B: "pminud",
+    0x00: "pshufb", 0x01: "phaddw", 0x02: "phaddd", 0x03: "phaddsw", 0x04: "pmaddubsw",
+    0x05: "phsubw", 0x06: "phsubd", 0x07: "phsubsw", 0x08: "psignb", 0x09: "psignw",
+    0x0A: "psignd", 0x0B: "pmulhrsw", 0x28: "pmuldq", 0x29: "pcmpeqq", 0x2B: "packusdw",
+    0x37: "pcmpgtq", 0x38: "pminsb", 0x39: "pminsd", 0x3A: "pminuw", 0x3B: "pminud",
     0x3C: "pmaxsb", 0x3D: "pmaxsd", 0x3E: "pmaxuw", 0x3F: "pmaxud", 0x40: "pmulld",
 }
 
@@ -51,8 +54,9 @@ binary("unpckhps", "NP 0F 15")
 # -- one operand
 
 UNARY = {"pabsb": (0x1C, 16), "pabsw": (0x1D, 16), "pabsd": (0x1E, 16), "phminposuw": (0x41, 16)}
+EXTENSIONS = (("bw", 8), ("bd", 4), ("bq", 2), ("wd", 8), ("wq", 4), ("dq", 8))
 for _base, _kind in ((0x20, "s"), (0x30, "z")):
-    for _i, (_shape, _size) in enumerate((("bw", 8), ("bd", 4), ("bq", 2), ("wd", 8), ("wq", 4), ("dq", 8))):
+    for _i, (_shape, _size) in enumerate(EXTENSIONS):
         UNARY[f"pmov{_kind}x{_shape}"] = (_base + _i, _size)
 
 
@@ -115,8 +119,10 @@ binary_imm("pblendw", "66 0F 3A 0E")
 binary_imm("palignr", "66 0F 3A 0F")
 binary_imm("mpsadbw", "66 0F 3A 42")
 
-SHIFTS = (("psrlw", 0x71, 2), ("psraw", 0x71, 4), ("psllw", 0x71, 6), ("psrld", 0x72, 2), ("psrad", 0x72, 4),
-          ("pslld", 0x72, 6), ("psrlq", 0x73, 2), ("psllq", 0x73, 6))
+SHIFTS = (
+    ("psrlw", 0x71, 2), ("psraw", 0x71, 4), ("psllw", 0x71, 6), ("psrld", 0x72, 2),
+    ("psrad", 0x72, 4), ("pslld", 0x72, 6), ("psrlq", 0x73, 2), ("psllq", 0x73, 6),
+)
 for _name, _code, _reg in (*SHIFTS, ("psrldq", 0x73, 3), ("pslldq", 0x73, 7)):
     shift_imm(_name, f"66 0F {_code:02X} /{_reg}")
 

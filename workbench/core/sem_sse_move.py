@@ -1,4 +1,5 @@
-"""Moves of SSE to SSE4.1: whole registers, halves, scalars, lanes, non-temporal, and MXCSR itself."""
+"""Moves of SSE to SSE4.1: whole registers, halves, scalars, lanes, non-temporal, and MXCSR
+itself."""
 from __future__ import annotations
 
 from typing import Any
@@ -7,8 +8,18 @@ from workbench.core.lang import shuffle, unlikely
 from workbench.core.layout import GP
 from workbench.core.opcodes import row
 from workbench.core.sse_helpers import (
-    MXCSR_MASK, NEEDS_MMX, V, check_aligned, guest_mxcsr, high64, mmx_put, native, set_guest_mxcsr, source,
-    sse_op, widen,
+    MXCSR_MASK,
+    NEEDS_MMX,
+    V,
+    check_aligned,
+    guest_mxcsr,
+    high64,
+    mmx_put,
+    native,
+    set_guest_mxcsr,
+    source,
+    sse_op,
+    widen,
 )
 from workbench.core.stencil import op
 
@@ -164,36 +175,37 @@ row("F2 0F D6 mod3", "movdq2q", "Pq,Uq")
 # -- masks and lanes
 
 
-def mask_op(name: str, mnemonic: str) -> None:
+def mask_op(name: str) -> None:
     """Sign bits of the elements to a general register."""
 
     @sse_op(name)
     def sem(s: Any, d: Any, a: Any) -> None:
-        d.put(native(f"{mnemonic} $1, $0", "=r,x", "i32", (a.get(V),)))
+        d.put(native(f"{name} $1, $0", "=r,x", "i32", (a.get(V),)))
 
 
-for _name, _encoding in (("movmskps", "NP 0F 50"), ("movmskpd", "66 0F 50"), ("pmovmskb", "66 0F D7")):
-    mask_op(_name, _name)
+for _name, _encoding in (
+    ("movmskps", "NP 0F 50"), ("movmskpd", "66 0F 50"), ("pmovmskb", "66 0F D7"),
+):
+    mask_op(_name)
     row(f"{_encoding} mod3", _name, "Gd,Ux")
 
 
 def extract_op(name: str, mnemonic: str, size: int, memory: bool) -> None:
     """One element to a general register (zero-extended) or to memory."""
-    ty = "i64" if size == 8 else "i32"
 
     @sse_op(name)
     def sem(s: Any, d: Any, a: Any, i: Any) -> None:
-        v = native(f"{mnemonic} $$H_IMM, $1, $0", "=r,x", ty, (a.get(V),))
+        v = native(f"{mnemonic} $$H_IMM, $1, $0", "=r,x", "i32", (a.get(V),))
         d.put(v.to(size * 8) if memory else v)
 
 
-for _name, _encoding, _size, _letter in (
-    ("pextrb", "66 0F 3A 14", 1, "b"), ("pextrw", "66 0F 3A 15", 2, "w"), ("extractps", "66 0F 3A 17", 4, "d"),
+for _name, _code, _bytes, _letter in (
+    ("pextrb", 0x14, 1, "b"), ("pextrw", 0x15, 2, "w"), ("extractps", 0x17, 4, "d"),
 ):
-    extract_op(_name, _name, _size, False)
-    extract_op(f"{_name}_m", _name, _size, True)
-    row(f"{_encoding} mod3", _name, "Rd,Vx,Ib")
-    row(f"{_encoding} mem", f"{_name}_m", f"M{_letter},Vx,Ib")
+    extract_op(_name, _name, _bytes, False)
+    extract_op(f"{_name}_m", _name, _bytes, True)
+    row(f"66 0F 3A {_code:02X} mod3", _name, "Rd,Vx,Ib")
+    row(f"66 0F 3A {_code:02X} mem", f"{_name}_m", f"M{_letter},Vx,Ib")
 row("66 0F C5 mod3", "pextrw", "Gd,Ux,Ib")
 
 

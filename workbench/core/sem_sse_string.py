@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.core.lang import store
+from workbench.core.lang import inline, store
 from workbench.core.layout import RAX, RCX, RDX
 from workbench.core.opcodes import row
 from workbench.core.sse_helpers import V, field_of, masked_store, native, source, sse_op
 
 # SETO and LAHF after the instruction: OF in bit 0, SF ZF AF PF CF from bit 8.
 FLAGS = "\\0Aseto %al\\0Alahf"
+RESULT = {True: ("ecx", "i32"), False: ("xmm0", V)}
 
 
 def flag_bits(ax: Any) -> Any:
@@ -21,19 +22,25 @@ def flag_bits(ax: Any) -> Any:
     return ((a & 1) << 11) | ((a >> 8) & 0xC1)
 
 
+@inline
+def put_result(s: Any, v: Any, index: bool) -> None:
+    """An index goes to ECX, a mask to XMM0."""
+    if index:
+        s.cpu.gpr[RCX] = v.zx(64)
+    else:
+        store(s.cpu.xmm.at(0), v)
+
+
 def implicit_length(name: str, encoding: str, index: bool) -> None:
     """Strings end at a zero element."""
 
     @sse_op(name, flags="w")
     def sem(s: Any, d: Any, a: Any, i: Any) -> None:
         b = source(s, a, 16, False)
-        if index:
-            r = native(f"{name} $$H_IMM, $3, $2{FLAGS}", "={ecx},={eax},x,x,~{flags}", "{ i32, i32 }", (d.get(V), b))
-            s.cpu.gpr[RCX] = field_of(r, 0, "i32").zx(64)
-        else:
-            r = native(f"{name} $$H_IMM, $3, $2{FLAGS}", f"={{xmm0}},={{eax}},x,x,~{{flags}}", f"{{ {V}, i32 }}",
-                       (d.get(V), b))
-            store(s.cpu.xmm.at(0), field_of(r, 0, V))
+        out, kind = RESULT[index]
+        r = native(f"{name} $$H_IMM, $3, $2{FLAGS}", f"={{{out}}},={{eax}},x,x,~{{flags}}",
+                   f"{{ {kind}, i32 }}", (d.get(V), b))
+        put_result(s, field_of(r, 0, kind), index)
         s.flags_set(flag_bits(field_of(r, 1, "i32")))
 
     row(encoding, name, "Vx,Wx,Ib")
@@ -50,14 +57,13 @@ def explicit_length(name: str, code: int, index: bool) -> None:
         first = s.cpu.gpr[RAX].to(8 * s.size)
         second = s.cpu.gpr[RDX].to(8 * s.size)
         # With REX.W, which assemblers do not write: spelled out, for XMM0 and XMM1.
-        text = f".byte 0x66, 0x48, 0x0F, 0x3A, {code}, 0xC1, H_IMM" if s.size == 8 else f"{name} $$H_IMM, %xmm1, %xmm0"
-        places = f"{{xmm0}},{{xmm1}},1,{{{dx}}},~{{flags}}"
-        out, kind = ("ecx", "i32") if index else ("xmm0", V)
-        r = native(text + FLAGS, f"={{{out}}},={{{ax}}},{places}", f"{{ {kind}, {ty} }}", (d.get(V), b, first, second))
-        if index:
-            s.cpu.gpr[RCX] = field_of(r, 0, "i32").zx(64)
-        else:
-            store(s.cpu.xmm.at(0), field_of(r, 0, V))
+        text = f"{name} $$H_IMM, %xmm1, %xmm0"
+        if s.size == 8:
+            text = f".byte 0x66, 0x48, 0x0F, 0x3A, {code}, 0xC1, H_IMM"
+        out, kind = RESULT[index]
+        r = native(text + FLAGS, f"={{{out}}},={{{ax}}},{{xmm0}},{{xmm1}},1,{{{dx}}},~{{flags}}",
+                   f"{{ {kind}, {ty} }}", (d.get(V), b, first, second))
+        put_result(s, field_of(r, 0, kind), index)
         s.flags_set(flag_bits(field_of(r, 1, ty)))
 
     row(f"66 0F 3A {code:02X}", name, "Vy,Wx,Ib")

@@ -1,9 +1,10 @@
 """RCPPS and RSQRTPS: approximations that are the same on every host.
 
-The architecture bounds the relative error by 1.5 * 2**-12 and leaves the bits to the implementation; makers
-of processors differ.  Ours: the quotient in double precision, its significand rounded to 12 fraction
-bits, halves away from zero.  That is within 2**-13.  Denormal operands count as zero and tiny results become zero
-(SDM volume 2, RCPPS and RSQRTPS).  MXCSR neither matters nor changes.
+The architecture bounds the relative error by 1.5 * 2**-12 and leaves the bits to the
+implementation; makers of processors differ.  Ours: the quotient in double precision, its
+significand rounded to 12 fraction bits, halves away from zero.  That is within 2**-13.  Denormal
+operands count as zero and tiny results become zero (SDM volume 2, RCPPS and RSQRTPS).  MXCSR
+neither matters nor changes.
 """
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """Vector operands, native instructions, MXCSR and SIMD floating-point exceptions.
 
-The guest's vector unit is the vector unit of the host: a stencil loads its operands, executes the very
-instruction (inline assembly: LLVM may neither commute its operands nor replace it) and stores the result.
-So NaN selection, signed zeros and rounding are those of the hardware.  Only what Intel leaves to an
-implementation is computed by us (RCPPS, RSQRTPS: see sse_approx).
+The guest's vector unit is the vector unit of the host: a stencil loads its operands, executes the
+very instruction (inline assembly: LLVM may neither commute its operands nor replace it) and stores
+the result. So NaN selection, signed zeros and rounding are those of the hardware.  Only what Intel
+leaves to an implementation is computed by us (RCPPS, RSQRTPS: see sse_approx).
 
-While generated code runs, the host's MXCSR holds the guest's rounding mode, DAZ, FTZ and sticky flags, with
-every exception masked; `cpu.mxcsr` is then authoritative for the six mask bits alone.  If the guest
-has unmasked an exception (rare) every floating-point stencil takes its cold path, see `fp`.
+While generated code runs, the host's MXCSR holds the guest's rounding mode, DAZ, FTZ and sticky
+flags, with every exception masked; `cpu.mxcsr` is then authoritative for the six mask bits alone.
+If the guest has unmasked an exception (rare) every floating-point stencil takes its cold path, see
+`fp`.
 
 References: SDM volume 1, 10.2.3 (MXCSR), 11.5 (SIMD exceptions); volume 2 for each instruction.
 """
@@ -20,7 +21,19 @@ import llvmlite.binding as llvm
 
 from workbench.core import mmu, segments
 from workbench.core.lang import (
-    Emitter, Val, const, fn, inline, intrinsic, offset, select, store, u32, u64, undef, unlikely,
+    Emitter,
+    Val,
+    const,
+    fn,
+    inline,
+    intrinsic,
+    offset,
+    select,
+    store,
+    u32,
+    u64,
+    undef,
+    unlikely,
 )
 from workbench.core.layout import CPU, CR4_OSXMMEXCPT, GP, RDI, UD, XM
 from workbench.core.stencil import op
@@ -54,7 +67,8 @@ def mmx_op(name: str, **options: Any) -> Callable[[Semantics], Semantics]:
 # -- native instructions
 
 
-def native(text: str, constraints: str, ret: str, args: Sequence[Val], effects: bool = False) -> Val:
+def native(text: str, constraints: str, ret: str, args: Sequence[Val],
+           effects: bool = False) -> Val:
     """Execute one host instruction, in AT&T syntax: operand 0 is the result, the arguments follow.
 
     `effects` keeps it, and its place among others such, even if nobody looks at the result.
@@ -117,13 +131,14 @@ def source(s: Any, a: Any, size: int = 16, aligned: bool = True) -> Any:
 
 @inline
 def masked_store(s: Any, mask: Any, value: Any, size: int) -> None:
-    """MASKMOVDQU and MASKMOVQ: bytes of `value` whose byte of `mask` has its top bit set, to DS:[rDI].
+    """MASKMOVDQU and MASKMOVQ: to DS:[rDI] the bytes of `value` that the top bits of `mask` choose.
 
-    The whole of the destination must be writable, as it may be even for an empty mask (SDM volume 2).
+    All of the destination must be writable, whatever the mask: SDM volume 2 allows that.
     """
     width = s.hole("LENGTH")
     at = s.cpu.gpr[RDI]
-    at = at & select(width == 8, u64(segments.BAD), select(width == 4, u64(0xFFFFFFFF), u64(0xFFFF)))
+    narrow = select(width == 4, u64(0xFFFFFFFF), u64(0xFFFF))
+    at = select(width == 8, at, at & narrow)
     linear = segments.seg_linear(s.base, s.hole("SEGNO").tr(32), at, u32(size), u32(1))
     if unlikely(linear == segments.BAD):
         s.fault()
@@ -171,19 +186,6 @@ def set_host_mxcsr(value: Val) -> None:
 
 
 @inline
-def host_mxcsr_enter(base: Any) -> None:
-    """On the way into generated code: the guest's MXCSR, everything masked."""
-    set_host_mxcsr(CPU.view(base).mxcsr | MXCSR_MASKS)
-
-
-@inline
-def host_mxcsr_leave(base: Any) -> None:
-    """On the way out: complete `cpu.mxcsr`, and the ABI's default for the host."""
-    CPU.view(base).mxcsr = guest_mxcsr(base)
-    set_host_mxcsr(u32(MXCSR_DEFAULT))
-
-
-@inline
 def guest_mxcsr(base: Any) -> Any:
     """The guest's MXCSR while generated code runs (i32): for STMXCSR, FXSAVE and XSAVE."""
     return (host_mxcsr() & ~MXCSR_MASKS) | (CPU.view(base).mxcsr & MXCSR_MASKS)
@@ -201,7 +203,7 @@ def set_guest_mxcsr(base: Any, value: Any) -> None:
 
 @fn("ptr", ret="i32")
 def fp_begin(base: Any) -> Any:
-    """Before an instruction with an unmasked exception: clear the sticky flags; returns the old MXCSR.
+    """Before an instruction that may raise: clear the sticky flags; returns the old MXCSR.
 
     An unmasked underflow is raised instead of flushing, so FTZ goes away with it.
     """
@@ -229,17 +231,16 @@ def any_tiny(v: Any, element: int, lanes: int) -> Any:
 def fp_end(base: Any, old: Any, result: Any, tiny: Any) -> Any:
     """After it: 1 and the flags merged, or 0 with #XM (#UD without CR4.OSXMMEXCPT) noted.
 
-    `tiny` tells the format of results that can underflow: an unmasked underflow is raised by an exact
-    denormal as well (SDM volume 1, 4.9.1.5), which the masked execution does not flag.
+    `tiny` tells the format of results that can underflow: an unmasked underflow is raised by an
+    exact denormal as well (SDM volume 1, 4.9.1.5), which the masked execution does not flag.
     """
     cpu = CPU.view(base)
     raised = host_mxcsr() & MXCSR_FLAGS
     unmasked = ~(cpu.mxcsr >> 7) & MXCSR_FLAGS
     if (unmasked & UE) != 0:
         for number, (element, lanes) in enumerate(TINY):
-            if element and tiny == number:
-                if any_tiny(result, element, lanes):
-                    raised |= UE
+            if element and tiny == number and any_tiny(result, element, lanes):
+                raised |= UE
     bad = raised & unmasked
     if (bad & BEFORE) != 0:
         raised &= BEFORE
@@ -260,7 +261,7 @@ NONE, PS, PD, SS, SD = range(5)
 
 @inline
 def fp(s: Any, text: str, constraints: str, ret: str, args: Any, tiny: int = NONE) -> Any:
-    """A native floating-point instruction; leaves with #XM, nothing written, for an unmasked exception."""
+    """A native floating-point instruction; an unmasked exception leaves, nothing written."""
     r = undef(ret)
     if unlikely((s.cpu.mxcsr & MXCSR_MASKS) != MXCSR_MASKS):
         old = fp_begin(s.base)
