@@ -8,7 +8,8 @@ One processor, so IPIs to others go nowhere. The 8259's output arrives at LINT0 
 or, while the APIC is globally disabled, directly at INTR: `pending` and `acknowledge` speak for
 both. Deliberately not modelled: SMI delivery, CMCI, focus processor checking, EOI-broadcast
 suppression, ESR "illegal register address", lowest-priority arbitration (there is nobody to
-arbitrate with), and INIT or start-up IPIs, which have no absent processor to reach.
+arbitrate with), INIT and start-up IPIs, which have no absent processor to reach, and #GP for writes
+to reserved bits or read-only MSRs in x2APIC mode, which are ignored.
 """
 
 # ruff: noqa: RUF009 (`sized` specifies a field)
