@@ -6,6 +6,7 @@ is in the header of the trace and nothing else.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,12 @@ def build_machine(config: Mapping[str, Any], guest: Guest) -> MachineLike:
     except ValueError as error:
         raise GuestError(f"this machine cannot be built: {error}") from None
     try:
-        machine = build_pc(settings)
+        try:
+            machine = build_pc(settings)
+        except OSError:
+            # A machine that was dropped is a cycle and keeps its memory until it is collected.
+            gc.collect()
+            machine = build_pc(settings)
     except (MemoryError, OSError):
         raise GuestError(
             f"the host has no memory for a guest of {settings.ram_bytes >> 20:,} MiB"
