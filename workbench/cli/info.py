@@ -18,6 +18,9 @@ examples:
 """
 
 
+_MOST_DEVICES = 25
+
+
 def add_parser(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
@@ -72,6 +75,8 @@ def describe(trace: Trace) -> dict[str, Any]:
 
 def show(facts: dict[str, Any]) -> None:
     """Print the facts for people."""
+    from workbench.cli.summary import shown_devices
+
     header, end = facts["header"], facts["end"]
     machine = header["machine"]
     pairs = [
@@ -101,10 +106,10 @@ def show(facts: dict[str, Any]) -> None:
     ]
     rows.append(("structure", "", f"{facts['structure_bytes']:,}", ""))
     text.print_table("tables", ("table", "rows", "bytes", "bytes/row"), rows, right=(1, 2, 3))
-    devices = [
-        (item["device"], f"{item['reads']:,}", f"{item['writes']:,}")
-        for item in facts["accesses_by_device"]
-    ]
+    counts = (
+        (item["device"], item["reads"], item["writes"]) for item in facts["accesses_by_device"]
+    )
+    devices = [(name, f"{r:,}", f"{w:,}") for name, r, w in shown_devices(counts, _MOST_DEVICES)]
     if devices:
         text.print_table("accesses", ("device", "reads", "writes"), devices, right=(1, 2))
 

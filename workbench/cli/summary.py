@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from workbench.trace.session import Outcome
 
 _MOST_DEVICES = 12
+_SLOT = re.compile("[0-9a-f]{2}:[0-9a-f]{2}\\.[0-7]")
+"""How the host bridge names a place in configuration space where there is no function."""
 
 
 def accesses_by_device(trace: Trace) -> list[tuple[str, int, int]]:
@@ -25,6 +29,26 @@ def accesses_by_device(trace: Trace) -> list[tuple[str, int, int]]:
             counts.setdefault(row["device"], [0, 0])[row["write"]] += row["count_all"]
     found = [(name, reads, writes) for name, (reads, writes) in counts.items()]
     return sorted(found, key=lambda item: (-item[1] - item[2], item[0]))
+
+
+def shown_devices(counts: Iterable[tuple[str, int, int]], most: int) -> list[tuple[str, int, int]]:
+    """Shorten the counts by device for people: empty PCI slots together, then the rest together."""
+    shown: list[tuple[str, int, int]] = []
+    empty, others = [0, 0, 0], [0, 0, 0]
+    for name, reads, writes in counts:
+        if not _SLOT.fullmatch(name) and len(shown) < most:
+            shown.append((name, reads, writes))
+            continue
+        group = empty if _SLOT.fullmatch(name) else others
+        for place, count in enumerate((1, reads, writes)):
+            group[place] += count
+    for text_of, (members, reads, writes) in (
+        ("other devices", others),
+        ("empty PCI slots", empty),
+    ):
+        if members:
+            shown.append((f"{members} {text_of}", reads, writes))
+    return shown
 
 
 def exits_by_kind(trace: Trace) -> list[tuple[str, int]]:
@@ -73,10 +97,8 @@ def print_recording(path: str, outcome: Outcome) -> None:
 def _counts(trace: Trace) -> list[tuple[str, str]]:
     devices = accesses_by_device(trace)
     pairs = [("register accesses", f"{trace.rows('accesses'):,}")]
-    pairs += [(f"  {name}", f"{r + w:,}") for name, r, w in devices[:_MOST_DEVICES]]
-    rest = devices[_MOST_DEVICES:]
-    if rest:
-        pairs.append((f"  {len(rest)} others", f"{sum(r + w for _, r, w in rest):,}"))
+    shown = shown_devices(devices, _MOST_DEVICES)
+    pairs += [(f"  {name}", f"{reads + writes:,}") for name, reads, writes in shown]
     pairs.append(("other exits", f"{trace.rows('exits'):,}"))
     pairs += [(f"  {name}", f"{count:,}") for name, count in exits_by_kind(trace)[:6]]
     pairs.append(("interrupts", f"{trace.rows('interrupts'):,}"))
