@@ -302,3 +302,19 @@ def test_load_from_a_read_only_segment() -> None:
     cpu.write_phys(0x1000, bytes.fromhex("2ed91d00200000 f4"))
     cpu.set("rip", 0x1000)
     assert cpu.run(cpu.icount + 10) == "triple-fault"
+
+
+def test_programs_equal_host(ours: Guest, host: Host) -> None:
+    rng = random.Random(20)
+    for _ in range(40):
+        state = random_state(rng)
+        state.cw |= 0x3F
+        state.sw &= 0x7F7F
+        program = b"".join(rng.choice(FORMS)[1] for _ in range(50))
+        expected, got = host.run(program, state), ours.run(program, state)
+        assert got.seen() == expected.seen(), program.hex()
+
+
+def test_the_fpu_of_this_process_stays_as_the_abi_wants_it(ours: Guest, host: Host) -> None:
+    ours.run(b"\xd9\xe8", State([0] * 8, cw=0x40))
+    assert host.control_word() == 0x37F

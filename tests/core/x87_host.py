@@ -175,6 +175,13 @@ class Host:
             memory,
         )
 
+    def control_word(self) -> int:
+        """The x87 control word of this thread."""
+        code = b"\xd9\x3f\xc3"  # fnstcw [rdi]; ret
+        self.code[: len(code)] = code
+        self.call(self.area, 0, 0)
+        return int.from_bytes(ctypes.string_at(self.area, 2), "little")
+
 
 class Guest:
     """Runs an instruction with its memory operand at [RDX] on our processor, in 64-bit mode.
@@ -229,7 +236,7 @@ class Guest:
         cpu.set("rip", self.CODE)
         cpu.set("rsp", self.STACK)
         cpu.set("rdx", operand)
-        reason = cpu.run(cpu.icount + 10)
+        reason = cpu.run(cpu.icount + 100)
         assert reason == "hlt", reason
         rip = cpu.get("rip")
         if rip == self.CODE + len(insn) + 1:
