@@ -1,7 +1,7 @@
 """Two ways to run one vector instruction: our processor, and the host CPU directly.
 
-Both start from a `Vectors` state and give the state afterwards.  The instruction's memory operand, if it has
-one, is at [RDI], which is also where MASKMOVDQU stores.
+Both start from a `Vectors` state and give the state afterwards.  The instruction's memory operand,
+if it has one, is at [RDI], which is also where MASKMOVDQU stores.
 """
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import ctypes
 import mmap
 import random
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from workbench.core.engine import Cpu
 from workbench.core.layout import ARITH, MF, NM, UD, XM
 
-CODE, MEMORY, STACK, IDT, GDT, HANDLERS, TABLES = 0x1000, 0x9000, 0x8000, 0x3000, 0x4000, 0x5000, 0x20000
+CODE, IDT, GDT, HANDLERS, STACK, MEMORY, TABLES = (
+    0x1000, 0x3000, 0x4000, 0x5000, 0x8040, 0x9000, 0x20000)
 RAM_BYTES = 1 << 18
 REGISTERS = ("rax", "rcx", "rdx", "rbx")
 
@@ -34,7 +36,8 @@ class Vectors:
     def seen(self) -> dict[str, str]:
         """For the message of a failing comparison."""
         return {
-            "xmm": " ".join(f"{x:032x}" for x in self.xmm), "mm": " ".join(f"{x:016x}" for x in self.mm),
+            "xmm": " ".join(f"{x:032x}" for x in self.xmm),
+            "mm": " ".join(f"{x:016x}" for x in self.mm),
             "gpr": " ".join(f"{x:x}" for x in self.gpr), "flags": f"{self.flags:x}",
             "mxcsr": f"{self.mxcsr:04x}", "memory": self.memory.hex(), "fault": str(self.fault),
         }
@@ -57,11 +60,15 @@ class Host:
     def prepare(self, insn: bytes) -> None:
         """Assemble the frame around `insn`; RSI holds the state's address."""
         h = bytes.fromhex
+        # movups xmm, [rsi + n]; movq mm, [rsi + n]; mov rax/rcx/rdx/rbx, [rsi + n]
         load = b"".join(h(f"0f10{0x46 + 8 * i:02x}{16 * i:02x}") for i in range(4))
         load += b"".join(h(f"0f6f{0x46 + 8 * i:02x}{64 + 8 * i:02x}") for i in range(4))
-        load += h("488b4660 488b4e68 488b5670 488b5e78 ffb680000000 9d 0fae9688000000 488dbe98000000")
-        load = load.replace(h("0fae96"), h("0fae96"))
-        store = h("9c 8f8680000000 0fae9e88000000 48894660 48894e68 48895670 48895e78")
+        load += b"".join(h(f"488b{0x46 + 8 * i:02x}{96 + 8 * i:02x}") for i in range(4))
+        # push [rsi + 128]; popfq; ldmxcsr [rsi + 136]; lea rdi, [rsi + 152]
+        load += h("ffb680000000 9d 0fae9688000000 488dbe98000000")
+        # pushfq; pop [rsi + 128]; stmxcsr [rsi + 136]; and all registers back
+        store = h("9c 8f8680000000 0fae9e88000000")
+        store += b"".join(h(f"4889{0x46 + 8 * i:02x}{96 + 8 * i:02x}") for i in range(4))
         store += b"".join(h(f"0f11{0x46 + 8 * i:02x}{16 * i:02x}") for i in range(4))
         store += b"".join(h(f"0f7f{0x46 + 8 * i:02x}{64 + 8 * i:02x}") for i in range(4))
         # push rbx; push 0x1F80; mov rsi, rdi; ... ldmxcsr [rsp]; pop rax; pop rbx; emms; cld; ret
@@ -83,7 +90,7 @@ class Host:
 
 
 class Ours:
-    """Our processor in 64-bit mode, identity-mapped, with a handler for every exception that only halts."""
+    """Our processor in 64-bit mode, identity-mapped; the handler of every exception halts."""
 
     def __init__(self) -> None:
         self.cpu = cpu = Cpu(RAM_BYTES)
@@ -120,7 +127,7 @@ class Ours:
         cpu.ram.put(MEMORY, v.memory)
 
     def run(self, insn: bytes, v: Vectors, shift: int = 0) -> Vectors:
-        """The state after one instruction; the operand is `shift` bytes behind the start of the memory."""
+        """The state after one instruction, its operand `shift` bytes after `MEMORY`."""
         cpu = self.cpu
         if insn != self.insn:
             cpu.write_phys(CODE, insn + b"\xf4")
@@ -148,44 +155,61 @@ class Ours:
                        cpu.read_phys(MEMORY, 32), fault)
 
 
-FLOATS = [0, 1, 0x7FFFFF, 0x800000, 0x800001, 0x3F800000, 0x3F800001, 0x3F7FFFFF, 0x40000000, 0x3F000000, 0x3FC00000,
-          0x40200000, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FC12345, 0x7FA55555, 0x4B000000, 0x4B000001,
-          0x4F000000, 0x4EFFFFFF, 0x5F000000, 0x5EFFFFFF, 0x4F800000, 0x33800000, 0x00400000, 0x20000000, 0x1FFFFFFF]
-DOUBLES = [0, 1, 0xFFFFFFFFFFFFF, 1 << 52, (1 << 52) + 1, 0x3FF << 52, (0x3FF << 52) + 1, (0x3FF << 52) - 1, 0x400 << 52,
-           0x3FE << 52, 0x3FF8 << 48, 0x4004 << 48, (0x7FF << 52) - 1, 0x7FF << 52, (0x7FF << 52) + 1, 0x7FF8 << 48,
-           0x7FF8000012345678, 0x7FF4000000000000, 0x433 << 52, 0x41DFFFFFFFC00000, 0x41E << 52, 0x41DFFFFFFFE00000,
-           0x43E << 52, 0x43DFFFFFFFFFFFFF, 0x3690 << 48, 0x3800 << 48, 0x37FFFFFFFFFFFFFF, 0x47EFFFFFE0000000,
-           0x47EFFFFFF0000000, 0x1FF << 52, 0x3CA << 52, 8 << 48]
+FLOATS = [
+    0, 1, 0x7FFFFF, 0x800000, 0x800001, 0x3F800000, 0x3F800001, 0x3F7FFFFF, 0x40000000, 0x3F000000,
+    0x3FC00000, 0x40200000, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FC12345, 0x7FA55555,
+    0x4B000000, 0x4B000001, 0x4F000000, 0x4EFFFFFF, 0x5F000000, 0x5EFFFFFF, 0x4F800000, 0x33800000,
+    0x00400000, 0x20000000, 0x1FFFFFFF,
+]
+DOUBLES = [
+    0, 1, 0xFFFFFFFFFFFFF, 1 << 52, (1 << 52) + 1, 0x3FF << 52, (0x3FF << 52) + 1,
+    (0x3FF << 52) - 1, 0x400 << 52, 0x3FE << 52, 0x3FF8 << 48, 0x4004 << 48, (0x7FF << 52) - 1,
+    0x7FF << 52, (0x7FF << 52) + 1, 0x7FF8 << 48, 0x7FF8000012345678, 0x7FF4 << 48, 0x433 << 52,
+    0x41DFFFFFFFC00000, 0x41E << 52, 0x41DFFFFFFFE00000, 0x43E << 52, 0x43DFFFFFFFFFFFFF,
+    0x369 << 52, 0x380 << 52, 0x37FFFFFFFFFFFFFF, 0x47EFFFFFE0000000, 0x47EFFFFFF0000000,
+    0x1FF << 52, 0x3CA << 52, 8 << 48,
+]
+SMALL = (0, 1, 2, 5, 8, 15, 16, 31, 32, 64, 65, 97)
+
+
+def lanes(bits: int, make: Callable[[], int]) -> int:
+    """Sixteen bytes of elements of `bits` bits."""
+    return sum(make() << at for at in range(0, 128, bits))
 
 
 def random128(rng: random.Random) -> int:
     """Sixteen bytes that some vector instruction finds interesting."""
-    kind = rng.randrange(9)
-    if kind < 2:
-        return sum((rng.choice(FLOATS) | rng.getrandbits(1) << 31) << 32 * i for i in range(4))
-    if kind < 4:
-        return sum((rng.choice(DOUBLES) | rng.getrandbits(1) << 63) << 64 * i for i in range(2))
-    if kind == 4:    # floats near one
-        return sum((rng.getrandbits(1) << 31 | (127 + rng.randrange(-40, 40)) << 23 | rng.getrandbits(23)) << 32 * i
-                   for i in range(4))
-    if kind == 5:
-        return sum((rng.getrandbits(1) << 63 | (1023 + rng.randrange(-70, 70)) << 52 | rng.getrandbits(52)) << 64 * i
-                   for i in range(2))
-    if kind == 6:    # small numbers: counts, lengths, letters
-        return sum(rng.choice((0, 1, 2, 5, 8, 15, 16, 31, 32, 64, 65, 97)) << rng.choice((8, 64)) * i for i in range(2))
-    if kind == 7:
-        return int.from_bytes(bytes(rng.choice((0, 0x41, 0x42, 0x7F, 0x80, 0xFF)) for _ in range(16)), "little")
-    return rng.getrandbits(128)
+    coin = rng.getrandbits
+    match rng.randrange(9):
+        case 0 | 1:
+            return lanes(32, lambda: rng.choice(FLOATS) | coin(1) << 31)
+        case 2 | 3:
+            return lanes(64, lambda: rng.choice(DOUBLES) | coin(1) << 63)
+        case 4:    # near one
+            return lanes(32, lambda: coin(1) << 31 | rng.randrange(87, 167) << 23 | coin(23))
+        case 5:
+            return lanes(64, lambda: coin(1) << 63 | rng.randrange(953, 1093) << 52 | coin(52))
+        case 6:    # counts, lengths, letters
+            return lanes(rng.choice((8, 64)), lambda: rng.choice(SMALL))
+        case 7:
+            return lanes(8, lambda: rng.choice((0, 0x41, 0x42, 0x7F, 0x80, 0xFF)))
+    return coin(128)
+
+
+def random64(rng: random.Random) -> int:
+    """A general register: anything, a length, a limit of some conversion, a negative number."""
+    return rng.choice((rng.getrandbits(64), rng.randrange(20), 1 << 63, 1 << 31, 0x7FFFFFC0,
+                       (1 << 64) - rng.randrange(1, 20)))
 
 
 def random_vectors(rng: random.Random) -> Vectors:
     """A state; every exception masked."""
-    mxcsr = 0x1F80 | rng.getrandbits(2) << 13 | rng.choice((0, 0, 0x8000, 0x40, 0x8040)) | rng.choice((0, 0, rng.getrandbits(6)))
+    mxcsr = 0x1F80 | rng.getrandbits(2) << 13 | rng.choice((0, 0, 0x8000, 0x40, 0x8040))
+    mxcsr |= rng.choice((0, 0, rng.getrandbits(6)))
     memory = b"".join(random128(rng).to_bytes(16, "little") for _ in range(2))
-    gpr = [rng.choice((rng.getrandbits(64), rng.randrange(20), 1 << 63, 0x80000000, 0x7FFFFFC0, (1 << 64) - rng.randrange(1, 20)))
-           for _ in range(4)]
-    return Vectors([random128(rng) for _ in range(4)], [random128(rng) & (1 << 64) - 1 for _ in range(4)], gpr,
-                   rng.getrandbits(12) & ARITH, mxcsr, memory)
+    return Vectors([random128(rng) for _ in range(4)],
+                   [random128(rng) & (1 << 64) - 1 for _ in range(4)],
+                   [random64(rng) for _ in range(4)], rng.getrandbits(12) & ARITH, mxcsr, memory)
 
 
 __all__ = ["Host", "Ours", "Vectors", "random_vectors", "replace"]
