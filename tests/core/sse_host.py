@@ -126,8 +126,8 @@ class Ours:
         cpu.set("mxcsr", v.mxcsr)
         cpu.ram.put(MEMORY, v.memory)
 
-    def run(self, insn: bytes, v: Vectors, shift: int = 0) -> Vectors:
-        """The state after one instruction, its operand `shift` bytes after `MEMORY`."""
+    def run(self, insn: bytes, v: Vectors, shift: int = 0, count: int = 1) -> Vectors:
+        """The state after `count` instructions, RDI being `shift` bytes after `MEMORY`."""
         cpu = self.cpu
         if insn != self.insn:
             cpu.write_phys(CODE, insn + b"\xf4")
@@ -138,7 +138,7 @@ class Ours:
         cpu.set("rip", CODE)
         cpu.set("fpu_tag", 0x55)
         cpu.set("fpu_top", 3)
-        reason = cpu.run(cpu.icount + 2)
+        reason = cpu.run(cpu.icount + count + 1)
         fault = None
         at = cpu.get("rip")
         if HANDLERS <= at < HANDLERS + 512:

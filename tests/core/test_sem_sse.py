@@ -77,6 +77,18 @@ def test_row_equals_host(
             assert got.seen() == expected.seen(), where
 
 
+@pytest.mark.parametrize("text", ["0f2eca", "660f2f0f", "660f3817ca", "660f3a63ca0c",
+                                  "660f3a62ca40", "660f3a61ca18", "66480f3a600f02"])
+def test_flags_that_nobody_reads(ours: Ours, host: Host, text: str) -> None:
+    """ADD overwrites the flags: what else the instruction does must stay."""
+    rng = random.Random(text)
+    insn = bytes.fromhex(text) + b"\x01\xd3"
+    for _ in range(200):
+        state = random_vectors(rng)
+        state.gpr[3] &= 0xFFFFFFFF
+        assert ours.run(insn, state, 0, 2).seen() == host.run(insn, state).seen(), state.seen()
+
+
 def test_every_row_is_tried() -> None:
     assert {c[0] for c in CASES} | OURS_ALONE == {r.op for r in ROWS_HERE}
 
