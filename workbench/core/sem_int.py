@@ -273,13 +273,8 @@ def cmpxchg(s: Any, d: Any, a: Any) -> None:
     acc = part(s, RAX, x.ty)
     equal = acc == x
     b = a.get()
-    if d.is_mem:
-        d.put(select(equal, b, x))
-        if equal ^ 1:
-            set_part(s, RAX, x)
-    elif equal:
-        d.put(b)
-    else:
+    d.put(select(equal, b, x))  # written in any case
+    if equal ^ 1:
         set_part(s, RAX, x)
     s.flags_lazy(CC_SUB, acc - x, x)
 
@@ -568,7 +563,7 @@ for _code in (0x18, 0x19, 0x1A, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F):
     row(f"0F {_code:02X}", "nop", "Ev", size=4)  # ENDBR32 and ENDBR64 are forms of 0F 1E
 row("0F 0D", "nop", "Ev", size=4)
 for _i in (5, 6, 7):
-    row(f"0F AE /{_i} mod3", "nop")
+    row(f"NP 0F AE /{_i} mod3", "nop")
 
 
 @op("clflush", mem=True)
