@@ -91,8 +91,8 @@ def test_limits(workbench: Run, kernel: str) -> None:
     done = workbench(*RECORD, "--max-insns", "5k", "-q", fake=True)
     assert done.returncode == 124
     assert done.stderr == (
-        "workbench: the limit of 5,000 instructions was reached; the trace is complete up to"
-        " there\n"
+        "workbench: the limit of 5,000 instructions was reached with the guest at PC 0x1234; the"
+        " trace is complete up to there\n"
     )
     done = workbench("replay", "t.wbt", "-q", fake=True)
     assert done.returncode == 0, done.stderr

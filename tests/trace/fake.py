@@ -66,12 +66,19 @@ class Bus:
         return type("W", (), {"regmap": UART})() if 0x3F8 <= addr < 0x400 else None
 
 
+class Cpu:
+    def get(self, name: str) -> int:
+        assert name == "rip"
+        return 0x1234
+
+
 class FakeMachine:
     """Makes an event about every 50 instructions until `insns` are done."""
 
     def __init__(self, config: Mapping[str, Any], guest: Guest) -> None:
         self.observers: list[Any] = []
         self.clock = Clock()
+        self.cpu = Cpu()
         self.inputs = Inputs()
         self.pio = Bus()
         self.mmio = Bus()

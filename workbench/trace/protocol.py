@@ -69,6 +69,13 @@ class InputsLike(Protocol):
         """Take these inputs instead of the host's."""
 
 
+class CpuLike(Protocol):
+    """The processor's registers, by name."""
+
+    def get(self, name: str) -> int:
+        """Read one."""
+
+
 class MachineLike(Protocol):
     """A machine that can run, be watched, and be compared."""
 
@@ -81,6 +88,10 @@ class MachineLike(Protocol):
     @property
     def inputs(self) -> InputsLike:
         """Its inputs."""
+
+    @property
+    def cpu(self) -> CpuLike:
+        """Its processor."""
 
     def run(self, until_icount: int | None = None) -> StopLike:
         """Run until something happens, at the latest to that instruction count."""

@@ -123,9 +123,11 @@ class Recording:
             self.recorder.check()
             now = time.monotonic()
             if self.limits.wall_s is not None and now - started >= self.limits.wall_s:
-                return "limit", 0, f"the time limit of {self.limits.wall_s:g} s was reached"
+                reason = f"the time limit of {self.limits.wall_s:g} s was reached"
+                return "limit", 0, reason + self._where()
             if limit is not None and clock.icount >= limit:
-                return "limit", 0, f"the limit of {limit:,} instructions was reached"
+                reason = f"the limit of {limit:,} instructions was reached"
+                return "limit", 0, reason + self._where()
             if now - checked_s >= _CHECKPOINT_SECONDS and clock.icount > checked_icount:
                 self.recorder.on_digest(CLOCK, b"", clock.icount, clock.now_ps)
                 checked_s, checked_icount = now, clock.icount
@@ -144,6 +146,10 @@ class Recording:
                     self._rest(ahead.seconds(clock.now_ps))
             elif not self._goes_on(stop):
                 return stop.kind, stop.code, stop.reason
+
+    def _where(self) -> str:
+        """Say where the guest is: who set a limit wants to know what it was doing."""
+        return f" with the guest at PC {self.machine.cpu.get('rip'):#x}"
 
     def _goes_on(self, stop: StopLike) -> bool:
         """Whether to run again after a stop; waits when only an input can wake the guest."""
