@@ -491,7 +491,12 @@ class Fn:
     def __repr__(self) -> str:
         return f"Fn({self.name})"
 
+    def __call__(self, *args: Any) -> Any:
+        """Call it while compiling."""
+        return self.call(args)
+
     def call(self, args: Sequence[Any]) -> Val | None:
+        """Emit a call with these arguments; its result, or None for a void function."""
         if len(args) != len(self.params):
             raise CompileError(f"{self.name} takes {len(self.params)} arguments, not {len(args)}")
         e = Emitter.current
@@ -588,7 +593,6 @@ class Module:
         parts.append('!0 = !{!"branch_weights", i32 2000, i32 1}')
         parts.append('!1 = !{!"branch_weights", i32 1, i32 2000}')
         parts.append("!99 = !{i64 -2147483648, i64 2147483647}")
-        parts.append("!98 = !{i64 -1, i64 -1}")
         return "\n".join(parts) + "\n"
 
 

@@ -84,7 +84,7 @@ CPU = Layout("cpu", [
     # exception or exit in flight
     ("exc_vector", "i32"), ("exc_error", "i32"), ("exc_has_error", "i32"), ("exc_soft", "i32"),
     ("exit_info", "i64", 6), ("exit_next", "i64"), ("exit_insn", "i64"),
-    ("fault_addr", "i64"),
+    ("fault_addr", "i64"), ("miss_pc", "i64"), ("miss_budget", "i64"), ("miss_count", "i64"),
     # device accesses that the current instruction has already done (see accesses.py)
     ("acc_icount", "i64"), ("acc_count", "i32"), ("acc_cursor", "i32"), ("acc_value", "i64", 16),
     ("bounce", "i8", 64),

@@ -263,7 +263,24 @@ class Machine:
         self.clock.bias_ps += self.config.access_cost_ps
 
     def _string_io(self, port: int, size: int, is_write: int, count: int, linear: int) -> None:
-        raise NotImplementedError
+        """REP INS and REP OUTS: all elements at once, logged as one access with their count (value: the last)."""
+        cpu = self.cpu
+        step = -size if cpu.get("eflags") & lay.DF else size
+        value = 0
+        tracer, self.pio.tracer = self.pio.tracer, None
+        try:
+            for n in range(count):
+                at = linear + n * step & 0xFFFFFFFFFFFFFFFF
+                if is_write:
+                    value = int.from_bytes(cpu.read_linear(at, size), "little")
+                    self.pio.write(port, size, value)
+                else:
+                    value = self.pio.read(port, size)
+                    cpu.write_linear(at, value.to_bytes(size, "little"))
+        finally:
+            self.pio.tracer = tracer
+        self._trace("pio", self.pio.find(port), port, size, bool(is_write), value)
+        cpu.access_result(count)
 
     def _exit_mmio(self) -> None:
         cpu = self.cpu

@@ -14,18 +14,32 @@ from workbench.core.lang import (
     Emitter, Module, Val, address_of, call, fn, inline, intrinsic, load, offset, pointer, select, store, u32, u64, unlikely,
 )
 from workbench.core.layout import (
-    CPU, DB, EXIT_BUDGET, EXIT_EXCEPTION, EXIT_IRQ, EXIT_MMIO, EXIT_NEXT, EXIT_SLOW, IF, RF, TF,
+    CPU, DB, EXIT_BUDGET, EXIT_EXCEPTION, EXIT_IRQ, EXIT_MMIO, EXIT_NEXT, EXIT_SLOW, IF, TF,
 )
 from workbench.core.stencil import S, emit_raw, hole
 from workbench.core.translate import find_code, translate
 
 PAGE = mmu.PAGE
+USUAL, SLOW, CUT = range(3)
 
 
-@fn("ptr", "i64", "i64", "i64", ret="i32")
-def tlb_miss(base: Any, tlb: Any, addr: Any, access: Any) -> Any:
-    """A hot stencil missed: 1 if the TLB now has the page, else 0 with the reason to leave noted."""
+@fn("ptr", "i64", "i64", "i64", "i64", "i64", ret="i32")
+def tlb_miss(base: Any, tlb: Any, addr: Any, access: Any, pc: Any, budget: Any) -> Any:
+    """A hot stencil missed: 1 if the TLB now has the page, else 0 with the reason to leave noted.
+
+    Two accesses of one instruction may need the same entry of the TLB and push each other out for ever:
+    the third miss of an instruction makes it a slow one.
+    """
     cpu = CPU.view(base)
+    if (cpu.miss_pc == pc) & (cpu.miss_budget == budget):
+        cpu.miss_count = cpu.miss_count + 1
+        if cpu.miss_count >= 3:
+            cpu.exit_reason = EXIT_SLOW
+            return u32(0)
+    else:
+        cpu.miss_pc = pc
+        cpu.miss_budget = budget
+        cpu.miss_count = 1
     size = u64(1) << (access & 7)
     write = (access >> 3) & 1
     if (addr & PAGE) + size > 0x1000:
@@ -94,52 +108,58 @@ def cpu_field(base: Val, name: str) -> Val:
 
 @fn("ptr", ret="i32")
 def run_inner(base: Any) -> Any:
-    """The loop of `run`."""
+    """The loop of `run`.  `kind` says which block is entered next: usual, slow, or one cut short."""
     cpu = CPU.view(base)
+    kind = u32(USUAL)
     while True:
+        now = cpu.end_icount - cpu.budget
         if unlikely(cpu.irq_pending != 0):
-            now = cpu.end_icount - cpu.budget
             # an instruction whose device access was made already has to retire first
             half_done = (cpu.acc_icount == now) & (cpu.acc_count != 0)
             if (cpu.eflags & IF) != 0 and cpu.shadow_icount != now and not half_done:
                 return u32(EXIT_IRQ)
         if unlikely(cpu.budget.sle(0)):
             return u32(EXIT_BUDGET)
-        stepping = (cpu.eflags & TF) != 0
+        trap = (cpu.eflags & TF) != 0
+        single = trap | (cpu.shadow_icount == now)
+        rest = u64(0)
         code = u64(0)
-        if unlikely(stepping | (cpu.shadow_icount == cpu.end_icount - cpu.budget)):
-            code = temporary(base, u32(0), u64(1))
+        if unlikely(single | (kind != USUAL)):
+            cpu.chain_site = 0
+            if single:
+                rest = cpu.budget - 1
+            if kind == SLOW:
+                cpu.n_slow = cpu.n_slow + 1
+                code = find_code(base, u32(1))
+            else:
+                code = temporary(base, select(single, u64(1), cpu.budget))
         else:
             code = find_code(base, u32(0))
+        kind = u32(USUAL)
         if code != 0:
-            _enter(base, code)
             cpu.n_next = cpu.n_next + 1
-        if cpu.exit_reason == EXIT_SLOW:
-            cpu.chain_site = 0
-            cpu.n_slow = cpu.n_slow + 1
-            code = find_code(base, u32(1))
-            if code != 0:
-                _enter(base, code)
-                cpu.chain_site = 0
-        if cpu.exit_reason == EXIT_BUDGET:
-            cpu.chain_site = 0
-            code = temporary(base, u32(0), cpu.budget)
-            if code != 0:
-                _enter(base, code)
-            if cpu.exit_reason == EXIT_SLOW:
-                code = find_code(base, u32(1))
-                if code != 0:
-                    _enter(base, code)
-            cpu.chain_site = 0
+            cpu.budget = cpu.budget - rest
+            cpu.end_icount = cpu.end_icount - rest
+            _enter(base, code)
+            cpu.budget = cpu.budget + rest
+            cpu.end_icount = cpu.end_icount + rest
         reason = cpu.exit_reason
-        if reason == EXIT_NEXT:
-            if unlikely(stepping):
+        if reason == EXIT_NEXT or reason == EXIT_BUDGET:
+            if reason == EXIT_BUDGET:
                 cpu.chain_site = 0
-                db_trap(base, u64(0x4000))
-                if deliver(base, u32(DB), u32(0), u32(0), u32(1)) == 0:
-                    return cpu.exit_reason
+                kind = u32(CUT)
+            if unlikely(single):
+                kind = u32(USUAL)
+                if trap and cpu.end_icount - cpu.budget != now:
+                    cpu.chain_site = 0
+                    db_trap(base, u64(0x4000))
+                    if deliver(base, u32(DB), u32(0), u32(0), u32(1)) == 0:
+                        return cpu.exit_reason
             continue
         cpu.chain_site = 0
+        if reason == EXIT_SLOW:
+            kind = u32(SLOW)
+            continue
         if reason == EXIT_EXCEPTION:
             if cpu.exc_vector == 6:
                 cpu.ud_count = cpu.ud_count + 1
@@ -149,8 +169,8 @@ def run_inner(base: Any) -> Any:
         return reason
 
 
-@fn("ptr", "i32", "i64", ret="i64")
-def temporary(base: Any, slow: Any, limit: Any) -> Any:
+@fn("ptr", "i64", ret="i64")
+def temporary(base: Any, limit: Any) -> Any:
     """A block of at most `limit` instructions in the scratch buffer; it is found by nobody else."""
     cpu = CPU.view(base)
     at = u64(0)
@@ -167,7 +187,7 @@ def temporary(base: Any, slow: Any, limit: Any) -> Any:
             mmu.raise_plain(base, 6)
         return u64(0)
     bound = cpu.max_insns.zx(64)
-    return translate(base, pc, linear, host, at, slow, select(limit < bound, limit, bound).tr(32))
+    return translate(base, pc, linear, host, at, u32(0), select(limit < bound, limit, bound).tr(32))
 
 
 # --------------------------------------------------------------------------- special stencils
@@ -271,7 +291,7 @@ def _miss_common(s: Any) -> None:
     packed = Val("%x2", "i64")
     addr = s.addr
     t0 = s.t0
-    if tlb_miss(s.base, s.tlb, Val("%m", "i64"), packed >> 48) != 0:
+    if tlb_miss(s.base, s.tlb, Val("%m", "i64"), packed >> 48, Val("%x1", "i64"), s.budget) != 0:
         s.tail_to(packed & 0xFFFFFFFF, addr, t0)
     s.cpu.rip = Val("%x1", "i64")
     s.cpu.budget = s.budget + ((packed >> 32) & 0xFFFF)
@@ -318,4 +338,4 @@ def emit_miss_common(module: Module) -> None:
 
 
 HELPERS = (run, run_inner, tlb_miss, temporary, find_code, translate)
-__all__ = ["HELPERS", "PAGE", "RF", "address_of", "emit_miss_common", "emit_specials"]
+__all__ = ["HELPERS", "PAGE", "address_of", "emit_miss_common", "emit_specials"]

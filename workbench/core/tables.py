@@ -56,7 +56,7 @@ def entry_bytes(v: Variant, linked: Linked, fuse: dict[tuple[str, str, int], int
     if linked.faults[keys[""]] or op.ends or op.mem or "m" in v.form or jump:
         flags |= t.F_FAULTS
     if op.cond:
-        flags |= t.F_COND
+        flags |= t.F_COND | t.F_READS
     if op.lock and "m" in v.form:
         flags |= t.F_LOCK
     if v.row.op == "lea":
@@ -69,9 +69,9 @@ def entry_bytes(v: Variant, linked: Linked, fuse: dict[tuple[str, str, int], int
         else:
             flags |= t.F_BRANCH
     if v.row.op in sse:
-        flags |= t.F_SSE
+        flags |= t.F_SSE | t.F_FAULTS
     if v.row.op in mmx:
-        flags |= t.F_MMX
+        flags |= t.F_MMX | t.F_FAULTS
     if op.writes_mem:
         flags |= t.F_STORES
     if parse_encoding(v.row.encoding).map == 0 and v.row.encoding.startswith("90"):

@@ -342,6 +342,8 @@ def decode(base: Any, p: Any, avail: Any, pc: Any, rec: Any) -> Any:
         if not is64:
             target = select(entry.osize == 2, target & 0xFFFF, target & 0xFFFFFFFF)
         insn.target = target
+    else:
+        insn.target = imm                    # for MOV r64, imm64: the only wide immediate
     # operands
     k = u32(0)
     while k < 4:
