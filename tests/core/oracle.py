@@ -101,6 +101,18 @@ class Pair:
         return (self._ours(code_page, len(code), regs, flags, count, whole),
                 self._theirs(code_page, len(code), regs, flags, count, whole))
 
+    def difference(self, code: bytes, regs: dict[str, int], flags: int, flag_mask: int, count: int = 1,
+                   whole: bool = False) -> list[str]:
+        """What differs after `run`; a difference must show on a fresh Unicorn too, which is not always exact."""
+        bad: list[str] = []
+        for _ in range(2):
+            ours, theirs = self.run(code, regs, flags, count, whole)
+            bad = ours.differences(theirs, flag_mask)
+            if not bad:
+                break
+            self.uc = self._unicorn()
+        return bad
+
     def _ours(self, code: bytes, length: int, regs: dict[str, int], flags: int, count: int, whole: bool) -> State:
         cpu = self.cpu
         cpu.write_phys(CODE, code)

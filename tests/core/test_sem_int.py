@@ -210,9 +210,56 @@ def skip(r: Row, case: Case, regs: dict[str, int]) -> bool:
         return True
     if r.encoding in ("0F 18", "0F 0D") and case.base is None:
         return True
+    if r.op == "cmpxchg" and case.osz == 4 and case.base is None:
+        return True  # Unicorn clears the upper halves of both registers, processors of just one
     if r.op.startswith("sh") and r.op[3:] in ("d_imm", "d_cl") and case.osz == 2:
         return (case.imm if r.op.endswith("imm") else regs["rcx"]) & 31 > 16
     return False
+
+
+PLAIN = ("add", "or", "adc", "sbb", "and", "sub", "xor", "cmp", "test", "inc", "dec", "neg", "mov", "lea", "xadd", "imul2",
+         "shl_1", "shr_imm", "sar_cl", "rol_imm", "rcr_1", "shld_imm", "bt", "bts", "bsf", "cmc", "clc", "setcc",
+         "cmovcc", "cmpxchg", "lahf", "sahf")
+
+
+@pytest.mark.parametrize("mode", [64, 32, 16])
+def test_sequences(mode: int, rounds: int = 1500, seed: int = 6) -> None:
+    """A few instructions and a branch: dead flags are left out, conditions and compares are fused."""
+    rng = random.Random(seed)
+    pair = Pair(mode)
+    kinds = [r for r in MY_ROWS if r.op in PLAIN and r.encoding[0] not in "4"]
+    branches = [r for r in MY_ROWS if r.op in ("jcc", "loop", "jcxz", "jmp", "setcc")]
+    sizes = (2, 4, 8) if mode == 64 else (2, 4)
+    wrong: list[str] = []
+    for _ in range(rounds):
+        rows = [rng.choice(kinds) for _ in range(rng.randrange(1, 5))] + [rng.choice(branches)]
+        code = b""
+        count = 0
+        for r in rows:
+            case = encode(rng, r, mode, rng.choice(sizes), False)
+            if case is None or b"\xf0" in case.code[:2]:
+                continue
+            # no undefined flags
+            shift = r.op in ("shr_imm", "sar_cl", "rol_imm", "shld_imm")
+            if r.op in UNDEFINED or shift:
+                follow = encode(rng, next(k for k in kinds if k.op == "add"), mode, 4, False)
+                assert follow is not None
+                code += case.code + follow.code
+                count += 2
+            elif skip(r, case, {"rcx": 0}):
+                continue
+            else:
+                code += case.code
+                count += 1
+        if not code:
+            continue
+        regs = {n: value(rng, 64 if mode == 64 else 32) for n in pair.names}
+        regs["rsp"] = DATA + 0x1800
+        flags = rng.getrandbits(12) & ARITH
+        bad = pair.difference(code, regs, flags, ARITH, count)
+        if bad:
+            wrong.append(f"{code.hex()} {[r.op for r in rows]} {bad} flags={flags:x} {regs}")
+    assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:12])
 
 
 @pytest.mark.parametrize("mode", [64, 32, 16])
@@ -229,9 +276,8 @@ def test_rows(mode: int, rounds: int = 3, seed: int = 5) -> None:
         if skip(r, case, regs):
             continue
         flags = rng.getrandbits(12) & ARITH | (DF if r.op in STRINGS and rng.random() < 0.4 else 0)
-        ours, theirs = pair.run(case.code, regs, flags, whole=r.op in STRINGS)
+        bad = pair.difference(case.code, regs, flags, flag_mask(r, case, regs), whole=r.op in STRINGS)
         tried += 1
-        bad = ours.differences(theirs, flag_mask(r, case, regs))
         if bad and len(wrong) < 40:
             wrong.setdefault(f"{r.op} {r.operands} {case.osz}", f"{case.code.hex()} {bad} cl={regs['rcx']:x}")
     assert not wrong, "\n".join(f"{k}: {v}" for k, v in wrong.items())

@@ -273,8 +273,13 @@ def cmpxchg(s: Any, d: Any, a: Any) -> None:
     acc = part(s, RAX, x.ty)
     equal = acc == x
     b = a.get()
-    d.put(select(equal, b, x))  # written in any case
-    if equal ^ 1:
+    if d.is_mem:
+        d.put(select(equal, b, x))  # memory is written in any case
+        if equal ^ 1:
+            set_part(s, RAX, x)
+    elif equal:                     # of the registers just one, also of its upper half
+        d.put(b)
+    else:
         set_part(s, RAX, x)
     s.flags_lazy(CC_SUB, acc - x, x)
 
