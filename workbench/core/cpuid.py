@@ -48,6 +48,9 @@ EXT_21_EAX = (
     ("smm_ctl_absent", 9), ("srso_no", 29),
 )
 
+# Caches: (type, level, ways, sets) as leaf 8000001Dh tells them; 32 KiB, 32 KiB, 512 KiB, 8 MiB.
+CACHES = ((1, 1, 8, 64), (2, 1, 8, 64), (3, 2, 8, 1024), (3, 3, 16, 8192))
+
 Regs = tuple[int, int, int, int]  # EAX, EBX, ECX, EDX
 
 
@@ -86,6 +89,8 @@ class CpuModel:
             0x80000002: (brand[0], brand[1], brand[2], brand[3]),
             0x80000003: (brand[4], brand[5], brand[6], brand[7]),
             0x80000004: (brand[8], brand[9], brand[10], brand[11]),
+            0x80000005: (0xFF30FF30, 0xFF30FF30, 0x20080140, 0x20080140),
+            0x80000006: (0x48004400, 0x68006400, 0x02006140, 0x00408140),
             0x80000007: (0, 0, 0, bits(EXT_7_EDX, w)),
             0x80000008: (LINEAR_BITS << 8 | PHYSICAL_BITS, bits(EXT_8_EBX, w), 0, 0),
             0x80000021: (bits(EXT_21_EAX, w), 0, 0, 0),
@@ -103,6 +108,9 @@ class Cpuid:
         """EAX EBX ECX EDX; an unknown leaf reads as zeros, as AMD processors do."""
         if leaf == 0xD:
             return self._xsave(subleaf, xcr0)
+        if leaf == 0x8000001D and subleaf < len(CACHES):
+            kind, level, ways, sets = CACHES[subleaf]
+            return (kind | level << 5 | 1 << 8, (ways - 1) << 22 | (CLFLUSH_BYTES - 1), sets - 1, 0)
         if leaf == 7 and subleaf:
             return (0, 0, 0, 0)
         a, b, c, d = self._leaves.get(leaf, (0, 0, 0, 0))

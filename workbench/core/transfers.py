@@ -113,8 +113,6 @@ def return_far(base: Any, size: int, iret: bool, extra: Any) -> Any:
     limit = limit_of(low, high)
     if unlikely(select(to64, noncanonical(ip), ip > limit.zx(64))):
         return fault(base, GP, 0)
-    if unlikely(mark_accessed(base, selector, high) == 0):
-        return u32(0)
     outward = rpl > cpl
     if (in64 & iret) | outward:
         q = stack_read(base, extra + count * size, u32(2 * size))
@@ -124,8 +122,10 @@ def return_far(base: Any, size: int, iret: bool, extra: Any) -> Any:
         ss = word(q, 1, size).tr(32) & 0xFFFF
         ss_error = ss & 0xFFFC
         if ss_error == 0:
-            if unlikely((to64 ^ 1) | (rpl == 3) | ((ss & 3) != rpl)):
+            if unlikely((to64 ^ 1) | (rpl == 3)):
                 return fault(base, GP, 0)
+            if unlikely(mark_accessed(base, selector, high) == 0):
+                return u32(0)
             set_null(cpu, SS, ss, rpl)
         else:
             e = read_descriptor(base, ss, GP, 0)
@@ -140,7 +140,7 @@ def return_far(base: Any, size: int, iret: bool, extra: Any) -> Any:
                 return fault(base, GP, ss_error)
             if unlikely((ss_attr & ATTR_P) == 0):
                 return fault(base, SSV, ss_error)
-            if unlikely(mark_accessed(base, ss, ss_high) == 0):
+            if unlikely((mark_accessed(base, selector, high) & mark_accessed(base, ss, ss_high)) == 0):
                 return u32(0)
             set_segment(cpu, SS, ss, base_of(ss_low, ss_high), limit_of(ss_low, ss_high),
                         ss_attr | TYPE_ACCESSED)
@@ -153,6 +153,8 @@ def return_far(base: Any, size: int, iret: bool, extra: Any) -> Any:
         if outward:
             drop_inaccessible(base)
         return u32(1)
+    if unlikely(mark_accessed(base, selector, high) == 0):
+        return u32(0)
     if iret:
         set_flags(cpu, flags_after_iret(cpu, base, flags, size))
     set_stack_pointer(cpu, cpu.gpr[RSP] + extra + count * size)
@@ -420,11 +422,13 @@ def transfer_code(base: Any, size: int, call: bool, selector: Any, low: Any, hig
         return fault(base, NP, error)
     if bad_target(cpu, attr, low, high, target):
         return fault(base, GP, 0)
-    if mark_accessed(base, selector, high) == 0:
-        return u32(0)
+    old_sp = cpu.gpr[RSP]
     if call:
         if push_words(base, size, (cpu.seg_sel[CS].zx(64), next_pc)) == 0:
             return u32(0)
+    if mark_accessed(base, selector, high) == 0:
+        cpu.gpr[RSP] = old_sp
+        return u32(0)
     enter_code(base, selector, low, high, target)
     return u32(1)
 
