@@ -11,6 +11,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+FETCH = "fetch"
+
+
+class ReplayMissing(Exception):
+    """A replay asked for data that its recording never asked for."""
+
+
 Handler = Callable[[str, bytes], None]
 
 
@@ -32,6 +39,8 @@ class Inputs:
         self._handlers: dict[str, Handler] = {}
         self._posted: deque[tuple[str, str, bytes]] = deque()
         self._replay: deque[Any] | None = None
+        self._fetches: dict[str, deque[bytes]] = {}
+        self.on_fetch: Callable[[str, bytes], None] | None = None  # set by the machine
         self.wake: Callable[[], None] | None = None  # called by post, from the posting thread
 
     def register(self, target: str, handler: Handler) -> None:
@@ -49,7 +58,34 @@ class Inputs:
 
     def replay(self, inputs: Iterable[Any]) -> None:
         """Deliver these inputs, in order, at their own times, and nothing else."""
-        self._replay = deque(inputs)
+        self._replay, self._fetches = deque(), {}
+        for i in inputs:
+            if i.kind == FETCH:
+                self._fetches.setdefault(i.target, deque()).append(bytes(i.data))
+            else:
+                self._replay.append(i)
+
+    def fetch(self, target: str, supply: Callable[[], bytes]) -> bytes:
+        """Data that a device needs at once from outside, such as sectors of an image.
+
+        Recording, `supply` gives it and observers hear of it as an input of kind "fetch"; in replay it
+        comes from the trace, in the order in which `target` asked, and `supply` is not called.  Raises
+        ReplayMissing if the trace has no more.
+        """
+        if self._replay is None:
+            data = supply()
+            self._note(target, data)
+            return data
+        queue = self._fetches.get(target)
+        if not queue:
+            raise ReplayMissing(f"the trace has no more data for {target}: the replay differs from the recording")
+        data = queue.popleft()
+        self._note(target, data)
+        return data
+
+    def _note(self, target: str, data: bytes) -> None:
+        if self.on_fetch is not None:
+            self.on_fetch(target, data)
 
     @property
     def replaying(self) -> bool:

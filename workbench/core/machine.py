@@ -12,7 +12,7 @@ from workbench.core.bus import Bus, Window
 from workbench.core.clock import Clock
 from workbench.core.config import MachineConfig
 from workbench.core.engine import STATE_FIELDS, Cpu
-from workbench.core.inputs import Input, Inputs
+from workbench.core.inputs import FETCH, Input, Inputs, ReplayMissing
 from workbench.core.lang import bits_of
 from workbench.core.layout import CPU
 from workbench.core.memory import PhysMemory
@@ -104,6 +104,7 @@ class Machine:
         self.pio = Bus("pio", 1 << 16)
         self.mmio = Bus("mmio", 1 << 52)
         self.inputs = Inputs()
+        self.inputs.on_fetch = self._fetched
         self.devices: dict[str, Device] = {}
         self.irq: InterruptController | None = None
         self.msr_handlers: dict[int, tuple[Callable[[], int], Callable[[int], None]]] = {}
@@ -185,6 +186,11 @@ class Machine:
         for o in self.observers:
             o.on_dma(device, gpa, length, is_write, self.clock.icount)
 
+    def _fetched(self, target: str, data: bytes) -> None:
+        inp = Input(self.clock.icount, self.clock.now_ps, target, FETCH, data)
+        for o in self.observers:
+            o.on_input(inp)
+
     # -- running
 
     def run(self, until_icount: int | None = None) -> Stop:
@@ -213,7 +219,10 @@ class Machine:
             q[_BIAS] = clock.bias_ps
             reason = cpu.run(self._limit(until))
             clock.icount = cpu.icount
-            exits[reason]()
+            try:
+                exits[reason]()
+            except ReplayMissing as missing:
+                return Stop("diverged", 0, str(missing))
 
     def _limit(self, until: int) -> int:
         limit = until
