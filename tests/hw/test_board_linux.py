@@ -27,7 +27,7 @@ class Ear(Observer):
 
 
 def boot(*, disturb):
-    """Run Debian's cloud kernel to power-off; with `disturb`, save and restore all devices often."""
+    """Run Debian's cloud kernel to power-off; `disturb`: save and restore all devices often."""
     try:
         guest = ensure("cloud")
     except GuestError as error:
