@@ -3,9 +3,11 @@
     pair = Pair(64)
     ours, theirs = pair.run(bytes.fromhex("4801d8"), {"rax": 1, "rbx": 2}, flags=0)
 
-Memory is the same in both: code at CODE, data and stack from DATA on; 64-bit mode has identity-mapped
-pages, 32-bit mode is flat without paging, 16-bit mode is real mode with all segment bases zero.
+Memory is the same in both: code at CODE, data and stack from DATA on; 64-bit mode has
+identity-mapped pages, 32-bit mode is flat without paging, 16-bit mode is real mode with all segment
+bases zero.
 """
+
 from __future__ import annotations
 
 import random
@@ -24,7 +26,9 @@ TABLES = 0x40000
 RAM = 1 << 20
 UC_MODES = {16: unicorn.UC_MODE_16, 32: unicorn.UC_MODE_32, 64: unicorn.UC_MODE_64}
 UC_NAMES = {
-    16: [f"e{n[1:]}" for n in GPRS[:8]], 32: [f"e{n[1:]}" for n in GPRS[:8]], 64: list(GPRS),
+    16: [f"e{n[1:]}" for n in GPRS[:8]],
+    32: [f"e{n[1:]}" for n in GPRS[:8]],
+    64: list(GPRS),
 }
 
 
@@ -46,7 +50,9 @@ class State:
         if self.rip != other.rip:
             out.append(f"rip {self.rip:x} {other.rip:x}")
         if (self.flags ^ other.flags) & flag_mask:
-            out.append(f"flags {self.flags & flag_mask:x} {other.flags & flag_mask:x} mask {flag_mask:x}")
+            out.append(
+                f"flags {self.flags & flag_mask:x} {other.flags & flag_mask:x} mask {flag_mask:x}"
+            )
         if self.memory != other.memory:
             pairs = enumerate(zip(self.memory, other.memory, strict=True))
             i, (a, b) = next((i, p) for i, p in pairs if p[0] != p[1])
@@ -59,7 +65,7 @@ class Pair:
 
     def __init__(self, mode: int, seed: int = 1) -> None:
         self.mode = mode
-        self.names = list(GPRS[:16 if mode == 64 else 8])
+        self.names = list(GPRS[: 16 if mode == 64 else 8])
         self.cpu = Cpu(RAM)
         self.uc = self._unicorn()
         rng = random.Random(seed)
@@ -94,16 +100,26 @@ class Pair:
         cpu.set_segment("cs", 0, 0, limit, {16: 0x9B, 32: 0xC09B, 64: 0xA09B}[self.mode])
         cpu.set("idtr_limit", 0)
 
-    def run(self, code: bytes, regs: dict[str, int], flags: int, count: int = 1, whole: bool = False
-            ) -> tuple[State, State]:
-        """The states after `count` instructions; with `whole`, when the end of `code` is reached."""
+    def run(
+        self, code: bytes, regs: dict[str, int], flags: int, count: int = 1, whole: bool = False
+    ) -> tuple[State, State]:
+        """The states after `count` instructions, or with `whole` at the end of `code`."""
         code_page = code + b"\x90" * 16
-        return (self._ours(code_page, len(code), regs, flags, count, whole),
-                self._theirs(code_page, len(code), regs, flags, count, whole))
+        return (
+            self._ours(code_page, len(code), regs, flags, count, whole),
+            self._theirs(code_page, len(code), regs, flags, count, whole),
+        )
 
-    def difference(self, code: bytes, regs: dict[str, int], flags: int, flag_mask: int, count: int = 1,
-                   whole: bool = False) -> list[str]:
-        """What differs after `run`; a difference must show on a fresh Unicorn too, which is not always exact."""
+    def difference(
+        self,
+        code: bytes,
+        regs: dict[str, int],
+        flags: int,
+        flag_mask: int,
+        count: int = 1,
+        whole: bool = False,
+    ) -> list[str]:
+        """What differs after `run`, on a fresh Unicorn too."""
         bad: list[str] = []
         for _ in range(2):
             ours, theirs = self.run(code, regs, flags, count, whole)
@@ -113,7 +129,9 @@ class Pair:
             self.uc = self._unicorn()
         return bad
 
-    def _ours(self, code: bytes, length: int, regs: dict[str, int], flags: int, count: int, whole: bool) -> State:
+    def _ours(
+        self, code: bytes, length: int, regs: dict[str, int], flags: int, count: int, whole: bool
+    ) -> State:
         cpu = self.cpu
         cpu.write_phys(CODE, code)
         cpu.write_phys(DATA, self.memory)
@@ -129,8 +147,13 @@ class Pair:
             reason = cpu.run(cpu.icount + 1)
             rounds += 1
         mask = (1 << 64) - 1 if self.mode == 64 else 0xFFFFFFFF
-        state = State({n: cpu.get(n) & mask for n in self.names}, cpu.get("rip"), cpu.get("rflags"),
-                      cpu.read_phys(DATA, DATA_BYTES), reason == "triple-fault")
+        state = State(
+            {n: cpu.get(n) & mask for n in self.names},
+            cpu.get("rip"),
+            cpu.get("rflags"),
+            cpu.read_phys(DATA, DATA_BYTES),
+            reason == "triple-fault",
+        )
         if state.fault:
             self.cpu.reset()
             self._set_mode()
@@ -138,7 +161,9 @@ class Pair:
             raise AssertionError(f"{code[:length].hex()} left with {reason}")
         return state
 
-    def _theirs(self, code: bytes, length: int, regs: dict[str, int], flags: int, count: int, whole: bool) -> State:
+    def _theirs(
+        self, code: bytes, length: int, regs: dict[str, int], flags: int, count: int, whole: bool
+    ) -> State:
         uc = self.uc
         uc.mem_write(CODE, code)
         uc.mem_write(DATA, self.memory)
@@ -154,10 +179,18 @@ class Pair:
                 uc.emu_start(CODE, RAM, 0, count)
         except unicorn.UcError:
             fault = True
-        values = {n: uc.reg_read(getattr(x86, f"UC_X86_REG_{a.upper()}"))
-                  for n, a in zip(self.names, UC_NAMES[self.mode], strict=True)}
+        values = {
+            n: uc.reg_read(getattr(x86, f"UC_X86_REG_{a.upper()}"))
+            for n, a in zip(self.names, UC_NAMES[self.mode], strict=True)
+        }
         rip = uc.reg_read(x86.UC_X86_REG_RIP if self.mode == 64 else x86.UC_X86_REG_EIP)
-        state = State(values, rip, uc.reg_read(x86.UC_X86_REG_EFLAGS), bytes(uc.mem_read(DATA, DATA_BYTES)), fault)
+        state = State(
+            values,
+            rip,
+            uc.reg_read(x86.UC_X86_REG_EFLAGS),
+            bytes(uc.mem_read(DATA, DATA_BYTES)),
+            fault,
+        )
         if fault:
             self.uc = self._unicorn()
         return state

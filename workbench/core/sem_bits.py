@@ -1,18 +1,44 @@
 """Single bits and bit scans, flag instructions, decimal adjustment (SDM volume 2)."""
+
 from __future__ import annotations
 
 from typing import Any
 
-from workbench.core.flags import eflags_of, set_eflags_arith
+from workbench.core.flags import eflags_of
 from workbench.core.lang import (
-    bswap, ctlz, ctpop, cttz, fn, inline, intrinsic, select, u8, u16, u32, u64, unlikely,
+    bswap,
+    ctlz,
+    ctpop,
+    cttz,
+    fn,
+    inline,
+    intrinsic,
+    select,
+    u8,
+    u16,
+    u64,
+    unlikely,
 )
 from workbench.core.layout import (
-    AF, BR, CC_ADD, CC_EFLAGS, CC_LOGIC, CC_SUB, CF, CPU, DE, DF, OF, PF, RAX, SF, ZF,
+    AF,
+    BR,
+    CC_ADD,
+    CC_EFLAGS,
+    CC_LOGIC,
+    CC_SUB,
+    CF,
+    CPU,
+    DE,
+    DF,
+    OF,
+    PF,
+    RAX,
+    SF,
+    ZF,
 )
 from workbench.core.opcodes import row
-from workbench.core.sem_int import part, set_part
 from workbench.core.segments import in_64bit
+from workbench.core.sem_int import part, set_part
 from workbench.core.stencil import op
 
 
@@ -21,7 +47,7 @@ def set_carry(base: Any, c: Any) -> None:
     """CF = `c` (0 or 1); the other arithmetic flags stay."""
     cpu = CPU.view(base)
     kind = cpu.cc_op >> 2
-    if kind == CC_ADD or kind == CC_SUB:
+    if (kind == CC_ADD) | (kind == CC_SUB):
         cpu.cc_src = (eflags_of(base) & ~CF) | c
         cpu.cc_op = CC_EFLAGS * 4
     elif kind == CC_LOGIC:
@@ -227,7 +253,7 @@ row("9F", "lahf")
 row("D6", "salc", "", not64=True)
 
 
-# --------------------------------------------------------------------------- decimal adjustment (not in 64-bit mode)
+# --------------------------------------------------------------------------- decimal adjustment
 
 
 @inline
@@ -325,5 +351,3 @@ def bound(s: Any, a: Any, m: Any) -> None:
 
 
 row("62 mem", "bound", "Gv,Mv", not64=True)
-
-__all__ = ["set_carry", "set_eflags_arith", "u32"]

@@ -1,8 +1,9 @@
-"""Control flow, the stack and conditions (SDM volume 2: Jcc, CALL, RET, LOOPcc, PUSH, POP, SETcc...).
+"""Control flow, conditions and the stack (SDM volume 2: Jcc, CALL, RET, LOOPcc, SETcc, PUSH).
 
-The translator makes the jump to a direct target: CONT of ``jmp`` and ``call`` leads there; of conditional
-branches CONT is the way on and TAKEN the target.
+The translator makes the jump to a direct target: CONT of ``jmp`` and ``call`` leads there; of
+conditional branches CONT is the way on and TAKEN the target.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,9 +11,19 @@ from typing import Any
 from workbench.core.flags import condition_after, condition_of_bits
 from workbench.core.lang import inline, select, u64
 from workbench.core.layout import (
-    CC_ADD, CC_DEC, CC_EXPL, CC_INC, CC_LOGIC, CC_SUB, RBP, RCX, ZF,
+    CC_ADD,
+    CC_DEC,
+    CC_EXPL,
+    CC_INC,
+    CC_LOGIC,
+    CC_SUB,
+    RBP,
+    RCX,
+    RSP,
+    ZF,
 )
 from workbench.core.opcodes import row
+from workbench.core.segments import in_64bit
 from workbench.core.sem_int import keep_carry
 from workbench.core.stencil import StencilKey, op
 
@@ -69,8 +80,12 @@ KINDS = ("add", "sub", "logic", "expl", "inc", "dec")
 def cond_keys() -> list[StencilKey]:
     """The stencils that put a condition into t0."""
     keys = [StencilKey("cond_any", "", 8, "", cc) for cc in range(16)]
-    keys += [StencilKey(f"cond_{kind}", "", size, "", cc)
-             for kind in KINDS for size in (1, 2, 4, 8) for cc in range(16)]
+    keys += [
+        StencilKey(f"cond_{kind}", "", size, "", cc)
+        for kind in KINDS
+        for size in (1, 2, 4, 8)
+        for cc in range(16)
+    ]
     return keys
 
 
@@ -174,14 +189,14 @@ row("E2", "loop", "Jb", f64=True, size=8)
 row("E3", "jcxz", "Jb", f64=True, size=8)
 
 
-# --------------------------------------------------------------------------- compare and branch in one
+# --------------------------------------------------------------------------- compare and branch
 
 
 @inline
 def branch(s: Any, cc: int, kind: int, r: Any, b: Any) -> None:
     """The second half of a fused pair: jump if condition `cc` holds after `kind`.
 
-    LLVM makes the jump to CONT, which is written first, the last one: it is left out when CONT follows.
+    LLVM makes the jump to CONT, which is written first, the last one: the linker cuts it off.
     """
     if not (condition_after(cc, kind, s.size, r, b)):
         s.next()
@@ -253,14 +268,23 @@ def jcc_inc(s: Any, cc: Any, d: Any) -> None:
 
 
 def fused_keys() -> list[StencilKey]:
-    """The stencils of a compare or an arithmetic operation together with the branch that follows it."""
+    """The stencils of a compare or arithmetic operation and the branch that follows it."""
     forms = {
-        "jcc_cmp": ("rr", "ri", "mr", "mi", "rm"), "jcc_test": ("rr", "ri", "mr", "mi"),
-        "jcc_sub": ("rr", "ri"), "jcc_add": ("rr", "ri"), "jcc_and": ("rr", "ri"),
-        "jcc_dec": ("r",), "jcc_inc": ("r",),
+        "jcc_cmp": ("rr", "ri", "mr", "mi", "rm"),
+        "jcc_test": ("rr", "ri", "mr", "mi"),
+        "jcc_sub": ("rr", "ri"),
+        "jcc_add": ("rr", "ri"),
+        "jcc_and": ("rr", "ri"),
+        "jcc_dec": ("r",),
+        "jcc_inc": ("r",),
     }
-    return [StencilKey(name, form, size, "", cc)
-            for name, some in forms.items() for form in some for size in (1, 2, 4, 8) for cc in range(16)]
+    return [
+        StencilKey(name, form, size, "", cc)
+        for name, some in forms.items()
+        for form in some
+        for size in (1, 2, 4, 8)
+        for cc in range(16)
+    ]
 
 
 # --------------------------------------------------------------------------- indirect branches
@@ -309,10 +333,11 @@ def push(s: Any, a: Any) -> None:
 
 @op("pop", mem=True, stack=True)
 def pop(s: Any, d: Any) -> None:
-    """POP r and POP m; with RSP as a base the address counts from after the pop (the translator's care)."""
+    """POP r and POP m; with RSP as base the address is that of after the pop."""
     x = s.peek(f"i{s.size * 8}")
     if d.is_mem:
-        d.put(x)
+        at = s.addr + select(s.hole("BASE") == RSP * 8, u64(s.size), u64(0))
+        s.store(select(in_64bit(s.cpu), at, at & 0xFFFFFFFF), x)
         s.drop(s.size)
     else:
         s.drop(s.size)

@@ -1,12 +1,38 @@
 """Integer arithmetic, logic and moves (SDM volume 2: AAA to XOR)."""
+
 from __future__ import annotations
 
 from typing import Any
 
 from workbench.core import segments
-from workbench.core.lang import ctlz, fn, inline, likely, load, offset, select, store, u32, u64, unlikely
+from workbench.core.lang import (
+    ctlz,
+    fn,
+    inline,
+    likely,
+    load,
+    offset,
+    select,
+    store,
+    u32,
+    u64,
+    unlikely,
+)
 from workbench.core.layout import (
-    CC_ADD, CC_DEC, CC_EXPL, CC_INC, CC_LOGIC, CC_SUB, CF, CPU, DE, OF, RAX, RDX, ZF,
+    CC_ADD,
+    CC_DEC,
+    CC_EXPL,
+    CC_INC,
+    CC_LOGIC,
+    CC_SUB,
+    CF,
+    CPU,
+    DE,
+    GP,
+    OF,
+    RAX,
+    RDX,
+    ZF,
 )
 from workbench.core.opcodes import row
 from workbench.core.stencil import op
@@ -89,8 +115,11 @@ def test(s: Any, d: Any, a: Any) -> None:
 def carry_flags(r: Any, carries: Any, overflow: Any) -> Any:
     """cc_src of CC_EXPL from the carry out of every bit, and a value whose top bit is OF."""
     top = r.bits - 1
-    return (((carries >> top) & 1).zx(64) | (((carries >> 3) & 1).zx(64) << 4)
-            | (((overflow >> top) & 1).zx(64) << 11))
+    return (
+        ((carries >> top) & 1).zx(64)
+        | (((carries >> 3) & 1).zx(64) << 4)
+        | (((overflow >> top) & 1).zx(64) << 11)
+    )
 
 
 @op("adc", flags="rw", cc=CC_EXPL, lock=True)
@@ -138,7 +167,7 @@ for _i in (0, 1):
 
 @inline
 def keep_carry(s: Any) -> Any:
-    """A cc_src whose bit 0 is the present CF, for INC and DEC (others of its bits have no meaning)."""
+    """A cc_src whose bit 0 is the present CF, for INC and DEC (its other bits mean nothing)."""
     kind = s.cpu.cc_op
     if (kind >= EXPL_FIRST) | (kind < 4):
         return s.cpu.cc_src
@@ -277,7 +306,7 @@ def cmpxchg(s: Any, d: Any, a: Any) -> None:
         d.put(select(equal, b, x))  # memory is written in any case
         if equal ^ 1:
             set_part(s, RAX, x)
-    elif equal:                     # of the registers just one, also of its upper half
+    elif equal:  # of the registers just one, also of its upper half
         d.put(b)
     else:
         set_part(s, RAX, x)
@@ -288,9 +317,8 @@ def cmpxchg(s: Any, d: Any, a: Any) -> None:
 def cmpxchg8b(s: Any, d: Any) -> None:
     """CMPXCHG8B (size 4) and CMPXCHG16B (size 8: #GP when not aligned)."""
     half = s.size * 8
-    if s.size == 8:
-        if unlikely((s.addr & 15) != 0):
-            s.exception(13, 0)
+    if s.size == 8 and unlikely((s.addr & 15) != 0):
+        s.exception(GP, 0)
     x = d.rmw(f"i{half * 2}")
     ty = f"i{half}"
     want = part(s, RAX, ty).zx(half * 2) | (part(s, RDX, ty).zx(half * 2) << half)
@@ -312,7 +340,7 @@ def xlat(s: Any) -> None:
 
 @inline
 def string_linear(s: Any, at: Any) -> Any:
-    """Linear address of a byte at `at` cut to the address size, in the segment that the prefixes say."""
+    """Linear address of a byte at `at`, cut to the address size, in the data segment."""
     bytes_ = s.hole("LENGTH")
     cut = at & select(bytes_ == 8, u64(-1), select(bytes_ == 4, u64(0xFFFFFFFF), u64(0xFFFF)))
     linear = segments.seg_linear(s.base, s.hole("SEGNO").tr(32), cut, u32(1), u32(0))

@@ -1,17 +1,18 @@
 """IN, OUT, INS, OUTS and the I/O permission bitmap (SDM volume 1, chapter 19).
 
-Protocol with Python.  The instruction leaves with EXIT_PIO before anything has changed, `exit_info` is
-``[port, size in bytes, is_write, value, count, linear]``.  Python makes the access, calls
+Protocol with Python.  The instruction leaves with EXIT_PIO before anything has changed; `exit_info`
+is ``[port, size in bytes, is_write, value, count, linear]``.  Python makes the access, calls
 ``cpu.access_result`` and runs on: the same instruction is executed again and completes.
 
 * IN, OUT: count is 0, linear 0; value is what OUT writes; the result of IN is the access result.
-* INS, OUTS: count is 1 or more, linear the linear address of the first element, value the distance from
-  one element to the next (+size or -size, by DF, as a 64-bit number).  Python moves `count` elements
-  between the port and memory (``cpu.read_linear``, ``cpu.write_linear``) and gives *one* access result,
-  of any value.  All elements are on one page which was checked for that access (an element that
-  crosses pages comes alone, both its pages were checked).  RSI or RDI and RCX move when the
-  instruction is executed again.  A repeated instruction is one retired instruction for each such exit.
+* INS, OUTS: count is 1 or more, linear the linear address of the first element, value the distance
+  from one element to the next (+size or -size, by DF, as a 64-bit number).  Python moves `count`
+  elements between the port and memory (``cpu.read_linear``, ``cpu.write_linear``) and gives *one*
+  access result, of any value.  All elements are on one page, checked for that access (an
+  element that crosses pages comes alone, with both checked).  RSI or RDI and RCX move when
+  the instruction is executed again.  A repeated instruction retires once for each such exit.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -19,15 +20,29 @@ from typing import Any
 from workbench.core import mmu, segload
 from workbench.core.lang import fn, inline, load, select, u32, u64, unlikely
 from workbench.core.layout import (
-    ATTR_UNUSABLE, CPU, CR0_PE, DF, ES, EXIT_EXCEPTION, EXIT_PIO, GP, RAX, RCX, RDI, RDX, RSI, TR, VM,
+    ATTR_UNUSABLE,
+    CPU,
+    CR0_PE,
+    DF,
+    ES,
+    EXIT_EXCEPTION,
+    EXIT_PIO,
+    GP,
+    RAX,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
+    TR,
+    VM,
 )
 from workbench.core.opcodes import row
 from workbench.core.sem_int import set_part
-from workbench.core.sem_string import FAULTED, RAM, advance, place, smaller, width_mask
+from workbench.core.sem_string import FAULTED, RAM, advance, place, width_mask
 from workbench.core.stencil import op
 
-TSS_MAP_BASE = 102                        # offset of the I/O map base in a 32- or 64-bit TSS
-LAST_TSS_TYPE = 8 | 1                     # 9 and 11: 32- or 64-bit TSS, available or busy
+TSS_MAP_BASE = 102  # offset of the I/O map base in a 32- or 64-bit TSS
+LAST_TSS_TYPE = 8 | 1  # 9 and 11: 32- or 64-bit TSS, available or busy
 
 
 @fn("ptr", "i64", "i64", ret="i32")
@@ -41,7 +56,9 @@ def io_allowed(base: Any, port: Any, size: Any) -> Any:
         return u32(1)
     attr = cpu.seg_attr[TR]
     limit = cpu.seg_limit[TR].zx(64)
-    bad = ((attr & ATTR_UNUSABLE) != 0) | ((attr & 13) != LAST_TSS_TYPE) | (limit < TSS_MAP_BASE + 1)
+    bad = (
+        ((attr & ATTR_UNUSABLE) != 0) | ((attr & 13) != LAST_TSS_TYPE) | (limit < TSS_MAP_BASE + 1)
+    )
     if not bad:
         tss = cpu.seg_base[TR]
         p = segload.sys_load(base, tss + TSS_MAP_BASE, u32(2), segload.kernel_mmu(cpu))
@@ -142,7 +159,9 @@ LEAVE, DONE, MORE = 0, 1, 2
 
 
 @inline
-def string_access(base: Any, how: Any, seg: Any, asize: Any, icount: Any, size: int, rep: int, write: int) -> Any:
+def string_access(
+    base: Any, how: Any, seg: Any, asize: Any, icount: Any, size: int, rep: int, write: int
+) -> Any:
     """INS (`write` 1: to memory) or OUTS; LEAVE, DONE or MORE."""
     cpu = CPU.view(base)
     reg = RDI if write else RSI
@@ -154,12 +173,16 @@ def string_access(base: Any, how: Any, seg: Any, asize: Any, icount: Any, size: 
         result = u32(LEAVE)
         port = cpu.gpr[RDX] & 0xFFFF
         if io_allowed(base, port, u64(size)) != 0:
-            state, linear, k, host = place(base, how, seg, cpu.gpr[reg] & mask, size, write, mask, down, count)
+            state, linear, k, _ = place(
+                base, how, seg, cpu.gpr[reg] & mask, size, write, mask, down, count
+            )
             if state != FAULTED:
                 ok = u32(1)
                 if state != RAM:
                     k = u64(1)
-                    ok = element_reachable(base, how, linear, u64(size), u32(mmu.WRITE if write else mmu.READ))
+                    ok = element_reachable(
+                        base, how, linear, u64(size), u32(mmu.WRITE if write else mmu.READ)
+                    )
                 if ok != 0:
                     if mmu.access_done(base, port, u64(size), icount) != 0:
                         step = k * size
@@ -190,7 +213,15 @@ def element_reachable(base: Any, how: Any, linear: Any, size: Any, access: Any) 
 
 
 def _string(size: int, rep: int, write: int) -> Any:
-    @fn("ptr", "i32", "i32", "i64", "i64", ret="i32", name=f"{'ins' if write else 'outs'}_{size}_{rep}")
+    @fn(
+        "ptr",
+        "i32",
+        "i32",
+        "i64",
+        "i64",
+        ret="i32",
+        name=f"{'ins' if write else 'outs'}_{size}_{rep}",
+    )
     def run(base: Any, how: Any, seg: Any, asize: Any, icount: Any) -> Any:
         return string_access(base, how, seg, asize, icount, size, rep, write)
 

@@ -1,16 +1,17 @@
 """Shifts and rotates (SDM volume 2: SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR, SHLD, SHRD).
 
-The count is masked to 5 bits (6 for 64-bit operands); a masked count of zero leaves the flags.  Where
-the SDM leaves OF undefined (counts other than one) it is what one more step by one bit would give, and
+The count is masked to 5 bits (6 for 64-bit operands); a masked count of zero leaves the flags.
+Where the SDM leaves OF undefined (counts other than one) it is what the last step by one bit gives;
 AF is clear after a shift.
 """
+
 from __future__ import annotations
 
 from typing import Any
 
+from workbench.core.flags import eflags_of, set_eflags_arith
 from workbench.core.lang import fn, fshl, fshr, inline, u64
 from workbench.core.layout import CC_EXPL, CF, CPU, OF, RCX
-from workbench.core.flags import eflags_of, set_eflags_arith
 from workbench.core.opcodes import row
 from workbench.core.stencil import op
 

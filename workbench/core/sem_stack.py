@@ -1,21 +1,45 @@
 """PUSHF and POPF, CLI and STI, PUSHA and POPA, ENTER (SDM volume 2)."""
+
 from __future__ import annotations
 
 from typing import Any
 
-from workbench.core import segload
+from workbench.core import mmu, segload
 from workbench.core.flags import set_eflags_arith
-from workbench.core.lang import fn, inline, select, u32, u64, unlikely
+from workbench.core.lang import fn, inline, u32, u64, unlikely
 from workbench.core.layout import (
-    AC, AF, ARITH, CF, CPU, DF, GP, ID, IF, IOPL, NT, OF, PF, RAX, RBP, RBX, RCX, RDI, RDX, RF, RSI, RSP, SF,
-    TF, VIF, VIP, VM, ZF,
+    AC,
+    AF,
+    ARITH,
+    CF,
+    CPU,
+    DF,
+    GP,
+    ID,
+    IF,
+    IOPL,
+    NT,
+    OF,
+    PF,
+    RAX,
+    RBP,
+    RBX,
+    RCX,
+    RDI,
+    RDX,
+    RF,
+    RSI,
+    RSP,
+    SF,
+    TF,
+    VM,
+    ZF,
 )
 from workbench.core.opcodes import row
 from workbench.core.stencil import op
 
 STATUS = CF | PF | AF | ZF | SF | OF
 ALWAYS = STATUS | TF | DF | NT
-PRIVILEGE = IOPL | IF
 
 
 @inline
@@ -41,7 +65,7 @@ def pushf(s: Any) -> None:
 
 @fn("ptr", "i64", "i64", ret="i32")
 def load_eflags(base: Any, value: Any, reach: Any) -> Any:
-    """Write the bits of EFLAGS that the privilege allows, of those in `reach`; 1: an event may be due."""
+    """Write the bits of EFLAGS that privilege and `reach` allow; 1 if an event may be due."""
     cpu = CPU.view(base)
     old = cpu.eflags
     can = u64(ALWAYS | AC | ID)
@@ -136,7 +160,7 @@ def popa(s: Any) -> None:
 
 @op("enter", mem=True, stack=True, slow_only=True, writes_mem=True)
 def enter(s: Any, acc: Any, bytes_: Any, depth: Any) -> None:
-    """ENTER imm16, imm8: the hole IMM holds both (bits 0-15, 16-23); the accumulator tells the size."""
+    """ENTER imm16, imm8: IMM holds both (bits 0-15, 16-23); the accumulator tells the size."""
     ty = s.size * 8
     n = s.imm & 0xFFFF
     level = (s.imm >> 16) & 31
@@ -156,7 +180,7 @@ def enter(s: Any, acc: Any, bytes_: Any, depth: Any) -> None:
     sp = s.stack_wrap(sp - n)
     # a store to the new top must be possible
     linear = s.stack_linear(sp, s.size, True)
-    if unlikely(segload.mmu.slow_probe_write(s.base, s.mmu, linear, u64(s.size)) == 0):
+    if unlikely(mmu.slow_probe_write(s.base, s.mmu, linear, u64(s.size)) == 0):
         s.fault()
     s.set_sp(sp)
     if s.size == 2:
@@ -168,5 +192,3 @@ def enter(s: Any, acc: Any, bytes_: Any, depth: Any) -> None:
 row("60", "pusha", "", not64=True)
 row("61", "popa", "", not64=True)
 row("C8", "enter", "Av,Iw,Ib", d64=True)
-
-__all__ = ["PRIVILEGE", "VIF", "VIP", "select"]

@@ -2,11 +2,12 @@
 
 One execution does one *chunk* of a repeated instruction: at most 4096 bytes, and it ends before and
 after an element that touches a device, so that the accesses of one element belong to one retired
-instruction.  If elements are left, the registers hold the progress and the same instruction is executed
-again, as one more retired instruction: interrupts land between chunks.  Where chunks end depends on
-nothing but architectural state.  After a fault RSI, RDI and RCX hold the progress up to the element
-that faults, and the flags are those from before the instruction (4.2, CMPS and SCAS).
+instruction.  If elements are left, the registers hold the progress and the same instruction is
+executed again, as one more retired instruction: interrupts land between chunks.  Where chunks end
+depends on nothing but architectural state.  After a fault RSI, RDI and RCX hold the progress up to
+the element that faults, and the flags are those from before the instruction (4.2, CMPS and SCAS).
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -15,17 +16,27 @@ from workbench.core import mmu
 from workbench.core.flags import cc_code
 from workbench.core.lang import Fn, fn, inline, load, select, store, u1, u32, u64, unlikely
 from workbench.core.layout import (
-    CC_SUB, CPU, DF, ES, EXIT_EXCEPTION, FS, MODE_FLAT, RAX, RCX, RDI, RSI,
+    CC_SUB,
+    CPU,
+    DF,
+    ES,
+    EXIT_EXCEPTION,
+    FS,
+    MODE_FLAT,
+    RAX,
+    RCX,
+    RDI,
+    RSI,
 )
 from workbench.core.opcodes import row
 from workbench.core.segments import BAD, in_64bit, seg_linear
 from workbench.core.stencil import op
 
 CHUNK_BYTES = 4096
-LEAVE, DONE, MORE = 0, 1, 2               # what a helper returns
-FAULTED, RAM, SLOW = 0, 1, 2              # what `place` finds
-ONCE, REPE, REPNE = 0, 1, 2               # the op's static parameter
-WHILE_BOUNCED = 48                        # where in `bounce` an element waits to be stored
+LEAVE, DONE, MORE = 0, 1, 2  # what a helper returns
+FAULTED, RAM, SLOW = 0, 1, 2  # what `place` finds
+ONCE, REPE, REPNE = 0, 1, 2  # the op's static parameter
+WHILE_BOUNCED = 48  # where in `bounce` an element waits to be stored
 LOG2 = {1: 0, 2: 1, 4: 2, 8: 3}
 
 
@@ -49,11 +60,12 @@ def smaller(a: Any, b: Any) -> Any:
 
 
 @inline
-def place(base: Any, how: Any, seg: Any, off: Any, size: int, write: int, mask: Any, down: Any,
-          left: Any) -> Any:
+def place(
+    base: Any, how: Any, seg: Any, off: Any, size: int, write: int, mask: Any, down: Any, left: Any
+) -> Any:
     """Where the next elements at offset `off` of a segment are.
 
-    (RAM, linear address, number of elements up to the end of the page and at most `left`, host address),
+    (RAM, linear address, elements, at most `left` and up to the end of the page, host address)
     or (SLOW, linear, 0, 0) for an element that crosses pages or is no RAM, or (FAULTED, ...).
     """
     cpu = CPU.view(base)
@@ -70,7 +82,9 @@ def place(base: Any, how: Any, seg: Any, off: Any, size: int, write: int, mask: 
                 if down:
                     k = smaller(at >> LOG2[size], off >> LOG2[size]) + 1
                 elif mask - off >= size:
-                    k = smaller((0x1000 - at) >> LOG2[size], ((mask - off - (size - 1)) >> LOG2[size]) + 1)
+                    k = smaller(
+                        (0x1000 - at) >> LOG2[size], ((mask - off - (size - 1)) >> LOG2[size]) + 1
+                    )
             k = smaller(k, left)
             host = mmu.probe(base, linear, u32(mmu.WRITE if write else mmu.READ), how)
             if host != 0:
@@ -151,10 +165,14 @@ def _movs(size: int, rep: int) -> Fn:
         done = u64(0)
         stop = u1(0)
         while done < limit and not stop:
-            state, source, k, host = place(base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, limit - done)
+            state, source, k, host = place(
+                base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, limit - done
+            )
             if state == FAULTED:
                 return u32(LEAVE)
-            state2, target, k2, host2 = place(base, how, u32(ES), cpu.gpr[RDI] & mask, size, 1, mask, down, k)
+            state2, target, k2, host2 = place(
+                base, how, u32(ES), cpu.gpr[RDI] & mask, size, 1, mask, down, k
+            )
             if state2 == FAULTED:
                 return u32(LEAVE)
             if (state == RAM) & (state2 == RAM):
@@ -195,7 +213,9 @@ def _stos(size: int, rep: int) -> Fn:
         done = u64(0)
         stop = u1(0)
         while done < limit and not stop:
-            state, target, k, host = place(base, how, u32(ES), cpu.gpr[RDI] & mask, size, 1, mask, down, limit - done)
+            state, target, k, host = place(
+                base, how, u32(ES), cpu.gpr[RDI] & mask, size, 1, mask, down, limit - done
+            )
             if state == FAULTED:
                 return u32(LEAVE)
             if state == RAM:
@@ -230,7 +250,9 @@ def _lods(size: int, rep: int) -> Fn:
         done = u64(0)
         stop = u1(0)
         while done < limit and not stop:
-            state, source, k, host = place(base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, limit - done)
+            state, source, k, host = place(
+                base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, limit - done
+            )
             if state == FAULTED:
                 return u32(LEAVE)
             by = select(down, -(k * size), k * size)
@@ -260,7 +282,7 @@ def _lods(size: int, rep: int) -> Fn:
 
 
 def _compare(size: int, rep: int, memory: bool) -> Fn:
-    """CMPS ([rSI] of `seg` with [rDI] of ES) if `memory`, else SCAS (the accumulator with [rDI])."""
+    """CMPS ([rSI] of `seg` with [rDI] of ES) if `memory`, else SCAS (accumulator with [rDI])."""
     name = f"{'cmps' if memory else 'scas'}_{size}_{rep}"
 
     @fn("ptr", "i32", "i32", "i64", "i64", ret="i32", name=name)
@@ -275,18 +297,22 @@ def _compare(size: int, rep: int, memory: bool) -> Fn:
         a = cpu.gpr[RAX].to(size * 8)
         b = a & 0
         done = u64(0)
-        stop = u1(0)                     # the chunk ends here
-        found = u1(0)                    # the whole instruction ends here
+        stop = u1(0)  # the chunk ends here
+        found = u1(0)  # the whole instruction ends here
         while done < limit and not stop:
             state = u32(RAM)
             source = u64(0)
             k = limit - done
             host = u64(0)
             if memory:
-                state, source, k, host = place(base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, k)
+                state, source, k, host = place(
+                    base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, k
+                )
                 if state == FAULTED:
                     return u32(LEAVE)
-            state2, target, k2, host2 = place(base, how, u32(ES), cpu.gpr[RDI] & mask, size, 0, mask, down, k)
+            state2, target, k2, host2 = place(
+                base, how, u32(ES), cpu.gpr[RDI] & mask, size, 0, mask, down, k
+            )
             if state2 == FAULTED:
                 return u32(LEAVE)
             i = u64(0)
@@ -381,7 +407,13 @@ def scas(s: Any, rep: int) -> None:
     finish(s, SCAS[(s.size, rep)](s.base, s.mmu, u32(ES), s.hole("LENGTH"), s.icount))
 
 
-for _code, _name in ((0xA4, "movs"), (0xA6, "cmps"), (0xAA, "stos"), (0xAC, "lods"), (0xAE, "scas")):
+for _code, _name in (
+    (0xA4, "movs"),
+    (0xA6, "cmps"),
+    (0xAA, "stos"),
+    (0xAC, "lods"),
+    (0xAE, "scas"),
+):
     _last = REPNE if _name in ("cmps", "scas") else REPE
     for _prefix, _rep in (("NP", ONCE), ("66", ONCE), ("F3", REPE), ("F2", _last)):
         row(f"{_prefix} {_code:02X}", _name, "", size=1, extra=_rep)
