@@ -15,21 +15,37 @@ KERNEL_STACK, USER_STACK, IST_STACK = 0x7000, 0x6000, 0x5000
 TABLES = 0x80000
 # Selectors.
 K64, KDATA, K32, KDATA16, U32, UDATA, U64, TSS_SEL, LDT_SEL, K16 = (
-    0x08, 0x10, 0x18, 0x20, 0x2B, 0x33, 0x3B, 0x40, 0x50, 0x60)
+    0x08,
+    0x10,
+    0x18,
+    0x20,
+    0x2B,
+    0x33,
+    0x3B,
+    0x40,
+    0x50,
+    0x60,
+)
 
 
 def descriptor(base: int, limit: int, access: int, flags: int) -> int:
     """A segment descriptor; `limit` as stored, `flags` G DB L AVL."""
     return (
-        limit & 0xFFFF | (base & 0xFFFFFF) << 16 | access << 40
-        | (limit >> 16 & 15) << 48 | flags << 52 | (base >> 24) << 56
+        limit & 0xFFFF
+        | (base & 0xFFFFFF) << 16
+        | access << 40
+        | (limit >> 16 & 15) << 48
+        | flags << 52
+        | (base >> 24) << 56
     )
 
 
 def gate(selector: int, target: int, kind: int, dpl: int = 0, present: bool = True) -> int:
     """A 32-bit or 16-bit gate descriptor."""
     return (
-        target & 0xFFFF | selector << 16 | (kind | dpl << 5 | (0x80 if present else 0)) << 40
+        target & 0xFFFF
+        | selector << 16
+        | (kind | dpl << 5 | (0x80 if present else 0)) << 40
         | (target >> 16 & 0xFFFF) << 48
     )
 
@@ -42,13 +58,24 @@ class Guest:
         self.cpu = Cpu(1 << 20)
         self.system = System()
         self.cpu.handlers = self.system.handlers()
-        self.put64(GDT, [
-            0, descriptor(0, 0xFFFFF, 0x9B, 0xA), descriptor(0, 0xFFFFF, 0x93, 0xC),
-            descriptor(0, 0xFFFFF, 0x9B, 0xC), descriptor(0, 0xFFFF, 0x93, 0),
-            descriptor(0, 0xFFFFF, 0xFB, 0xC), descriptor(0, 0xFFFFF, 0xF3, 0xC),
-            descriptor(0, 0xFFFFF, 0xFB, 0xA), descriptor(TSS, 0x67, 0x89, 0), 0,
-            descriptor(0x900, 0x3F, 0x82, 0), 0, descriptor(0, 0xFFFF, 0x9B, 0),
-        ])
+        self.put64(
+            GDT,
+            [
+                0,
+                descriptor(0, 0xFFFFF, 0x9B, 0xA),
+                descriptor(0, 0xFFFFF, 0x93, 0xC),
+                descriptor(0, 0xFFFFF, 0x9B, 0xC),
+                descriptor(0, 0xFFFF, 0x93, 0),
+                descriptor(0, 0xFFFFF, 0xFB, 0xC),
+                descriptor(0, 0xFFFFF, 0xF3, 0xC),
+                descriptor(0, 0xFFFFF, 0xFB, 0xA),
+                descriptor(TSS, 0x67, 0x89, 0),
+                0,
+                descriptor(0x900, 0x3F, 0x82, 0),
+                0,
+                descriptor(0, 0xFFFF, 0x9B, 0),
+            ],
+        )
         self.cpu.set("gdtr_base", GDT)
         self.cpu.set("gdtr_limit", 0xFF)
         self.cpu.set("idtr_base", IDT)
@@ -123,7 +150,9 @@ class Guest:
             self.cpu.write_phys(4 * n, struct.pack("<HH", at, selector))
         assert not options
 
-    def run(self, text: str | bytes, at: int = CODE, limit: int = 10_000, bits: int | None = None) -> str:
+    def run(
+        self, text: str | bytes, at: int = CODE, limit: int = 10_000, bits: int | None = None
+    ) -> str:
         """Assemble, place and run code; Python handlers are called; the reason of the stop."""
         code = text if isinstance(text, bytes) else assemble(text, bits or self.mode, at)
         self.cpu.write_phys(at, code)

@@ -7,8 +7,25 @@ import struct
 import pytest
 
 from tests.core.system_guest import (
-    CODE, DATA, GDT, IDT, IST_STACK, K16, K32, KDATA, KDATA16, KERNEL_STACK, LDT_SEL, TSS, TSS_SEL,
-    U32, UDATA, USER_STACK, Guest, descriptor, gate,
+    CODE,
+    DATA,
+    GDT,
+    IDT,
+    IST_STACK,
+    K16,
+    K32,
+    KDATA,
+    KDATA16,
+    KERNEL_STACK,
+    LDT_SEL,
+    TSS,
+    TSS_SEL,
+    U32,
+    UDATA,
+    USER_STACK,
+    Guest,
+    descriptor,
+    gate,
 )
 
 HANDLER = CODE + 0x800
@@ -72,12 +89,20 @@ def test_protected_instructions_are_undefined(real: Guest) -> None:
 
 def test_into_protected_mode_and_back(real: Guest) -> None:
     real.cpu.write_phys(DATA, struct.pack("<HI", 0xFF, GDT))
-    real.cpu.write_phys(HANDLER, bytes.fromhex(
-        "66b81000 8ed8 bb78563412 0f20c0 24fe ea") + struct.pack("<IH", HANDLER16, K16))
+    real.cpu.write_phys(
+        HANDLER,
+        bytes.fromhex("66b81000 8ed8 bb78563412 0f20c0 24fe ea")
+        + struct.pack("<IH", HANDLER16, K16),
+    )
     real.cpu.write_phys(HANDLER16, bytes.fromhex("0f20c0 24fe 0f22c0 ea 00b1 0000"))
     real.cpu.write_phys(HANDLER16 + 0x100, b"\xf4")
-    real.run(bytes.fromhex("0f0116") + struct.pack("<H", DATA) + bytes.fromhex("0f20c0 0c01 0f22c0 66ea")
-             + struct.pack("<IH", HANDLER, K32), at=CODE16)
+    real.run(
+        bytes.fromhex("0f0116")
+        + struct.pack("<H", DATA)
+        + bytes.fromhex("0f20c0 0c01 0f22c0 66ea")
+        + struct.pack("<IH", HANDLER, K32),
+        at=CODE16,
+    )
     assert real["rip"] == HANDLER16 + 0x101
     assert real["rbx"] == 0x12345678
     assert real.cpu.get_segment("ds") == (KDATA, 0, 0xFFFFFFFF, 0xC093)
@@ -138,10 +163,18 @@ def test_bad_inner_stack_is_invalid_tss(guest: Guest) -> None:
 
 def test_return_to_outer_privilege_drops_kernel_segments(guest: Guest) -> None:
     guest.vector(13, "hlt", HANDLER)
-    guest.run(f"push {UDATA}; push {USER_STACK}; push 2; push {U32}; push {CODE + 0x100}; iretd", limit=6)
+    guest.run(
+        f"push {UDATA}; push {USER_STACK}; push 2; push {U32}; push {CODE + 0x100}; iretd", limit=6
+    )
     assert guest["cpl"] == 3
     assert guest["rsp"] == USER_STACK
-    assert [guest.cpu.get_segment(n)[0] for n in ("ds", "es", "fs", "gs", "ss")] == [0, 0, 0, 0, UDATA]
+    assert [guest.cpu.get_segment(n)[0] for n in ("ds", "es", "fs", "gs", "ss")] == [
+        0,
+        0,
+        0,
+        0,
+        UDATA,
+    ]
 
 
 def test_retf_to_outer_privilege(guest: Guest) -> None:
@@ -198,8 +231,14 @@ def test_stack_limit(guest: Guest) -> None:
 
 
 def test_lar_verr_arpl(guest: Guest) -> None:
-    # mov ecx, 33h; verr cx; setz al; verw cx; setz ah; mov cx, 18h; verw cx; setz bl; arpl ax...
-    guest.run(bytes.fromhex("b933000000 0f00e1 0f94c0 0f00e9 0f94c4 66b91800 0f00e9 0f94c3 66ba1000 66bf0300 63fa 0f94c7 f4"))
+    # mov ecx, 33h; verr cx; setz al; verw cx; setz ah; mov cx, 18h; verw cx; setz bl;
+    # mov dx, 10h; mov di, 3; arpl dx, di; setz bh; hlt
+    guest.run(
+        bytes.fromhex(
+            "b933000000 0f00e1 0f94c0 0f00e9 0f94c4 66b91800 0f00e9 0f94c3"
+            "66ba1000 66bf0300 63fa 0f94c7 f4"
+        )
+    )
     assert guest["rax"] & 0xFFFF == 0x101
     assert guest["rbx"] & 0xFFFF == 0x100
     assert guest["rdx"] & 0xFFFF == 0x13
@@ -217,8 +256,10 @@ def test_sysenter_and_sysexit(guest: Guest) -> None:
     guest.put64(GDT + 0x18 + 8, [descriptor(0, 0xFFFFF, 0x93, 0xC)])
     guest.cpu.set("sysenter_eip", HANDLER)
     guest.cpu.set("sysenter_esp", KERNEL_STACK)
-    guest.cpu.write_phys(HANDLER, bytes.fromhex("ba") + struct.pack("<I", CODE + 0x100) + bytes.fromhex(
-        "b900600000 0f35"))
+    guest.cpu.write_phys(
+        HANDLER,
+        bytes.fromhex("ba") + struct.pack("<I", CODE + 0x100) + bytes.fromhex("b900600000 0f35"),
+    )
     guest.user(U32)
     guest.run("sysenter", limit=4)
     assert (guest["cpl"], guest["rip"], guest["rsp"]) == (3, CODE + 0x100, USER_STACK)
@@ -245,7 +286,16 @@ def test_v86_iretd_and_interrupt(guest: Guest) -> None:
     assert guest["rbx"] == KERNEL_STACK - 36
     assert guest["rcx"] & 0xFFFF == 0
     assert guest.read32(KERNEL_STACK - 36, 9) == (
-        CODE16 + 4, 0, 0x23002, 0x6000, 0, 0x111, 0x222, 0x333, 0x444)
+        CODE16 + 4,
+        0,
+        0x23002,
+        0x6000,
+        0,
+        0x111,
+        0x222,
+        0x333,
+        0x444,
+    )
 
 
 def test_v86_needs_iopl_3_for_int(guest: Guest) -> None:
@@ -277,7 +327,9 @@ def second_task(guest: Guest, text: str) -> None:
 
 
 def test_task_call_and_return(guest: Guest) -> None:
-    second_task(guest, "mov [0x8000], eax; str ax; mov [0x8004], ax; pushfd; pop dword ptr [0x8008]; iretd")
+    second_task(
+        guest, "mov [0x8000], eax; str ax; mov [0x8004], ax; pushfd; pop dword ptr [0x8008]; iretd"
+    )
     guest.cpu.set("rax", 0x77)
     # call 68h:0; hlt
     guest.run(bytes.fromhex("9a 00000000 6800 f4"))

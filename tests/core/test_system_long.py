@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.core.system_guest import (
-    CODE, DATA, IST_STACK, K64, KDATA, KERNEL_STACK, U64, UDATA, USER_STACK, Guest,
+    CODE,
+    DATA,
+    IST_STACK,
+    K64,
+    KDATA,
+    KERNEL_STACK,
+    U64,
+    UDATA,
+    USER_STACK,
+    Guest,
 )
 
 HANDLER = CODE + 0x800
@@ -161,8 +170,23 @@ def test_swapgs(guest: Guest) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["hlt", "swapgs", "clts", "mov rax, cr0", "mov cr3, rax", "wbinvd", "invlpg [rax]", "rdmsr", "wrmsr",
-     "lgdt [rax]", "lidt [rax]", "ltr ax", "lldt ax", "lmsw ax", "mov rax, dr7"],
+    [
+        "hlt",
+        "swapgs",
+        "clts",
+        "mov rax, cr0",
+        "mov cr3, rax",
+        "wbinvd",
+        "invlpg [rax]",
+        "rdmsr",
+        "wrmsr",
+        "lgdt [rax]",
+        "lidt [rax]",
+        "ltr ax",
+        "lldt ax",
+        "lmsw ax",
+        "mov rax, dr7",
+    ],
 )
 def test_privileged_in_user_mode(guest: Guest, text: str) -> None:
     guest.vector(13, "pop rbx; pop rcx; hlt", HANDLER)
@@ -179,8 +203,10 @@ def test_retfq_to_kernel_code(guest: Guest) -> None:
 
 
 def test_to_compatibility_mode_and_back(guest: Guest) -> None:
-    guest.cpu.write_phys(HANDLER, bytes.fromhex("b8ffffffff40ea") + (HANDLER + 0x40).to_bytes(4, "little")
-                         + b"\x08\x00")  # mov eax, -1; inc eax; jmp 8:HANDLER+40h
+    guest.cpu.write_phys(
+        HANDLER,
+        bytes.fromhex("b8ffffffff40ea") + (HANDLER + 0x40).to_bytes(4, "little") + b"\x08\x00",
+    )  # mov eax, -1; inc eax; jmp 8:HANDLER+40h
     guest.cpu.write_phys(HANDLER + 0x40, bytes.fromhex("48ffc0f4"))  # inc rax; hlt
     guest.run(f"push 0x18; push {HANDLER}; retfq")
     assert guest["rax"] == 1
@@ -188,7 +214,9 @@ def test_to_compatibility_mode_and_back(guest: Guest) -> None:
 
 
 def test_msrs(guest: Guest) -> None:
-    guest.run("mov ecx, 0xc0000101; mov eax, 0x1234; mov edx, 0x7fff; wrmsr; xor eax, eax; rdmsr; hlt")
+    guest.run(
+        "mov ecx, 0xc0000101; mov eax, 0x1234; mov edx, 0x7fff; wrmsr; xor eax, eax; rdmsr; hlt"
+    )
     assert (guest["rax"], guest["rdx"]) == (0x1234, 0x7FFF)
     assert guest.cpu.get("seg_base", 5) == 0x7FFF_0000_1234
 

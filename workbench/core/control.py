@@ -1,4 +1,5 @@
-"""Control registers, EFER and the other registers whose change alters translation (SDM volume 3, 2.5, 4.1)."""
+"""Control registers, EFER and MSRs whose change alters translation (SDM volume 3, 2.5 and 4.1)."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -6,15 +7,53 @@ from typing import Any
 from workbench.core import mmu
 from workbench.core.lang import fn, inline, load, select, u32, u64, unlikely
 from workbench.core.layout import (
-    ATTR_L, CPU, CR0_CD, CR0_ET, CR0_NW, CR0_PE, CR0_PG, CR0_WP, CR4_DE, CR4_FSGSBASE, CR4_MCE,
-    CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE, CR4_PAE, CR4_PCE, CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP,
-    CR4_TSD, CS, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, GP, TR,
+    ATTR_L,
+    CPU,
+    CR0_CD,
+    CR0_ET,
+    CR0_NW,
+    CR0_PE,
+    CR0_PG,
+    CR0_WP,
+    CR4_DE,
+    CR4_FSGSBASE,
+    CR4_MCE,
+    CR4_OSFXSR,
+    CR4_OSXMMEXCPT,
+    CR4_OSXSAVE,
+    CR4_PAE,
+    CR4_PCE,
+    CR4_PGE,
+    CR4_PSE,
+    CR4_SMAP,
+    CR4_SMEP,
+    CR4_TSD,
+    CS,
+    EFER_LMA,
+    EFER_LME,
+    EFER_NXE,
+    EFER_SCE,
+    GP,
+    TR,
 )
 from workbench.core.segload import fault, is_long, kernel_mmu, noncanonical, sys_load, update_mode
 
 CR0_BITS = 0xE005003F
-CR4_BITS = (CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR
-            | CR4_OSXMMEXCPT | CR4_FSGSBASE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP)
+CR4_BITS = (
+    CR4_TSD
+    | CR4_DE
+    | CR4_PSE
+    | CR4_PAE
+    | CR4_MCE
+    | CR4_PGE
+    | CR4_PCE
+    | CR4_OSFXSR
+    | CR4_OSXMMEXCPT
+    | CR4_FSGSBASE
+    | CR4_OSXSAVE
+    | CR4_SMEP
+    | CR4_SMAP
+)
 EFER_AUTOIBRS = 1 << 21
 EFER_BITS = EFER_SCE | EFER_LME | EFER_NXE | EFER_AUTOIBRS
 # A change of these bits changes what translations mean.
@@ -23,14 +62,17 @@ CR4_FLUSH = CR4_PGE | CR4_PAE | CR4_PSE | CR4_SMEP | CR4_SMAP
 PHYS_BITS = (1 << mmu.MAXPHYADDR) - 1
 
 MSR_TSC, MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP = 0x10, 0x174, 0x175, 0x176
-MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK = (0xC0000000 + n for n in (0x80, 0x81, 0x82, 0x83, 0x84))
+MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK = (
+    0xC0000000 + n for n in (0x80, 0x81, 0x82, 0x83, 0x84)
+)
 MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX = (
-    0xC0000000 + n for n in (0x100, 0x101, 0x102, 0x103))
+    0xC0000000 + n for n in (0x100, 0x101, 0x102, 0x103)
+)
 
 
 @fn("ptr", "i64", "i64", "i64", ret="i32")
 def check_pdptes(base: Any, cr0: Any, cr3: Any, cr4: Any) -> Any:
-    """With PAE paging: are the four PDPTEs free of reserved bits?  1, or 0 with #GP noted (4.4.1)."""
+    """With PAE paging: are the PDPTEs free of reserved bits?  1, or 0 with #GP noted (4.4.1)."""
     cpu = CPU.view(base)
     if ((cr0 & CR0_PG) == 0) | ((cr4 & CR4_PAE) == 0) | is_long(cpu):
         return u32(1)
@@ -135,9 +177,14 @@ def tsc_now(cpu: Any, icount: Any) -> Any:
 
 # MSRs that live in fields of the processor state: number, field, must be canonical.
 FIELD_MSRS = (
-    (MSR_KERNEL_GS_BASE, "kernel_gs_base", True), (MSR_STAR, "star", False), (MSR_LSTAR, "lstar", True),
-    (MSR_CSTAR, "cstar", True), (MSR_SFMASK, "sfmask", False), (MSR_TSC_AUX, "tsc_aux", False),
-    (MSR_SYSENTER_CS, "sysenter_cs", False), (MSR_SYSENTER_ESP, "sysenter_esp", True),
+    (MSR_KERNEL_GS_BASE, "kernel_gs_base", True),
+    (MSR_STAR, "star", False),
+    (MSR_LSTAR, "lstar", True),
+    (MSR_CSTAR, "cstar", True),
+    (MSR_SFMASK, "sfmask", False),
+    (MSR_TSC_AUX, "tsc_aux", False),
+    (MSR_SYSENTER_CS, "sysenter_cs", False),
+    (MSR_SYSENTER_ESP, "sysenter_esp", True),
     (MSR_SYSENTER_EIP, "sysenter_eip", True),
 )
 NOT_MINE, DONE, FAULTED = 0, 1, 2

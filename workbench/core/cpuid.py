@@ -1,13 +1,14 @@
 """CPUID: the processor model, as a table (AMD64 manual volume 3, appendix E; SDM volume 2, CPUID).
 
-The vendor is AMD and the family 1Ah, so that an operating system uses none of the mitigations that are
-for older processors: no page-table isolation, and (with AutoIBRS, SSB_NO, BTC_NO and SRSO_NO) neither
-retpolines nor return thunks.  The level is x86-64-v2.  Virtualisation, PCID, MONITOR, performance
-counters and everything wider than SSE are not offered.
+The vendor is AMD and the family 1Ah, so that an operating system uses none of the mitigations
+that are for older processors: no page-table isolation, and (with AutoIBRS, SSB_NO, BTC_NO and
+SRSO_NO) neither retpolines nor return thunks.  The level is x86-64-v2.  Virtualisation, PCID,
+MONITOR, performance counters and everything wider than SSE are not offered.
 
-Linux reads the timing leaf 40000010h only under the signatures of VMware and KVM; it is here for guests
-of our own.
+Linux reads the timing leaf 40000010h only under the signatures of VMware and KVM; it is here for
+guests of our own.
 """
+
 from __future__ import annotations
 
 import struct
@@ -25,27 +26,78 @@ CLFLUSH_BYTES = 64
 
 # Feature bits by leaf and register: (name, bit).
 LEAF_1_ECX = (
-    ("sse3", 0), ("ssse3", 9), ("cx16", 13), ("sse4_1", 19), ("sse4_2", 20), ("x2apic", 21), ("movbe", 22),
-    ("popcnt", 23), ("tsc_deadline", 24), ("xsave", 26), ("rdrand", 30), ("hypervisor", 31),
+    ("sse3", 0),
+    ("ssse3", 9),
+    ("cx16", 13),
+    ("sse4_1", 19),
+    ("sse4_2", 20),
+    ("x2apic", 21),
+    ("movbe", 22),
+    ("popcnt", 23),
+    ("tsc_deadline", 24),
+    ("xsave", 26),
+    ("rdrand", 30),
+    ("hypervisor", 31),
 )
 OSXSAVE = 27
 LEAF_1_EDX = (
-    ("fpu", 0), ("de", 2), ("pse", 3), ("tsc", 4), ("msr", 5), ("pae", 6), ("mce", 7), ("cx8", 8), ("apic", 9),
-    ("sep", 11), ("mtrr", 12), ("pge", 13), ("mca", 14), ("cmov", 15), ("pat", 16), ("pse36", 17),
-    ("clflush", 19), ("mmx", 23), ("fxsr", 24), ("sse", 25), ("sse2", 26),
+    ("fpu", 0),
+    ("de", 2),
+    ("pse", 3),
+    ("tsc", 4),
+    ("msr", 5),
+    ("pae", 6),
+    ("mce", 7),
+    ("cx8", 8),
+    ("apic", 9),
+    ("sep", 11),
+    ("mtrr", 12),
+    ("pge", 13),
+    ("mca", 14),
+    ("cmov", 15),
+    ("pat", 16),
+    ("pse36", 17),
+    ("clflush", 19),
+    ("mmx", 23),
+    ("fxsr", 24),
+    ("sse", 25),
+    ("sse2", 26),
 )
 LEAF_7_EBX = (("fsgsbase", 0), ("smep", 7), ("smap", 20))
 EXT_1_ECX = (("lahf_lm", 0),)
 EXT_1_EDX = (
-    ("fpu", 0), ("de", 2), ("pse", 3), ("tsc", 4), ("msr", 5), ("pae", 6), ("mce", 7), ("cx8", 8), ("apic", 9),
-    ("syscall", 11), ("mtrr", 12), ("pge", 13), ("mca", 14), ("cmov", 15), ("pat", 16), ("pse36", 17),
-    ("nx", 20), ("mmx", 23), ("fxsr", 24), ("pdpe1gb", 26), ("rdtscp", 27), ("lm", 29),
+    ("fpu", 0),
+    ("de", 2),
+    ("pse", 3),
+    ("tsc", 4),
+    ("msr", 5),
+    ("pae", 6),
+    ("mce", 7),
+    ("cx8", 8),
+    ("apic", 9),
+    ("syscall", 11),
+    ("mtrr", 12),
+    ("pge", 13),
+    ("mca", 14),
+    ("cmov", 15),
+    ("pat", 16),
+    ("pse36", 17),
+    ("nx", 20),
+    ("mmx", 23),
+    ("fxsr", 24),
+    ("pdpe1gb", 26),
+    ("rdtscp", 27),
+    ("lm", 29),
 )
 EXT_7_EDX = (("invariant_tsc", 8),)
 EXT_8_EBX = (("ssb_no", 26), ("btc_no", 29))
 EXT_21_EAX = (
-    ("no_nested_data_bp", 0), ("lfence_serializing", 2), ("null_sel_clears_base", 6), ("auto_ibrs", 8),
-    ("smm_ctl_absent", 9), ("srso_no", 29),
+    ("no_nested_data_bp", 0),
+    ("lfence_serializing", 2),
+    ("null_sel_clears_base", 6),
+    ("auto_ibrs", 8),
+    ("smm_ctl_absent", 9),
+    ("srso_no", 29),
 )
 
 # Caches: (type, level, ways, sets) as leaf 8000001Dh tells them; 32 KiB, 32 KiB, 512 KiB, 8 MiB.
@@ -65,7 +117,7 @@ def _words(text: str, n: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class CpuModel:
-    """What a machine can choose: the frequency of the time-stamp counter, and features to leave out."""
+    """What a machine can choose: frequency of the time-stamp counter, features to leave out."""
 
     tsc_khz: int = 1_000_000
     apic_khz: int = 1_000_000
@@ -73,14 +125,21 @@ class CpuModel:
 
     def leaves(self) -> dict[int, Regs]:
         """Every leaf; those with sub-leaves (7, 0Dh) are answered by `cpuid`."""
-        signature = (FAMILY - 0xF) << 20 | (MODEL >> 4) << 16 | 0xF << 8 | (MODEL & 0xF) << 4 | STEPPING
+        signature = (
+            (FAMILY - 0xF) << 20 | (MODEL >> 4) << 16 | 0xF << 8 | (MODEL & 0xF) << 4 | STEPPING
+        )
         b, d, c = _words(VENDOR, 3)
         w = self.without
         brand = _words(BRAND, 12)
         h = _words(HYPERVISOR, 3)
         return {
             0: (0xD, b, c, d),
-            1: (signature, 1 << 16 | (CLFLUSH_BYTES // 8) << 8, bits(LEAF_1_ECX, w), bits(LEAF_1_EDX, w)),
+            1: (
+                signature,
+                1 << 16 | (CLFLUSH_BYTES // 8) << 8,
+                bits(LEAF_1_ECX, w),
+                bits(LEAF_1_EDX, w),
+            ),
             7: (0, bits(LEAF_7_EBX, w), 0, 0),
             0x40000000: (0x40000010, h[0], h[1], h[2]),
             0x40000010: (self.tsc_khz, self.apic_khz, 0, 0),

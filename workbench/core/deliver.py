@@ -1,10 +1,12 @@
 """Delivery of interrupts and exceptions through the IDT (SDM volume 3, chapter 6; volume 2, INT n).
 
-`deliver` does the whole of it, with nested faults; `deliver_once` is one attempt, which INT n uses because
-a fault in it is simply an exception of that instruction.  cpu.rip is the address to return to.
+`deliver` does the whole of it, with nested faults; `deliver_once` is one attempt, which INT n
+uses because a fault in it is simply an exception of that instruction.  cpu.rip is the address to
+return to.
 
 kind: 0 hardware interrupt, 1 exception, 2 INT n, 3 INT3 or INTO, 4 INT1.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -13,15 +15,58 @@ from workbench.core import mmu
 from workbench.core.flags import eflags_of
 from workbench.core.lang import fn, inline, likely, load, select, store, u32, u64, unlikely
 from workbench.core.layout import (
-    ATTR_DB, ATTR_L, ATTR_P, CPU, CR0_PE, CS, DB, DFV, DS, ES, EXIT_EXCEPTION, EXIT_NEXT, EXIT_TRIPLE,
-    FS, GP, GS, IF, IOPL, NMI, NP, NT, PFV, RF, RSP, SS, SSV, TF, TR, TS, VM,
+    ATTR_DB,
+    ATTR_L,
+    ATTR_P,
+    CPU,
+    CR0_PE,
+    CS,
+    DB,
+    DFV,
+    DS,
+    ES,
+    EXIT_EXCEPTION,
+    EXIT_NEXT,
+    EXIT_TRIPLE,
+    FS,
+    GP,
+    GS,
+    IF,
+    NMI,
+    NP,
+    NT,
+    PFV,
+    RF,
+    RSP,
+    SS,
+    SSV,
+    TF,
+    TR,
+    TS,
+    VM,
+)
+from workbench.core.segload import (
+    TYPE_ACCESSED,
+    TYPE_CONFORMING,
+    attr_of,
+    base_of,
+    buffer,
+    fault,
+    is_long,
+    kernel_mmu,
+    limit_of,
+    linear,
+    mark_accessed,
+    mmu_for,
+    noncanonical,
+    read_descriptor,
+    set_null,
+    set_segment,
+    sys_load,
+    sys_store,
+    update_mode,
 )
 from workbench.core.segments import seg_linear, stack_mask
-from workbench.core.segload import (
-    TYPE_ACCESSED, TYPE_CODE, TYPE_CONFORMING, TYPE_RW, attr_of, base_of, buffer, fault, is_long,
-    kernel_mmu, limit_of, linear, mark_accessed, mmu_for, noncanonical, read_descriptor, set_null,
-    set_segment, sys_load, sys_store, update_mode,
-)
 
 HARDWARE, EXCEPTION, SOFTWARE, BREAKPOINT, ICEBP = range(5)
 # Delivered without an error code or RF of their own: traps (SDM volume 3, table 6-1).
@@ -30,7 +75,7 @@ BP_VECTOR, OF_VECTOR = 3, 4
 
 @inline
 def saved_flags(base: Any, cpu: Any, vector: Any, kind: Any) -> Any:
-    """EFLAGS as pushed: RF is set for faults, so that a code breakpoint does not hit again (17.3.1.1)."""
+    """EFLAGS as pushed: RF is set for faults, against hitting a breakpoint again (17.3.1.1)."""
     flags = cpu.eflags | eflags_of(base)
     is_fault = (kind == EXCEPTION) & (vector != DB) & (vector != BP_VECTOR) & (vector != OF_VECTOR)
     return flags | select(is_fault & (vector != DFV) & (vector != NMI), u64(RF), u64(0))
@@ -54,7 +99,7 @@ def deliver_long(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) 
     cpl = cpu.cpl
     if unlikely((gate_type & 0x1E) != 0xE):
         return fault(base, GP, idt_error)
-    if unlikely(((ext == 0) & (((gate_type >> 5) & 3) < cpl))):
+    if unlikely((ext == 0) & (((gate_type >> 5) & 3) < cpl)):
         return fault(base, GP, idt_error)
     if unlikely((gate_type & ATTR_P) == 0):
         return fault(base, NP, idt_error)
@@ -121,8 +166,14 @@ def deliver_long(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) 
     cpu.gpr[RSP] = start
     if inward:
         set_null(cpu, SS, new_cpl, new_cpl)
-    set_segment(cpu, CS, (selector & 0xFFFC) | new_cpl, base_of(low, high), limit_of(low, high),
-                attr | TYPE_ACCESSED)
+    set_segment(
+        cpu,
+        CS,
+        (selector & 0xFFFC) | new_cpl,
+        base_of(low, high),
+        limit_of(low, high),
+        attr | TYPE_ACCESSED,
+    )
     cpu.rip = target
     clear = select((gate_type & 1) == 0, u64(IF | TF | NT | RF | VM), u64(TF | NT | RF | VM))
     cpu.eflags = cpu.eflags & ~clear
@@ -153,7 +204,7 @@ def is_contributory(vector: Any) -> Any:
 
 @fn("ptr", "i32", "i32", "i32", "i32", ret="i32")
 def deliver(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) -> Any:
-    """Deliver an event, and #DF for the faults in it; 1, or 0 with EXIT_TRIPLE (SDM volume 3, 6.15)."""
+    """Deliver an event, or what it faults with; 1, or 0 with EXIT_TRIPLE (SDM volume 3, 6.15)."""
     cpu = CPU.view(base)
     now = vector
     code = error
@@ -172,7 +223,9 @@ def deliver(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) -> An
         if is_exception & (now == DFV) & bad:
             cpu.exit_reason = EXIT_TRIPLE
             return u32(0)
-        double = is_exception & ((is_contributory(now) & is_contributory(new)) | ((now == PFV) & bad))
+        double = is_exception & (
+            (is_contributory(now) & is_contributory(new)) | ((now == PFV) & bad)
+        )
         now = select(double, u32(DFV), new)
         code = select(double, u32(0), cpu.exc_error)
         coded = select(double, u32(1), cpu.exc_has_error)
@@ -183,7 +236,7 @@ def deliver(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) -> An
 
 @fn("ptr", "i32", "i32", ret="i32")
 def deliver_real(base: Any, vector: Any, kind: Any) -> Any:
-    """One delivery through the interrupt vector table of real-address mode (SDM volume 3, 20.1.4)."""
+    """One delivery through the vector table of real-address mode (SDM volume 3, 20.1.4)."""
     cpu = CPU.view(base)
     if (vector << 2) + 3 > cpu.idtr_limit:
         return fault(base, GP, 0)
@@ -307,8 +360,14 @@ def deliver_protected(base: Any, vector: Any, error: Any, has_error: Any, kind: 
     if virtual:
         for seg in (ES, DS, FS, GS):
             set_null(cpu, seg, u32(0), u32(0))
-    set_segment(cpu, CS, (selector & 0xFFFC) | new_cpl, base_of(cs_low, cs_high), limit_of(cs_low, cs_high),
-                attr | TYPE_ACCESSED)
+    set_segment(
+        cpu,
+        CS,
+        (selector & 0xFFFC) | new_cpl,
+        base_of(cs_low, cs_high),
+        limit_of(cs_low, cs_high),
+        attr | TYPE_ACCESSED,
+    )
     cpu.rip = target.zx(64)
     clear = select((kind_of_gate & 1) == 0, u64(IF | TF | NT | RF | VM), u64(TF | NT | RF | VM))
     cpu.eflags = cpu.eflags & ~clear
@@ -318,7 +377,7 @@ def deliver_protected(base: Any, vector: Any, error: Any, has_error: Any, kind: 
 def save_stack(base: Any) -> Any:
     """SS and RSP, to be put back if a later step faults."""
     cpu = CPU.view(base)
-    return tuple(cpu.__getattr__(n)[SS] for n in STACK_FIELDS) + (cpu.gpr[RSP],)
+    return (*tuple(cpu.__getattr__(n)[SS] for n in STACK_FIELDS), cpu.gpr[RSP])
 
 
 def restore_stack(base: Any, saved: Any) -> None:
@@ -375,7 +434,9 @@ def inner_stack(base: Any, cpl: Any, ext: Any) -> Any:
         return u32(0)
     low = d.tr(32)
     high = (d >> 32).tr(32)
-    set_segment(cpu, SS, selector, base_of(low, high), limit_of(low, high), attr_of(high) | TYPE_ACCESSED)
+    set_segment(
+        cpu, SS, selector, base_of(low, high), limit_of(low, high), attr_of(high) | TYPE_ACCESSED
+    )
     cpu.gpr[RSP] = sp
     return u32(1)
 

@@ -3,6 +3,7 @@
 Numbers and layouts: SDM volume 4, AMD64 manual volume 2 appendix A.  The table says what each is at
 reset and which bits may be written.  Registers that are not in it give #GP(0).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ PAT_RESET = 0x0007040600070406
 
 @dataclass(frozen=True)
 class Msr:
-    """One MSR: its reset value, the bits that a write may set, and the bits that a write changes."""
+    """One MSR: its reset value, bits that a write may set, and bits that a write changes."""
 
     name: str
     reset: int = 0
@@ -35,26 +36,41 @@ def _table() -> dict[int, Msr]:
         0x17B: Msr("IA32_MCG_CTL"),
         0x1A0: Msr("IA32_MISC_ENABLE", 1),
         0x1D9: Msr("IA32_DEBUGCTL", 0, 0x7F),
-        0x1DB: Msr("LastBranchFromIP", allowed=0), 0x1DC: Msr("LastBranchToIP", allowed=0),
-        0x1DD: Msr("LastIntFromIP", allowed=0), 0x1DE: Msr("LastIntToIP", allowed=0),
+        0x1DB: Msr("LastBranchFromIP", allowed=0),
+        0x1DC: Msr("LastBranchToIP", allowed=0),
+        0x1DD: Msr("LastIntFromIP", allowed=0),
+        0x1DE: Msr("LastIntToIP", allowed=0),
         0x277: Msr("IA32_PAT", PAT_RESET),
         0x2FF: Msr("IA32_MTRR_DEF_TYPE", 0x806, 0xCFF),
         0xC0010010: Msr("SYSCFG", 0x160000),
         0xC0010015: Msr("HWCR", 0x01000010),
-        0xC0010016: Msr("IORR_BASE0"), 0xC0010017: Msr("IORR_MASK0"),
-        0xC0010018: Msr("IORR_BASE1"), 0xC0010019: Msr("IORR_MASK1"),
-        0xC001001A: Msr("TOP_MEM", 0xC0000000), 0xC001001D: Msr("TOP_MEM2"),
+        0xC0010016: Msr("IORR_BASE0"),
+        0xC0010017: Msr("IORR_MASK0"),
+        0xC0010018: Msr("IORR_BASE1"),
+        0xC0010019: Msr("IORR_MASK1"),
+        0xC001001A: Msr("TOP_MEM", 0xC0000000),
+        0xC001001D: Msr("TOP_MEM2"),
         0xC001001F: Msr("NB_CFG"),
         0xC0010055: Msr("IntPendingMessage"),
         0xC0010058: Msr("MmioCfgBaseAddr"),
-        0xC0010111: Msr("SMM_BASE", 0x30000), 0xC0010112: Msr("SMM_ADDR"), 0xC0010113: Msr("SMM_MASK"),
+        0xC0010111: Msr("SMM_BASE", 0x30000),
+        0xC0010112: Msr("SMM_ADDR"),
+        0xC0010113: Msr("SMM_MASK"),
         0xC0010114: Msr("VM_CR", 0x10),
         0xC0010117: Msr("VM_HSAVE_PA"),
-        0xC0010140: Msr("OSVW_ID_LENGTH"), 0xC0010141: Msr("OSVW_STATUS"),
-        0xC0011004: Msr("CPUID_Features"), 0xC0011005: Msr("ExtFeatures"),
-        0xC0011020: Msr("LS_CFG"), 0xC0011021: Msr("IC_CFG"), 0xC0011022: Msr("DC_CFG"),
-        0xC0011023: Msr("BU_CFG"), 0xC0011028: Msr("FP_CFG"), 0xC0011029: Msr("DE_CFG", 2),
-        0xC001102A: Msr("BU_CFG2"), 0xC001102C: Msr("EX_CFG"), 0xC001102D: Msr("LS_CFG2"),
+        0xC0010140: Msr("OSVW_ID_LENGTH"),
+        0xC0010141: Msr("OSVW_STATUS"),
+        0xC0011004: Msr("CPUID_Features"),
+        0xC0011005: Msr("ExtFeatures"),
+        0xC0011020: Msr("LS_CFG"),
+        0xC0011021: Msr("IC_CFG"),
+        0xC0011022: Msr("DC_CFG"),
+        0xC0011023: Msr("BU_CFG"),
+        0xC0011028: Msr("FP_CFG"),
+        0xC0011029: Msr("DE_CFG", 2),
+        0xC001102A: Msr("BU_CFG2"),
+        0xC001102C: Msr("EX_CFG"),
+        0xC001102D: Msr("LS_CFG2"),
     }
     for n in range(MTRR_COUNT):
         t[0x200 + 2 * n] = Msr(f"IA32_MTRR_PHYSBASE{n}", 0, (PHYS_MASK & ~0xFFF) | 0xFF)

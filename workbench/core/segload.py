@@ -1,21 +1,66 @@
 """Segment registers: descriptors, the checks of a load, and what follows from them for translation.
 
-Descriptor formats, checks and cached fields: SDM volume 3, 3.4 and 5.2-5.5.  A null selector in FS or GS
-clears the base (CPUID 80000021 EAX bit 6, as our processor model says).  System structures (descriptor
-tables, TSS) that lie in device space read as ones and swallow writes; no hardware puts them there.
+Descriptor formats, checks and cached fields: SDM volume 3, 3.4 and 5.2-5.5.  A null selector in
+FS or GS clears the base (CPUID 80000021 EAX bit 6, as our processor model says).  System
+structures (descriptor tables, TSS) that lie in device space read as ones and swallow writes; no
+hardware puts them there.
 """
+
 from __future__ import annotations
 
 from typing import Any
 
 from workbench.core import mmu
 from workbench.core.lang import (
-    Emitter, Val, address_of, fn, inline, likely, load, select, store, u16, u32, u64, unlikely,
+    Emitter,
+    Val,
+    address_of,
+    fn,
+    inline,
+    likely,
+    load,
+    select,
+    store,
+    u16,
+    u32,
+    u64,
 )
 from workbench.core.layout import (
-    AC, ATTR_DB, ATTR_L, ATTR_P, ATTR_S, ATTR_UNUSABLE, CPU, CR0_PE, CR4_SMAP, CS, DS, EFER_LMA, ES,
-    EXIT_EXCEPTION, FS, GP, GS, LDTR, MMU_KERNEL, MMU_KERNEL_SMAP, MMU_USER, MODE_16, MODE_32, MODE_64,
-    MODE_CPL3, MODE_FLAT, MODE_PROT, MODE_SS32, NP, SS, SSV, TLB_BYTES, TR, TS, VM,
+    AC,
+    ATTR_DB,
+    ATTR_L,
+    ATTR_P,
+    ATTR_S,
+    ATTR_UNUSABLE,
+    CPU,
+    CR0_PE,
+    CR4_SMAP,
+    CS,
+    DS,
+    EFER_LMA,
+    ES,
+    EXIT_EXCEPTION,
+    FS,
+    GP,
+    GS,
+    LDTR,
+    MMU_KERNEL,
+    MMU_KERNEL_SMAP,
+    MMU_USER,
+    MODE_16,
+    MODE_32,
+    MODE_64,
+    MODE_CPL3,
+    MODE_FLAT,
+    MODE_PROT,
+    MODE_SS32,
+    NP,
+    SS,
+    SSV,
+    TLB_BYTES,
+    TR,
+    TS,
+    VM,
 )
 
 BAD = (1 << 64) - 1
@@ -82,7 +127,7 @@ def linear(cpu: Any, a: Any) -> Any:
 
 @fn("ptr", "i64", "i32", "i32", ret="i64")
 def sys_load(base: Any, addr: Any, size: Any, how: Any) -> Any:
-    """Host address of `size` (up to 64) readable bytes, in RAM or the bounce buffer; 0 with a fault noted."""
+    """Address of `size` (up to 64) bytes, in RAM or the bounce buffer; 0 with a fault noted."""
     cpu = CPU.view(base)
     if likely(((addr & mmu.PAGE) + size.zx(64)) <= 0x1000):
         host = mmu.probe(base, addr, mmu.READ, how)
@@ -99,7 +144,7 @@ def sys_load(base: Any, addr: Any, size: Any, how: Any) -> Any:
 
 @fn("ptr", "i64", "i64", "i32", "i32", ret="i32")
 def sys_store(base: Any, addr: Any, source: Any, size: Any, how: Any) -> Any:
-    """Write `size` bytes from host address `source`; 1, or 0 with a fault noted and nothing written."""
+    """Write `size` bytes from a host address; 1, or 0 with a fault noted and nothing written."""
     cpu = CPU.view(base)
     if mmu.slow_store(base, how, addr, source, size.zx(64), u64(NO_ICOUNT)) != 0:
         return u32(1)
@@ -166,7 +211,7 @@ def descriptor_address(base: Any, selector: Any) -> Any:
 
 @fn("ptr", "i32", "i32", "i32", ret="i64")
 def read_descriptor(base: Any, selector: Any, vector: Any, ext: Any) -> Any:
-    """Host address of the 8 bytes of a descriptor; 0 with a fault noted (`vector` if outside of the table)."""
+    """Host address of a descriptor; 0 with a fault noted (`vector` if outside of the table)."""
     cpu = CPU.view(base)
     at = descriptor_address(base, selector)
     if at == BAD:
@@ -177,7 +222,7 @@ def read_descriptor(base: Any, selector: Any, vector: Any, ext: Any) -> Any:
 
 @fn("ptr", "i32", "i32", ret="i32")
 def mark_accessed(base: Any, selector: Any, high: Any) -> Any:
-    """Set the accessed bit of a descriptor whose upper half is `high`; 1, or 0 with a fault noted."""
+    """Set the accessed bit of a descriptor, `high` its upper half; 1, or 0 with a fault noted."""
     cpu = CPU.view(base)
     if likely((high & 0x100) != 0):
         return u32(1)
@@ -187,7 +232,7 @@ def mark_accessed(base: Any, selector: Any, high: Any) -> Any:
 
 @fn("ptr", "i32", "i32", ret="i32")
 def load_segment(base: Any, seg: Any, selector: Any) -> Any:
-    """MOV to ES, SS, DS, FS or GS with all its checks; 1, or 0 with a fault noted (SDM volume 2, MOV)."""
+    """MOV to ES, SS, DS, FS or GS; 1, or 0 with a fault noted (SDM volume 2, MOV)."""
     cpu = CPU.view(base)
     if is_virtual(cpu):
         cpu.seg_sel[seg] = selector.tr(16)
@@ -215,7 +260,11 @@ def load_segment(base: Any, seg: Any, selector: Any) -> Any:
     attr = attr_of(high)
     dpl = (attr >> 5) & 3
     if seg == SS:
-        if (rpl != cpl) | (dpl != cpl) | ((attr & (ATTR_S | TYPE_CODE | TYPE_RW)) != (ATTR_S | TYPE_RW)):
+        if (
+            (rpl != cpl)
+            | (dpl != cpl)
+            | ((attr & (ATTR_S | TYPE_CODE | TYPE_RW)) != (ATTR_S | TYPE_RW))
+        ):
             return fault(base, GP, error)
         if (attr & ATTR_P) == 0:
             return fault(base, SSV, error)
@@ -295,13 +344,13 @@ def load_system(base: Any, seg: Any, selector: Any, vector: Any) -> Any:
 
 
 LAR, LSL, VERR, VERW = range(4)
-# System descriptor types that LAR and LSL accept, as bit masks: legacy, IA-32e (SDM volume 2, LAR, LSL).
+# System descriptor types that LAR and LSL accept, as bit masks (SDM volume 2, LAR and LSL).
 LAR_LEGACY, LAR_LONG, LSL_LEGACY, LSL_LONG = 0x1A3E, 0x1A04, 0x0A0E, 0x0A04
 
 
 @fn("ptr", "i32", "i32", ret="i64")
 def examine(base: Any, selector: Any, what: Any) -> Any:
-    """The descriptor if LAR, LSL, VERR or VERW finds it acceptable, else 0; -1 with a fault noted."""
+    """The descriptor if LAR, LSL, VERR or VERW accepts it, else 0; -1 with a fault noted."""
     cpu = CPU.view(base)
     at = descriptor_address(base, selector)
     if ((selector & 0xFFFC) == 0) | (at == BAD):
@@ -312,7 +361,9 @@ def examine(base: Any, selector: Any, what: Any) -> Any:
     whole = load(d, "i64")
     attr = attr_of((whole >> 32).tr(32))
     dpl = (attr >> 5) & 3
-    conforming = (attr & (ATTR_S | TYPE_CODE | TYPE_CONFORMING)) == (ATTR_S | TYPE_CODE | TYPE_CONFORMING)
+    conforming = (attr & (ATTR_S | TYPE_CODE | TYPE_CONFORMING)) == (
+        ATTR_S | TYPE_CODE | TYPE_CONFORMING
+    )
     ok = conforming | ((cpu.cpl <= dpl) & ((selector & 3) <= dpl))
     if (attr & ATTR_S) == 0:
         legacy = select(what == LAR, u32(LAR_LEGACY), select(what == LSL, u32(LSL_LEGACY), u32(0)))
@@ -327,7 +378,7 @@ def examine(base: Any, selector: Any, what: Any) -> Any:
 
 @fn("ptr")
 def drop_inaccessible(base: Any) -> None:
-    """After a return to less privilege: data segments that it may not use become null (SDM volume 3, 5.8.6)."""
+    """After a return outward: data segments above the new CPL become null (SDM volume 3, 5.8.6)."""
     cpu = CPU.view(base)
     cpl = cpu.cpl
     for seg in (ES, DS, FS, GS):
@@ -354,7 +405,7 @@ def is_flat(cpu: Any, seg: int) -> Any:
 
 @fn("ptr")
 def update_mode(base: Any) -> None:
-    """Work out cpl, mode, tlb and jc_key after a change of CS, SS, EFLAGS.VM/AC, CR0, CR4 or EFER."""
+    """Work out cpl, mode, tlb and jc_key after CS, SS, EFLAGS.VM/AC, CR0, CR4 or EFER changed."""
     cpu = CPU.view(base)
     attr = cpu.seg_attr[CS]
     ss_attr = cpu.seg_attr[SS]

@@ -1,18 +1,45 @@
 """System instructions: privilege, control registers, descriptor tables, MSRs (SDM volume 2).
 
-What changes the mode, the privilege or the translation of addresses ends its block and goes on through the
-run loop.  Far transfers are in sem_sysfar.py.
+What changes the mode, the privilege or the translation of addresses ends its block and goes on
+through the run loop.  Far transfers are in sem_sysfar.py.
 """
+
 from __future__ import annotations
 
 from typing import Any
 
 from workbench.core import control, mmu, segload
 from workbench.core.flags import eflags_of
-from workbench.core.lang import Emitter, inline, select, u32, u64, unlikely
+from workbench.core.lang import Emitter, address_of, inline, select, store, u64, unlikely
 from workbench.core.layout import (
-    AC, CF, CPU, CR0_PE, CR0_TS, CR4_FSGSBASE, CR4_PCE, CR4_SMAP, CR4_TSD, DS, EFER_LMA, ES, EXIT_HLT, FS, GP,
-    GS, LDTR, MMU_KERNEL, MMU_KERNEL_SMAP, RCX, RAX, RDX, SS, TLB_BYTES, TR, UD, VM, ZF,
+    AC,
+    CF,
+    CPU,
+    CR0_PE,
+    CR0_TS,
+    CR4_FSGSBASE,
+    CR4_PCE,
+    CR4_SMAP,
+    CR4_TSD,
+    DS,
+    EFER_LMA,
+    ES,
+    EXIT_HLT,
+    FS,
+    GP,
+    GS,
+    LDTR,
+    MMU_KERNEL,
+    MMU_KERNEL_SMAP,
+    RAX,
+    RCX,
+    RDX,
+    SS,
+    TLB_BYTES,
+    TR,
+    UD,
+    VM,
+    ZF,
 )
 from workbench.core.opcodes import row
 from workbench.core.segments import in_64bit
@@ -192,7 +219,7 @@ def close() -> None:
 row("F4", "hlt")
 
 
-# --------------------------------------------------------------------------- time and random numbers
+# --------------------------------------------------------------------------- time, randomness
 
 
 @inline
@@ -327,7 +354,7 @@ def set_ac(s: Any, extra: int) -> None:
         s.exception(UD)
     which = MMU_KERNEL if extra else MMU_KERNEL_SMAP
     s.cpu.eflags = s.cpu.eflags | AC if extra else s.cpu.eflags & ~AC
-    tlb = segload.address_of(s.cpu.tlbs.at(0)) + which * TLB_BYTES
+    tlb = address_of(s.cpu.tlbs.at(0)) + which * TLB_BYTES
     s.cpu.tlb = tlb
     s.tail("CONT", tlb=tlb)
 
@@ -371,8 +398,8 @@ def store_table(s: Any, extra: int, place: Any) -> None:
     at = s.cpu.gdtr_base if extra == 0 else s.cpu.idtr_base
     limit = s.cpu.gdtr_limit if extra == 0 else s.cpu.idtr_limit
     frame = segload.buffer(16)
-    segload.store(frame, limit.tr(16))
-    segload.store(frame + 2, at)
+    store(frame, limit.tr(16))
+    store(frame + 2, at)
     size = select(in_64bit(s.cpu), u64(10), u64(6))
     if mmu.slow_store(s.base, s.mmu, s.addr, frame, size, s.icount) == 0:
         s.fault()
@@ -437,7 +464,7 @@ for _n in range(6):
 
 @inline
 def after_load(s: Any, seg: int) -> None:
-    """End of an instruction that loaded a segment; SS holds interrupts off for one more (SDM volume 3, 6.8.3)."""
+    """The end of a segment load; SS holds interrupts off for one more (SDM volume 3, 6.8.3)."""
     if seg == SS:
         s.cpu.shadow_icount = s.icount + 1
     segload.update_mode(s.base)

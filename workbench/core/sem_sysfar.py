@@ -1,4 +1,5 @@
 """Far transfers: IRET, far RET/JMP/CALL, INT, SYSCALL and SYSENTER families (SDM volume 2)."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -102,7 +103,12 @@ row("0F 35", "sysexit")
 def far_imm(s: Any, extra: int, unused: Any, pointer: Any) -> None:
     """JMP (`extra` 0) and CALL (1) to ptr16:16 or ptr16:32."""
     target = s.imm & ((1 << (s.size * 8)) - 1)
-    finish(s, transfers.FAR[s.size, extra == 1](s.base, s.hole("DISP").tr(32) & 0xFFFF, target, s.next_pc))
+    finish(
+        s,
+        transfers.FAR[s.size, extra == 1](
+            s.base, s.hole("DISP").tr(32) & 0xFFFF, target, s.next_pc
+        ),
+    )
 
 
 row("EA", "far_imm", "Av,Ap", not64=True, extra=0)

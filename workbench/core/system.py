@@ -1,9 +1,10 @@
 """Python handlers of rare instructions: the engine leaves for them by name (see stencil.S.system).
 
-A handler changes the processor through `SystemCpu`, raises `GuestFault` by `raise_exception`, and returns;
-the engine then counts one instruction and goes on behind it, unless `skip_advance` was set because the
-handler has set RIP.
+A handler changes the processor through `SystemCpu`, raises `GuestFault` by `raise_exception`, and
+returns; the engine then counts one instruction and goes on behind it, unless `skip_advance` was
+set because the handler has set RIP.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -46,12 +47,16 @@ MsrHandlers = dict[int, tuple[Callable[[], int], Callable[[int], None]]]
 class System:
     """The handlers with what they need of the machine: the processor model, MSRs, and CR8.
 
-    `handlers()` is what Cpu.handlers wants.  `msrs` is state: it must be saved and reset with the processor.
+    `handlers()` is what Cpu.handlers wants.  `msrs` is state: it must be saved and reset with the
+    processor.
     """
 
     def __init__(
-        self, model: CpuModel | None = None, msr_handlers: MsrHandlers | None = None,
-        read_cr8: Callable[[], int] | None = None, write_cr8: Callable[[int], None] | None = None,
+        self,
+        model: CpuModel | None = None,
+        msr_handlers: MsrHandlers | None = None,
+        read_cr8: Callable[[], int] | None = None,
+        write_cr8: Callable[[int], None] | None = None,
     ) -> None:
         self.cpuid = Cpuid(model or CpuModel())
         self.msr_handlers: MsrHandlers = {} if msr_handlers is None else msr_handlers
@@ -62,16 +67,25 @@ class System:
     def handlers(self) -> dict[str, Handler]:
         """Handlers by the names that the stencils use."""
         return {
-            "cpuid": self.sys_cpuid, "rdmsr": self.sys_rdmsr, "wrmsr": self.sys_wrmsr,
-            "mov_to_cr8": self.sys_mov_to_cr8, "mov_from_cr8": self.sys_mov_from_cr8,
-            "mov_to_dr": self.sys_mov_to_dr, "mov_from_dr": self.sys_mov_from_dr,
+            "cpuid": self.sys_cpuid,
+            "rdmsr": self.sys_rdmsr,
+            "wrmsr": self.sys_wrmsr,
+            "mov_to_cr8": self.sys_mov_to_cr8,
+            "mov_from_cr8": self.sys_mov_from_cr8,
+            "mov_to_dr": self.sys_mov_to_dr,
+            "mov_from_dr": self.sys_mov_from_dr,
         }
 
     # -- CPUID and MSRs
 
     def sys_cpuid(self, cpu: SystemCpu, info: list[int]) -> None:
         """CPUID."""
-        key = (cpu.get("rax") & 0xFFFFFFFF, cpu.get("rcx") & 0xFFFFFFFF, cpu.get("cr4"), cpu.get("xcr0"))
+        key = (
+            cpu.get("rax") & 0xFFFFFFFF,
+            cpu.get("rcx") & 0xFFFFFFFF,
+            cpu.get("cr4"),
+            cpu.get("xcr0"),
+        )
         regs = self._cache.get(key)
         if regs is None:
             regs = self._cache[key] = self.cpuid.read(*key)
@@ -129,7 +143,7 @@ class System:
         cpu.set(GPRS[(offset - CPU.offset("gpr")) // 8], value)
 
     def _check_dr(self, cpu: SystemCpu, number: int) -> int:
-        """The register meant (DR4 and DR5 are DR6 and DR7 unless CR4.DE), after the #UD and #DB checks."""
+        """The register meant (DR4, DR5: DR6, DR7 unless CR4.DE), after the #UD and #DB checks."""
         if number > 7 or (number in (4, 5) and cpu.get("cr4") & CR4_DE):
             cpu.raise_exception(UD)
         if cpu.get("dr", 7) & DR7_GD:
@@ -156,11 +170,22 @@ class System:
 
 
 def install(cpu: Any, machine: Any, model: CpuModel | None = None) -> System:
-    """Give a Cpu its handlers: MSRs from `machine.msr_handlers`, CR8 from its interrupt controller."""
+    """Give a Cpu its handlers: MSRs from `machine.msr_handlers`, CR8 from its local APIC."""
     irq = machine.irq
-    system = System(model, machine.msr_handlers, getattr(irq, "read_cr8", None), getattr(irq, "write_cr8", None))
+    system = System(
+        model, machine.msr_handlers, getattr(irq, "read_cr8", None), getattr(irq, "write_cr8", None)
+    )
     cpu.handlers.update(system.handlers())
     return system
 
 
-__all__ = ["DR6_FIXED", "DR7_FIXED", "SEGMENTS", "Cpuid", "Handler", "System", "SystemCpu", "install"]
+__all__ = [
+    "DR6_FIXED",
+    "DR7_FIXED",
+    "SEGMENTS",
+    "Cpuid",
+    "Handler",
+    "System",
+    "SystemCpu",
+    "install",
+]

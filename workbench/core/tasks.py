@@ -2,6 +2,7 @@
 
 Not modelled: the debug trap flag (T) of a TSS.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -11,12 +12,47 @@ from workbench.core import mmu
 from workbench.core.flags import eflags_of, set_eflags_arith
 from workbench.core.lang import fn, inline, load, select, store, u32, u64
 from workbench.core.layout import (
-    ARITH, ATTR_P, CPU, CR0_PG, CR0_TS, CS, DS, ES, FS, GP, GS, LDTR, NP, NT, SS, SSV, TR, TS, VM,
+    ARITH,
+    ATTR_P,
+    CPU,
+    CR0_PG,
+    CR0_TS,
+    CS,
+    DS,
+    ES,
+    FS,
+    GP,
+    GS,
+    LDTR,
+    NP,
+    NT,
+    SS,
+    SSV,
+    TR,
+    TS,
+    VM,
 )
 from workbench.core.segload import (
-    BAD, TYPE_ACCESSED, TYPE_CODE, TYPE_CONFORMING, attr_of, base_of, buffer, descriptor_address, fault,
-    kernel_mmu, limit_of, linear, mark_accessed, read_descriptor, set_null, set_segment, sys_load, sys_put,
-    sys_store, update_mode,
+    BAD,
+    TYPE_ACCESSED,
+    TYPE_CODE,
+    TYPE_CONFORMING,
+    attr_of,
+    base_of,
+    buffer,
+    descriptor_address,
+    fault,
+    kernel_mmu,
+    limit_of,
+    linear,
+    mark_accessed,
+    read_descriptor,
+    set_null,
+    set_segment,
+    sys_load,
+    sys_put,
+    sys_store,
+    update_mode,
 )
 
 BY_JMP, BY_CALL, BY_IRET, BY_GATE = range(4)
@@ -104,7 +140,14 @@ def load_task_data(base: Any, seg: Any, selector: Any, cpl: Any) -> Any:
             return u32(0)
         low = whole.tr(32)
         high = (whole >> 32).tr(32)
-        set_segment(cpu, SS, selector, base_of(low, high), limit_of(low, high), attr_of(high) | TYPE_ACCESSED)
+        set_segment(
+            cpu,
+            SS,
+            selector,
+            base_of(low, high),
+            limit_of(low, high),
+            attr_of(high) | TYPE_ACCESSED,
+        )
         return u32(1)
     if error == 0:
         set_null(cpu, seg, selector, u32(0))
@@ -159,7 +202,7 @@ def set_virtual(cpu: Any, seg: int, selector: Any) -> None:
 
 @fn("ptr", "i64", "i32", ret="i32")
 def load_task_segments(base: Any, selectors: Any, ldt: Any) -> Any:
-    """All segment registers of a new task, from an array of i32; 1, or 0 with a fault of that task noted."""
+    """Segment registers of a new task, from an array of i32; 1, or 0 with a fault of it noted."""
     cpu = CPU.view(base)
     for i, seg in enumerate(ORDER):
         set_null(cpu, seg, load(selectors + i * 4, "i32"), u32(0))
@@ -181,11 +224,13 @@ def load_task_segments(base: Any, selectors: Any, ldt: Any) -> Any:
 
 
 @fn("ptr", "i32", "i32", "i64", "i32", "i32", "i32", ret="i32")
-def task_switch(base: Any, selector: Any, source: Any, rip: Any, has_error: Any, error: Any, ext: Any) -> Any:
+def task_switch(
+    base: Any, selector: Any, source: Any, rip: Any, has_error: Any, error: Any, ext: Any
+) -> Any:
     """Switch to the task of a TSS selector; `rip` is saved for the old one.
 
-    0 with a fault of the old task noted; 1 when the switch is made, and a fault in loading the new task's
-    segments has then been delivered in it.
+    0 with a fault of the old task noted; 1 when the switch is made, and a fault in loading the
+    new task's segments has then been delivered in it.
     """
     cpu = CPU.view(base)
     how = kernel_mmu(cpu)

@@ -1,8 +1,9 @@
-"""Far transfers of control: returns, jumps, calls, SYSCALL and its kin (SDM volume 2; volume 3, 5.8).
+"""Far transfers of control: returns, jumps, calls, SYSCALL and kin (SDM volume 2; volume 3, 5.8).
 
-Each helper executes the whole instruction: 1 with rip, CS, SS, RSP and flags changed and the mode updated,
-or 0 with a fault noted and nothing changed.
+Each helper executes the whole instruction: 1 with rip, CS, SS, RSP and flags changed and the mode
+updated, or 0 with a fault noted and nothing changed.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -12,14 +13,65 @@ from workbench.core.deliver import inner_stack, push_frame, restore_stack, save_
 from workbench.core.flags import eflags_of, set_eflags_arith
 from workbench.core.lang import Fn, fn, inline, load, select, store, u32, u64, unlikely
 from workbench.core.layout import (
-    AC, ARITH, ATTR_DB, ATTR_L, ATTR_P, ATTR_S, CPU, CS, DF, DS, EFER_SCE, ES, FS, GP, GS, ID, IF, IOPL, LDTR, NP, NT, RCX, RDX,
-    RF, RSP, SS, SSV, TF, TR, TS, VIF, VIP, VM,
+    AC,
+    ARITH,
+    ATTR_DB,
+    ATTR_L,
+    ATTR_P,
+    ATTR_S,
+    CPU,
+    CS,
+    DF,
+    DS,
+    EFER_SCE,
+    ES,
+    FS,
+    GP,
+    GS,
+    ID,
+    IF,
+    IOPL,
+    LDTR,
+    NP,
+    NT,
+    RCX,
+    RDX,
+    RF,
+    RSP,
+    SS,
+    SSV,
+    TF,
+    TR,
+    TS,
+    VIF,
+    VIP,
+    VM,
 )
 from workbench.core.mmu import raise_plain
 from workbench.core.segload import (
-    BAD, TYPE_ACCESSED, TYPE_CODE, TYPE_CONFORMING, TYPE_RW, attr_of, base_of, buffer, current_mmu, descriptor_address,
-    drop_inaccessible, fault, is_long, is_virtual, kernel_mmu, limit_of, mark_accessed, noncanonical,
-    read_descriptor, set_null, set_segment, sys_load, update_mode,
+    BAD,
+    TYPE_ACCESSED,
+    TYPE_CODE,
+    TYPE_CONFORMING,
+    TYPE_RW,
+    attr_of,
+    base_of,
+    buffer,
+    current_mmu,
+    descriptor_address,
+    drop_inaccessible,
+    fault,
+    is_long,
+    is_virtual,
+    kernel_mmu,
+    limit_of,
+    mark_accessed,
+    noncanonical,
+    read_descriptor,
+    set_null,
+    set_segment,
+    sys_load,
+    update_mode,
 )
 from workbench.core.segments import in_64bit, seg_linear, stack_mask
 
@@ -140,10 +192,18 @@ def return_far(base: Any, size: int, iret: bool, extra: Any) -> Any:
                 return fault(base, GP, ss_error)
             if unlikely((ss_attr & ATTR_P) == 0):
                 return fault(base, SSV, ss_error)
-            if unlikely((mark_accessed(base, selector, high) & mark_accessed(base, ss, ss_high)) == 0):
+            if unlikely(
+                (mark_accessed(base, selector, high) & mark_accessed(base, ss, ss_high)) == 0
+            ):
                 return u32(0)
-            set_segment(cpu, SS, ss, base_of(ss_low, ss_high), limit_of(ss_low, ss_high),
-                        ss_attr | TYPE_ACCESSED)
+            set_segment(
+                cpu,
+                SS,
+                ss,
+                base_of(ss_low, ss_high),
+                limit_of(ss_low, ss_high),
+                ss_attr | TYPE_ACCESSED,
+            )
         if iret:
             set_flags(cpu, flags_after_iret(cpu, base, flags, size))
         set_segment(cpu, CS, selector, base_of(low, high), limit, attr | TYPE_ACCESSED)
@@ -286,7 +346,7 @@ def syscall(base: Any, next_pc: Any) -> Any:
 
 @inline
 def sysret_to(base: Any, to64: bool) -> Any:
-    """SYSRET; a non-canonical RCX faults at the target, with privilege 3 (AMD64 manual volume 3)."""
+    """SYSRET; a non-canonical RCX faults at its target, in ring 3 (AMD64 manual volume 3)."""
     cpu = CPU.view(base)
     if unlikely((cpu.efer & EFER_SCE) == 0):
         raise_plain(base, 6)
@@ -372,7 +432,9 @@ def push_words(base: Any, size: int, values: Any) -> Any:
 
 
 @inline
-def transfer_real(base: Any, size: int, call: bool, selector: Any, target: Any, next_pc: Any) -> Any:
+def transfer_real(
+    base: Any, size: int, call: bool, selector: Any, target: Any, next_pc: Any
+) -> Any:
     """Far JMP or CALL in real-address and virtual-8086 mode."""
     cpu = CPU.view(base)
     if target > cpu.seg_limit[CS].zx(64):
@@ -391,8 +453,14 @@ def transfer_real(base: Any, size: int, call: bool, selector: Any, target: Any, 
 def enter_code(base: Any, selector: Any, low: Any, high: Any, target: Any) -> Any:
     """Load CS with a checked descriptor at the current privilege, and go on at `target`."""
     cpu = CPU.view(base)
-    set_segment(cpu, CS, (selector & 0xFFFC) | cpu.cpl, base_of(low, high), limit_of(low, high),
-                attr_of(high) | TYPE_ACCESSED)
+    set_segment(
+        cpu,
+        CS,
+        (selector & 0xFFFC) | cpu.cpl,
+        base_of(low, high),
+        limit_of(low, high),
+        attr_of(high) | TYPE_ACCESSED,
+    )
     cpu.rip = target
     update_mode(base)
 
@@ -405,8 +473,9 @@ def bad_target(cpu: Any, attr: Any, low: Any, high: Any, target: Any) -> Any:
 
 
 @inline
-def transfer_code(base: Any, size: int, call: bool, selector: Any, low: Any, high: Any, target: Any,
-                  next_pc: Any) -> Any:
+def transfer_code(
+    base: Any, size: int, call: bool, selector: Any, low: Any, high: Any, target: Any, next_pc: Any
+) -> Any:
     """Far JMP or CALL straight to a code segment."""
     cpu = CPU.view(base)
     attr = attr_of(high)
@@ -414,7 +483,9 @@ def transfer_code(base: Any, size: int, call: bool, selector: Any, low: Any, hig
     dpl = (attr >> 5) & 3
     error = selector & 0xFFFC
     conforming = (attr & TYPE_CONFORMING) != 0
-    bad = ((attr & TYPE_CODE) == 0) | (is_long(cpu) & ((attr & (ATTR_L | ATTR_DB)) == (ATTR_L | ATTR_DB)))
+    bad = ((attr & TYPE_CODE) == 0) | (
+        is_long(cpu) & ((attr & (ATTR_L | ATTR_DB)) == (ATTR_L | ATTR_DB))
+    )
     bad |= select(conforming, dpl > cpl, ((selector & 3) > cpl) | (dpl != cpl))
     if bad:
         return fault(base, GP, error)
@@ -450,14 +521,17 @@ def transfer_system(base: Any, selector: Any, low: Any, high: Any, next_pc: Any,
         return fault(base, NP, error)
     if is_task:
         tss = select(kind == 5, low >> 16, selector)
-        return tasks.task_switch(base, tss, select(call != 0, u32(tasks.BY_CALL), u32(tasks.BY_JMP)), next_pc,
-                                 0, 0, 0)
+        return tasks.task_switch(
+            base, tss, select(call != 0, u32(tasks.BY_CALL), u32(tasks.BY_JMP)), next_pc, 0, 0, 0
+        )
     target = (low & 0xFFFF).zx(64)
     if kind == 12:
         target |= (high & 0xFFFF0000).zx(64)
     if wide:
         at = descriptor_address(base, selector)
-        if (selector & 0xFFF8) + 15 > select((selector & 4) != 0, cpu.seg_limit[LDTR], cpu.gdtr_limit):
+        if (selector & 0xFFF8) + 15 > select(
+            (selector & 4) != 0, cpu.seg_limit[LDTR], cpu.gdtr_limit
+        ):
             return fault(base, GP, error)
         p = sys_load(base, at + 8, 8, kernel_mmu(cpu))
         if p == 0:
@@ -466,12 +540,21 @@ def transfer_system(base: Any, selector: Any, low: Any, high: Any, next_pc: Any,
         if (upper & 0x1F0000000000) != 0:
             return fault(base, GP, error)
         target |= upper << 32
-    return through_gate(base, low >> 16, target, select(wide, u32(8), select(kind == 12, u32(4), u32(2))),
-                        high & 31, next_pc, call)
+    return through_gate(
+        base,
+        low >> 16,
+        target,
+        select(wide, u32(8), select(kind == 12, u32(4), u32(2))),
+        high & 31,
+        next_pc,
+        call,
+    )
 
 
 @fn("ptr", "i32", "i64", "i32", "i32", "i64", "i32", ret="i32")
-def through_gate(base: Any, selector: Any, target: Any, size: Any, params: Any, next_pc: Any, call: Any) -> Any:
+def through_gate(
+    base: Any, selector: Any, target: Any, size: Any, params: Any, next_pc: Any, call: Any
+) -> Any:
     """The second half of a transfer through a call gate: to its code segment, maybe inward."""
     cpu = CPU.view(base)
     cpl = cpu.cpl
