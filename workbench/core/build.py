@@ -1,8 +1,10 @@
 """Compile the semantics to stencils and the helpers to a linked image; keep both in a cache.
 
-The cache is keyed by the source of this package and LLVM's version.  Code is made for x86-64-v2, so that
+The cache is keyed by the source of this package and LLVM's version.  Code is made for x86-64-v2, so
+that
 it is the same on every host.  After the first time nothing of LLVM is loaded.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -24,9 +26,9 @@ CHUNK = 220
 class Image:
     """Everything that generated code is made of, without addresses.
 
-    blob: helper code and all constants, to be placed below 2 GiB; fixups in it as (offset, kind, symbol
-    number, addend); symbols: ("blob", offset) or ("extern", name); stencil arrays as translate.py wants
-    them, whose fixed symbols are numbered from FIXED_INDEX.
+    blob: helper code and all constants, to be placed below 2 GiB; fixups in it as (offset, kind,
+    symbol number, addend); symbols: ("blob", offset) or ("extern", name); stencil arrays as
+    translate.py wants them, whose fixed symbols are numbered from FIXED_INDEX.
     """
 
     blob: bytes
@@ -50,7 +52,9 @@ def source_key() -> str:
     """Hash of what the image depends on."""
     import importlib.metadata
 
-    digest = hashlib.sha256(f"{FORMAT} {CPU_NAME} {importlib.metadata.version('llvmlite')}".encode())
+    digest = hashlib.sha256(
+        f"{FORMAT} {CPU_NAME} {importlib.metadata.version('llvmlite')}".encode()
+    )
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:32]
@@ -76,7 +80,7 @@ def load_image(progress: Callable[[int, int], None] | None = None) -> Image:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as f:
             f.write(pack_image(image))
-        os.replace(f.name, path)
+        Path(f.name).replace(path)
     except OSError:
         pass  # a read-only cache costs time, nothing else
     return image
@@ -85,8 +89,11 @@ def load_image(progress: Callable[[int, int], None] | None = None) -> Image:
 def pack_image(image: Image) -> bytes:
     """An image as bytes: length and JSON of the small parts, then the byte strings, then a hash."""
     head = {
-        "fixups": image.fixups, "symbols": image.symbols, "functions": image.functions,
-        "system_names": image.system_names, "names": image.names,
+        "fixups": image.fixups,
+        "symbols": image.symbols,
+        "functions": image.functions,
+        "system_names": image.system_names,
+        "names": image.names,
         "sizes": {f: len(getattr(image, f)) for f in BYTES_FIELDS},
     }
     text = json.dumps(head).encode()
@@ -100,15 +107,19 @@ def unpack_image(data: bytes) -> Image:
     if hashlib.blake2b(body, digest_size=16).digest() != check:
         raise ValueError("the cached engine image is damaged")
     (n,) = struct.unpack_from("<I", body)
-    head = json.loads(body[4:4 + n])
+    head = json.loads(body[4 : 4 + n])
     at = 4 + n
     parts = {}
     for f in BYTES_FIELDS:
-        parts[f] = body[at:at + head["sizes"][f]]
+        parts[f] = body[at : at + head["sizes"][f]]
         at += head["sizes"][f]
     return Image(
-        fixups=[(a, b, c, d) for a, b, c, d in head["fixups"]], symbols=[(k, v) for k, v in head["symbols"]],
-        functions=head["functions"], system_names=head["system_names"], names=head["names"], **parts,
+        fixups=[(a, b, c, d) for a, b, c, d in head["fixups"]],
+        symbols=[(k, v) for k, v in head["symbols"]],
+        functions=head["functions"],
+        system_names=head["system_names"],
+        names=head["names"],
+        **parts,
     )
 
 
@@ -124,17 +135,22 @@ def compile_text(text: str, stencils: bool) -> bytes:
     module = llvm.parse_assembly(text)
     module.verify()
     target = llvm.Target.from_default_triple().create_target_machine(
-        cpu=CPU_NAME, features="", opt=2, reloc="static", codemodel="small")
+        cpu=CPU_NAME, features="", opt=2, reloc="static", codemodel="small"
+    )
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = False
     options.slp_vectorization = False
     options.loop_unrolling = False
     llvm.create_pass_builder(target, options).getModulePassManager().run(
-        module, llvm.create_pass_builder(target, options))
+        module, llvm.create_pass_builder(target, options)
+    )
     if not stencils:
         return bytes(target.emit_object(module))
     lines = tidy(target.emit_assembly(module)).split("\n")
-    quoted = "\n".join('module asm "' + x.replace("\\", "\\5C").replace('"', "\\22").replace("\t", " ") + '"' for x in lines)
+    quoted = "\n".join(
+        'module asm "' + x.replace("\\", "\\5C").replace('"', "\\22").replace("\t", " ") + '"'
+        for x in lines
+    )
     assembled = llvm.parse_assembly(f'target triple = "{target.triple}"\n{quoted}\n')
     return bytes(target.emit_object(assembled))
 
@@ -170,7 +186,7 @@ def compile_image(progress: Callable[[int, int], None] | None = None) -> Image:
     for start in range(0, len(keys), CHUNK):
         module = Module()
         module.extern_all = True
-        for key in keys[start:start + CHUNK]:
+        for key in keys[start : start + CHUNK]:
             emit_stencil(module, key)
         wanted.update(module.wanted)
         texts.append(module.text())
@@ -189,17 +205,27 @@ def compile_image(progress: Callable[[int, int], None] | None = None) -> Image:
     objects: list[bytes] = [b""] * len(texts)
     context = multiprocessing.get_context("fork")
     with context.Pool(min(os.cpu_count() or 1, 8)) as pool:
-        for done, (i, blob) in enumerate(pool.imap_unordered(_compile_numbered, list(enumerate(texts)))):
+        for done, (i, blob) in enumerate(
+            pool.imap_unordered(_compile_numbered, list(enumerate(texts)))
+        ):
             objects[i] = blob
             if progress:
                 progress(done + 1, len(texts))
     linked = link(objects[0], objects[1:], [k.symbol for k in keys], special_symbols)
     tables = build_tables(ROWS, keys, linked)
     return Image(
-        blob=linked.blob, fixups=linked.fixups, symbols=linked.symbols, functions=linked.functions,
-        stencil_code=linked.stencil_code, stencils=linked.stencils, relocs=linked.relocs,
-        entries=tables.entries, optable=tables.optable, eatab=tables.eatab,
-        system_names=list(SYSTEM_NAMES), names=linked.names,
+        blob=linked.blob,
+        fixups=linked.fixups,
+        symbols=linked.symbols,
+        functions=linked.functions,
+        stencil_code=linked.stencil_code,
+        stencils=linked.stencils,
+        relocs=linked.relocs,
+        entries=tables.entries,
+        optable=tables.optable,
+        eatab=tables.eatab,
+        system_names=list(SYSTEM_NAMES),
+        names=linked.names,
     )
 
 

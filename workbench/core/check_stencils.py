@@ -1,7 +1,9 @@
-"""Compile every stencil of one semantics module and print what LLVM made: a tool for those who write semantics.
+"""Compile every stencil of one semantics module and print what LLVM made: a tool for those who
+write semantics.
 
-    python -m workbench.core.check_stencils sem_int [op] 
+python -m workbench.core.check_stencils sem_int [op]
 """
+
 from __future__ import annotations
 
 import importlib
@@ -9,8 +11,8 @@ import sys
 
 from workbench.core.lang import Module
 from workbench.core.opcodes import ROWS
-from workbench.core.stencil import OPS, emit_stencil
 from workbench.core.optable import keys_of_rows
+from workbench.core.stencil import OPS, emit_stencil
 
 
 def main(name: str, only: str = "") -> None:
@@ -29,7 +31,9 @@ def main(name: str, only: str = "") -> None:
     llvm.initialize_native_asmprinter()
     parsed = llvm.parse_assembly(text)
     parsed.verify()
-    target = llvm.Target.from_default_triple().create_target_machine(opt=2, reloc="static", codemodel="small")
+    target = llvm.Target.from_default_triple().create_target_machine(
+        opt=2, reloc="static", codemodel="small"
+    )
     builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=2))
     builder.getModulePassManager().run(parsed, builder)
     assembly = target.emit_assembly(parsed)

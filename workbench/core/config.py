@@ -1,4 +1,5 @@
 """What a machine is made of: everything that a replay must have the same, as JSON in the trace."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -10,8 +11,10 @@ LEAST_RAM, MOST_RAM = 1 << 20, 64 << 30
 
 @dataclass(frozen=True, slots=True)
 class MachineConfig:
-    """One machine.  Times are guest time: a retired instruction takes `ps_per_insn` picoseconds, a device
-    access `access_cost_ps` more (so that loops which poll a timer chip take as many rounds as on real
+    """One machine.  Times are guest time: a retired instruction takes `ps_per_insn` picoseconds, a
+    device
+    access `access_cost_ps` more (so that loops which poll a timer chip take as many rounds as on
+    real
     hardware, where an access costs about a microsecond).
     """
 
@@ -26,12 +29,16 @@ class MachineConfig:
 
     def __post_init__(self) -> None:
         if not LEAST_RAM <= self.ram_bytes <= MOST_RAM or self.ram_bytes % 4096:
-            raise ValueError(f"expected 1 MiB to 64 GiB of RAM in whole pages, not {self.ram_bytes} bytes")
+            raise ValueError(
+                f"expected 1 MiB to 64 GiB of RAM in whole pages, not {self.ram_bytes} bytes"
+            )
         for name in ("ps_per_insn", "tsc_period_ps"):
             if not 1 <= getattr(self, name) <= 1_000_000:
                 raise ValueError(f"expected {name} from 1 to 1000000, not {getattr(self, name)!r}")
         if not 0 <= self.access_cost_ps <= 10**12:
-            raise ValueError(f"expected access_cost_ps from 0 to 10^12, not {self.access_cost_ps!r}")
+            raise ValueError(
+                f"expected access_cost_ps from 0 to 10^12, not {self.access_cost_ps!r}"
+            )
         if self.board != "pc":
             raise ValueError(f"expected the board 'pc', not {self.board!r}")
 
@@ -48,7 +55,9 @@ class MachineConfig:
             if name not in known:
                 raise ValueError(f"expected a setting of a machine, not {name!r}")
             if name == "serial_ports":
-                if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+                if not isinstance(value, list | tuple) or not all(
+                    isinstance(v, str) for v in value
+                ):
                     raise ValueError(f"expected names of serial ports, not {value!r}")
                 value = tuple(value)
             elif name == "board":

@@ -1,4 +1,7 @@
-"""What we need of an ELF64 relocatable object as LLVM writes it (System V ABI, AMD64 supplement)."""
+"""What we need of an ELF64 relocatable object as LLVM writes it (System V ABI, AMD64
+supplement).
+"""
+
 from __future__ import annotations
 
 import struct
@@ -11,7 +14,9 @@ R_64, R_PC32, R_PLT32, R_32, R_32S, R_16, R_8 = 1, 2, 4, 10, 11, 12, 14
 
 @dataclass(slots=True)
 class Section:
-    """One section that is loaded: bytes, alignment, relocations (offset, type, symbol index, addend)."""
+    """One section that is loaded: bytes, alignment, relocations (offset, type, symbol index,
+    addend).
+    """
 
     name: str
     data: bytes
@@ -44,8 +49,8 @@ def parse_object(blob: bytes) -> tuple[dict[int, Section], list[Symbol]]:
     sections: dict[int, Section] = {}
     for i, h in enumerate(headers):
         if h[2] & SHF_ALLOC and h[1] in (SHT_PROGBITS, SHT_NOBITS):
-            name = blob[names + h[0]:blob.index(b"\0", names + h[0])].decode()
-            data = blob[h[4]:h[4] + h[5]] if h[1] == SHT_PROGBITS else bytes(h[5])
+            name = blob[names + h[0] : blob.index(b"\0", names + h[0])].decode()
+            data = blob[h[4] : h[4] + h[5]] if h[1] == SHT_PROGBITS else bytes(h[5])
             sections[i] = Section(name, data, max(1, h[8]))
     symbols: list[Symbol] = []
     shndx: tuple[int, ...] = ()
@@ -56,15 +61,17 @@ def parse_object(blob: bytes) -> tuple[dict[int, Section], list[Symbol]]:
         if h[1] == SHT_SYMTAB:
             strings = headers[h[6]][4]
             for i in range(h[5] // 24):
-                name_at, _info, _other, index, value, size = struct.unpack_from("<IBBHQQ", blob, h[4] + i * 24)
+                name_at, _info, _other, index, value, size = struct.unpack_from(
+                    "<IBBHQQ", blob, h[4] + i * 24
+                )
                 if index == 0xFFFF:
                     index = shndx[i]
                 start = strings + name_at
-                name = blob[start:blob.index(b"\0", start)].decode()
+                name = blob[start : blob.index(b"\0", start)].decode()
                 symbols.append(Symbol(name, index if index in sections else None, value, size))
     for h in headers:
         if h[1] == SHT_RELA and h[7] in sections:
             relocs = sections[h[7]].relocs
-            for at, info, addend in struct.iter_unpack("<QQq", blob[h[4]:h[4] + h[5]]):
+            for at, info, addend in struct.iter_unpack("<QQq", blob[h[4] : h[4] + h[5]]):
                 relocs.append((at, info & 0xFFFFFFFF, info >> 32, addend))
     return sections, symbols

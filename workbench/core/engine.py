@@ -1,10 +1,11 @@
 """The processor as Python sees it: memory of the engine, registers, `run`, and exits.
 
-    cpu = Cpu(ram_bytes=1 << 20)
-    cpu.write_phys(0x1000, bytes.fromhex("b82a00f4"))   # mov ax, 42; hlt
-    cpu.set("rip", 0x1000)
-    print(cpu.run(1000), cpu.get("rax"))                     # ('hlt', 42)
+cpu = Cpu(ram_bytes=1 << 20)
+cpu.write_phys(0x1000, bytes.fromhex("b82a00f4"))   # mov ax, 42; hlt
+cpu.set("rip", 0x1000)
+print(cpu.run(1000), cpu.get("rax"))                     # ('hlt', 42)
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -33,7 +34,9 @@ RunFunction = Callable[[int], int]
 
 
 class GuestFault(Exception):
-    """An exception that a Python handler raises in the guest: vector, error code or None, address for #PF."""
+    """An exception that a Python handler raises in the guest: vector, error code or None, address
+    for #PF.
+    """
 
     def __init__(self, vector: int, error: int | None = None, address: int = 0) -> None:
         super().__init__(f"guest exception {vector}")
@@ -43,24 +46,31 @@ class GuestFault(Exception):
 class _Buffer:
     """Anonymous memory with a stable address."""
 
-    def __init__(self, size: int, flags: int = 0, prot: int = mmap.PROT_READ | mmap.PROT_WRITE) -> None:
-        self.map = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | flags, prot=prot)
+    def __init__(
+        self, size: int, flags: int = 0, prot: int = mmap.PROT_READ | mmap.PROT_WRITE
+    ) -> None:
+        self.map = mmap.mmap(
+            -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | flags, prot=prot
+        )
         self.size = size
         self.view = memoryview(self.map)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
 
     def put(self, at: int, data: bytes) -> None:
-        self.view[at:at + len(data)] = data
+        self.view[at : at + len(data)] = data
 
 
 class Cpu:
     """One x86-64 processor with its RAM (see the module for an example).
 
-    RAM positions are those of the host buffer: guest-physical addresses below `low_bytes`, then those
+    RAM positions are those of the host buffer: guest-physical addresses below `low_bytes`, then
+    those
     from 4 GiB on.
     """
 
-    def __init__(self, ram_bytes: int, image: Image | None = None, low_limit: int = 0xC0000000) -> None:
+    def __init__(
+        self, ram_bytes: int, image: Image | None = None, low_limit: int = 0xC0000000
+    ) -> None:
         self.image = image or load_image()
         self.ram_bytes = ram_bytes
         self.low_bytes = min(ram_bytes, low_limit)
@@ -77,7 +87,9 @@ class Cpu:
         self._page_head = _Buffer(max(pages * 8, PAGE))
         self._blocks = _Buffer(BLOCK_MAX * 64)
         self._hash = _Buffer(HASH_ENTRIES * 4)
-        self._arena = _Buffer(ARENA_BYTES, MAP_32BIT, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        self._arena = _Buffer(
+            ARENA_BYTES, MAP_32BIT, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+        )
         self.skip_advance = False
         self.handlers: dict[str, Callable[[Any, list[int]], None]] = {}
         self._fields: dict[str, tuple[int, int]] = {}
@@ -109,13 +121,13 @@ class Cpu:
             arena.put(code_at, b"\xff\x25\0\0\0\0" + struct.pack("<Q", target))
             values.append(arena.address + code_at)
             code_at += 16
-        for at, kind, n, addend in image.fixups:
+        for at, how, n, addend in image.fixups:
             v = values[n] + addend
-            if kind == 0:
+            if how == 0:
                 struct.pack_into("<i", arena.map, at, v - (blob_at + at))
-            elif kind == 1:
+            elif how == 1:
                 struct.pack_into("<I", arena.map, at, v & 0xFFFFFFFF)
-            elif kind == 2:
+            elif how == 2:
                 struct.pack_into("<Q", arena.map, at, v & 0xFFFFFFFFFFFFFFFF)
         code_at = (code_at + 4095) // 4096 * 4096
         self._code_start = arena.address + code_at + SCRATCH_BYTES
@@ -129,16 +141,25 @@ class Cpu:
         self._tables = tables
         self._insns = _Buffer(1 << 16)
         self._stubs = _Buffer(1 << 20)
-        for name, value in {
-            "ram": self.ram.address, "ram_low": self.low_bytes, "ram_high": self.ram_bytes - self.low_bytes,
-            "page_attr": self._page_attr.address, "page_code": self._page_code.address,
-            "page_head": self._page_head.address, "scratch_code": arena.address + code_at,
-            "code_base": self._code_start, "code_end": arena.address + ARENA_BYTES, "blocks": self._blocks.address,
-            "block_max": BLOCK_MAX, "block_hash": self._hash.address, "symbols": self._symbols.address,
-            "insns": self._insns.address, "stubs": self._stubs.address,
+        for field, address in {
+            "ram": self.ram.address,
+            "ram_low": self.low_bytes,
+            "ram_high": self.ram_bytes - self.low_bytes,
+            "page_attr": self._page_attr.address,
+            "page_code": self._page_code.address,
+            "page_head": self._page_head.address,
+            "scratch_code": arena.address + code_at,
+            "code_base": self._code_start,
+            "code_end": arena.address + ARENA_BYTES,
+            "blocks": self._blocks.address,
+            "block_max": BLOCK_MAX,
+            "block_hash": self._hash.address,
+            "symbols": self._symbols.address,
+            "insns": self._insns.address,
+            "stubs": self._stubs.address,
             **{n: b.address for n, b in tables.items()},
         }.items():
-            self.set(name, value)
+            self.set(field, address)
         functions = image.functions
 
         def function(name: str, *types: Any) -> Any:
@@ -169,7 +190,7 @@ class Cpu:
         for name, (at, ty, count) in CPU.fields.items():
             if name in STATE_FIELDS:
                 size = (16 if ty == "x86_fp80" else bits_of(ty) // 8) * count
-                self._cpu.view[at:at + size] = bytes(size)
+                self._cpu.view[at : at + size] = bytes(size)
         self.set("rip", 0xFFF0)
         self.set("eflags", 2)
         self.set("cr0", 0x60000010)
@@ -199,7 +220,9 @@ class Cpu:
     # -- registers
 
     def get(self, name: str, index: int = 0) -> int:
-        """A register or any field of the CPU structure; "rflags" with the arithmetic flags made explicit."""
+        """A register or any field of the CPU structure; "rflags" with the arithmetic flags made
+        explicit.
+        """
         if name == "rflags":
             return self.get("eflags") & ~lay.ARITH | self.arithmetic_flags()
         at, size = self._fields[name]
@@ -210,7 +233,7 @@ class Cpu:
             return self._i[at >> 2]
         if size == 2:
             return self._h[at >> 1]
-        return int.from_bytes(self._cpu.view[at:at + size], "little")
+        return int.from_bytes(self._cpu.view[at : at + size], "little")
 
     def set(self, name: str, value: int, index: int = 0) -> None:
         """Write a register or field (wrapped to its width)."""
@@ -229,12 +252,16 @@ class Cpu:
         elif size == 2:
             self._h[at >> 1] = value & 0xFFFF
         else:
-            self._cpu.view[at:at + size] = (value & ((1 << (size * 8)) - 1)).to_bytes(size, "little")
+            self._cpu.view[at : at + size] = (value & ((1 << (size * 8)) - 1)).to_bytes(
+                size, "little"
+            )
         if name in TLB_FLUSH_FIELDS:
             self._tlb_flush_all(self.base)
             self.update_mode()
 
-    def set_segment(self, name: str, selector: int, base: int, limit: int, attr: int, update: bool = True) -> None:
+    def set_segment(
+        self, name: str, selector: int, base: int, limit: int, attr: int, update: bool = True
+    ) -> None:
         """Load a segment register's visible and hidden parts; attr as VMCS access rights."""
         n = lay.SEGMENTS.index(name)
         self.set("seg_sel", selector, n)
@@ -247,7 +274,12 @@ class Cpu:
     def get_segment(self, name: str) -> tuple[int, int, int, int]:
         """(selector, base, limit, attr)."""
         n = lay.SEGMENTS.index(name)
-        return (self.get("seg_sel", n), self.get("seg_base", n), self.get("seg_limit", n), self.get("seg_attr", n))
+        return (
+            self.get("seg_sel", n),
+            self.get("seg_base", n),
+            self.get("seg_limit", n),
+            self.get("seg_attr", n),
+        )
 
     def update_mode(self) -> None:
         """Work out privilege, block mode and TLB after registers were changed from outside."""
@@ -261,8 +293,11 @@ class Cpu:
         if kind == lay.CC_EFLAGS:
             return src & lay.ARITH
         r, top = dst & mask, 1 << (bits - 1)
-        szp = (lay.ZF if r == 0 else 0) | (lay.SF if r & top else 0) | (
-            lay.PF if bin(r & 0xFF).count("1") % 2 == 0 else 0)
+        szp = (
+            (lay.ZF if r == 0 else 0)
+            | (lay.SF if r & top else 0)
+            | (lay.PF if bin(r & 0xFF).count("1") % 2 == 0 else 0)
+        )
         if kind == lay.CC_LOGIC:
             return szp
         if kind == lay.CC_EXPL:
@@ -296,12 +331,16 @@ class Cpu:
         """Bytes of guest RAM; reading outside of it gives 0xFF."""
         at = self.position(gpa)
         if at is not None and at + n <= (self.low_bytes if gpa < FOUR_GIB else self.ram_bytes):
-            return bytes(self.ram.view[at:at + n])
+            return bytes(self.ram.view[at : at + n])
         return b"".join(
-            b"\xff" if (p := self.position(a)) is None else bytes(self.ram.view[p:p + 1]) for a in range(gpa, gpa + n))
+            b"\xff" if (p := self.position(a)) is None else bytes(self.ram.view[p : p + 1])
+            for a in range(gpa, gpa + n)
+        )
 
     def write_phys(self, gpa: int, data: bytes) -> None:
-        """Write guest RAM (and ROM); what falls outside is dropped.  Translations of it are dropped too."""
+        """Write guest RAM (and ROM); what falls outside is dropped.  Translations of it are dropped
+        too.
+        """
         at = self.position(gpa)
         n = len(data)
         if at is None or at + n > (self.low_bytes if gpa < FOUR_GIB else self.ram_bytes):
@@ -313,7 +352,7 @@ class Cpu:
         self._write(at, data)
 
     def _write(self, at: int, data: bytes) -> None:
-        self.ram.view[at:at + len(data)] = data
+        self.ram.view[at : at + len(data)] = data
         code = self._page_code.view.cast("Q")
         end = at + len(data)
         while at < end:
@@ -348,7 +387,9 @@ class Cpu:
         return out
 
     def write_linear(self, addr: int, data: bytes, mmu: int | None = None) -> None:
-        """Write at a linear address; GuestFault before anything is written if a page is not writable."""
+        """Write at a linear address; GuestFault before anything is written if a page is not
+        writable.
+        """
         pieces = []
         while data:
             step = min(len(data), PAGE - (addr & 0xFFF))
@@ -385,7 +426,7 @@ class Cpu:
         name = self.image.system_names[self.get("exit_insn")]
         self.skip_advance = False
         at = CPU.offset("exit_info") >> 3
-        info = list(self._q[at:at + 6])
+        info = list(self._q[at : at + 6])
         next_pc = self.get("exit_next")
         try:
             self.handlers[name](self, info)
@@ -407,7 +448,9 @@ class Cpu:
         return bool(self._deliver(self.base, vector, error or 0, 0 if error is None else 1, kind))
 
     def access_result(self, value: int) -> None:
-        """A device access of the current instruction was made (read: its value); `run` goes on with it."""
+        """A device access of the current instruction was made (read: its value); `run` goes on with
+        it.
+        """
         n = self.get("acc_count")
         self.set("acc_value", value, n)
         self.set("acc_count", n + 1)
@@ -417,17 +460,61 @@ class Cpu:
     def exit_info(self) -> list[int]:
         """The numbers that go with the last exit."""
         at = CPU.offset("exit_info") >> 3
-        return list(self._q[at:at + 6])
+        return list(self._q[at : at + 6])
 
 
 _END = CPU.offset("end_icount") >> 3
 _BUDGET = CPU.offset("budget") >> 3
 # Architectural state: what RESET clears, a snapshot holds and a digest covers.
 STATE_FIELDS = (
-    "gpr", "rip", "cc_dst", "cc_src", "cc_op", "eflags", "cpl", "seg_base", "seg_limit", "seg_attr", "seg_sel",
-    "gdtr_base", "idtr_base", "gdtr_limit", "idtr_limit", "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "dr", "xcr0",
-    "star", "lstar", "cstar", "sfmask", "kernel_gs_base", "tsc_aux", "sysenter_cs", "sysenter_esp", "sysenter_eip",
-    "tsc_offset", "rand_state", "shadow_icount", "acc_icount", "acc_count", "acc_cursor", "acc_value",
-    "fpr", "fpu_cw", "fpu_sw", "fpu_top", "fpu_tag", "fpu_ip", "fpu_dp", "fpu_op", "mxcsr", "xmm",
+    "gpr",
+    "rip",
+    "cc_dst",
+    "cc_src",
+    "cc_op",
+    "eflags",
+    "cpl",
+    "seg_base",
+    "seg_limit",
+    "seg_attr",
+    "seg_sel",
+    "gdtr_base",
+    "idtr_base",
+    "gdtr_limit",
+    "idtr_limit",
+    "cr0",
+    "cr2",
+    "cr3",
+    "cr4",
+    "cr8",
+    "efer",
+    "dr",
+    "xcr0",
+    "star",
+    "lstar",
+    "cstar",
+    "sfmask",
+    "kernel_gs_base",
+    "tsc_aux",
+    "sysenter_cs",
+    "sysenter_esp",
+    "sysenter_eip",
+    "tsc_offset",
+    "rand_state",
+    "shadow_icount",
+    "acc_icount",
+    "acc_count",
+    "acc_cursor",
+    "acc_value",
+    "fpr",
+    "fpu_cw",
+    "fpu_sw",
+    "fpu_top",
+    "fpu_tag",
+    "fpu_ip",
+    "fpu_dp",
+    "fpu_op",
+    "mxcsr",
+    "xmm",
     "irq_pending",
 )

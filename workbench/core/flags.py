@@ -3,13 +3,27 @@
 See `layout` for the kinds.  A condition is evaluated by a stencil made for the kind that the
 translator knows, or by the helper `eflags_of` when it does not.
 """
+
 from __future__ import annotations
 
 from typing import Any
 
 from workbench.core.lang import Val, ctpop, fn, inline, select, u8, u32, u64
 from workbench.core.layout import (
-    AF, CC_ADD, CC_DEC, CC_EFLAGS, CC_EXPL, CC_INC, CC_LOGIC, CC_SUB, CF, CPU, OF, PF, SF, ZF,
+    AF,
+    CC_ADD,
+    CC_DEC,
+    CC_EFLAGS,
+    CC_EXPL,
+    CC_INC,
+    CC_LOGIC,
+    CC_SUB,
+    CF,
+    CPU,
+    OF,
+    PF,
+    SF,
+    ZF,
 )
 
 LOG2 = {1: 0, 2: 1, 4: 2, 8: 3}
@@ -28,8 +42,14 @@ def parity(result: Val) -> Val:
 @inline
 def pack(cf: Any, pf: Any, af: Any, zf: Any, sf: Any, of: Any) -> Any:
     """Six i1 as EFLAGS bits (i64)."""
-    return (cf.zx(64) | (pf.zx(64) << 2) | (af.zx(64) << 4) | (zf.zx(64) << 6)
-            | (sf.zx(64) << 7) | (of.zx(64) << 11))
+    return (
+        cf.zx(64)
+        | (pf.zx(64) << 2)
+        | (af.zx(64) << 4)
+        | (zf.zx(64) << 6)
+        | (sf.zx(64) << 7)
+        | (of.zx(64) << 11)
+    )
 
 
 def sign(v: Val) -> Val:
@@ -39,17 +59,23 @@ def sign(v: Val) -> Val:
 
 @inline
 def flags_from(kind: int, size: int, dst: Any, src: Any) -> Any:
-    """The six flags as EFLAGS bits, from full-width cc_dst and cc_src, for a known kind and size."""
+    """The six flags as EFLAGS bits, from full-width cc_dst and cc_src, for a known kind and
+    size.
+    """
     bits = size * 8
     r = dst.tr(bits)
     if kind == CC_ADD:
         b = src.tr(bits)
         a = r - b
-        return pack(r < b, parity(r), ((r ^ a ^ b) & 0x10) != 0, r == 0, sign(r), sign((r ^ a) & (r ^ b)))
+        return pack(
+            r < b, parity(r), ((r ^ a ^ b) & 0x10) != 0, r == 0, sign(r), sign((r ^ a) & (r ^ b))
+        )
     if kind == CC_SUB:
         b = src.tr(bits)
         a = r + b
-        return pack(a < b, parity(r), ((r ^ a ^ b) & 0x10) != 0, r == 0, sign(r), sign((a ^ b) & (a ^ r)))
+        return pack(
+            a < b, parity(r), ((r ^ a ^ b) & 0x10) != 0, r == 0, sign(r), sign((a ^ b) & (a ^ r))
+        )
     szp = (parity(r).zx(64) << 2) | ((r == 0).zx(64) << 6) | (sign(r).zx(64) << 7)
     if kind == CC_LOGIC:
         return szp
@@ -59,7 +85,9 @@ def flags_from(kind: int, size: int, dst: Any, src: Any) -> Any:
     if kind == CC_INC:
         return szp | (src & 1) | ((low == 0).zx(64) << 4) | ((r == (1 << (bits - 1))).zx(64) << 11)
     assert kind == CC_DEC
-    return szp | (src & 1) | ((low == 15).zx(64) << 4) | ((r == ((1 << (bits - 1)) - 1)).zx(64) << 11)
+    return (
+        szp | (src & 1) | ((low == 15).zx(64) << 4) | ((r == ((1 << (bits - 1)) - 1)).zx(64) << 11)
+    )
 
 
 @fn("ptr", ret="i64")
@@ -159,5 +187,20 @@ def carry(base: Any, cpu: Any) -> Any:
     return (eflags_of(base) & CF) != 0
 
 
-__all__ = ["LOG2", "carry", "cc_code", "condition_after", "condition_of_bits", "eflags_of", "flags_from",
-           "pack", "parity", "select", "set_eflags_arith", "sign", "u8", "u32", "u64"]
+__all__ = [
+    "LOG2",
+    "carry",
+    "cc_code",
+    "condition_after",
+    "condition_of_bits",
+    "eflags_of",
+    "flags_from",
+    "pack",
+    "parity",
+    "select",
+    "set_eflags_arith",
+    "sign",
+    "u8",
+    "u32",
+    "u64",
+]

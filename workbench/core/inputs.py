@@ -1,9 +1,12 @@
 """The one seam between the guest and the world outside.
 
-While recording, `post` (from any thread) adds an input, and the run loop delivers it at an instruction
-boundary, stamped with the instruction count and guest time.  In replay the inputs of the trace take their
+While recording, `post` (from any thread) adds an input, and the run loop delivers it at an
+instruction
+boundary, stamped with the instruction count and guest time.  In replay the inputs of the trace take
+their
 place and `post` does nothing.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -68,8 +71,10 @@ class Inputs:
     def fetch(self, target: str, supply: Callable[[], bytes]) -> bytes:
         """Data that a device needs at once from outside, such as sectors of an image.
 
-        Recording, `supply` gives it and observers hear of it as an input of kind "fetch"; in replay it
-        comes from the trace, in the order in which `target` asked, and `supply` is not called.  Raises
+        Recording, `supply` gives it and observers hear of it as an input of kind "fetch"; in replay
+        it
+        comes from the trace, in the order in which `target` asked, and `supply` is not called.
+        Raises
         ReplayMissing if the trace has no more.
         """
         if self._replay is None:
@@ -78,7 +83,9 @@ class Inputs:
             return data
         queue = self._fetches.get(target)
         if not queue:
-            raise ReplayMissing(f"the trace has no more data for {target}: the replay differs from the recording")
+            raise ReplayMissing(
+                f"the trace has no more data for {target}: the replay differs from the recording"
+            )
         data = queue.popleft()
         self._note(target, data)
         return data
@@ -104,7 +111,10 @@ class Inputs:
     def due(self, icount: int, time_ps: int) -> Iterable[Input]:
         """Take the inputs that are due at this moment."""
         if self._replay is not None:
-            while self._replay and (self._replay[0].icount, self._replay[0].time_ps) <= (icount, time_ps):
+            while self._replay and (self._replay[0].icount, self._replay[0].time_ps) <= (
+                icount,
+                time_ps,
+            ):
                 i = self._replay.popleft()
                 yield Input(i.icount, i.time_ps, i.target, i.kind, i.data)
             return

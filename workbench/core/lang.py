@@ -1,6 +1,7 @@
 """A small language in Python's clothes, compiled to LLVM.
 
-A function of this language is ordinary Python source that is *partially evaluated*: every expression
+A function of this language is ordinary Python source that is *partially evaluated*: every
+expression
 is either a plain Python object (known while compiling: sizes, operand kinds, tables) or a `Val`
 (a machine value known only when the code runs).  What is plain Python is executed at once, so an
 ``if size == 4`` costs nothing in the result; what touches a `Val` becomes LLVM instructions.
@@ -8,474 +9,101 @@ is either a plain Python object (known while compiling: sizes, operand kinds, ta
 * integers are `Val`s of type i1 to i128; ``+ - * & | ^ << >> // %`` and comparisons are *unsigned*
   and wrap; `slt`, `sar`, `sdiv`... are the signed ones.  Widths never mix silently.
 * a Python int beside a `Val` takes its type.  ``x = u64(0)`` makes a run-time variable.
-* ``if``/``while``/``and``/``or``/conditional expressions on a `Val` become branches; ``for`` is unrolled.
+* ``if``/``while``/``and``/``or``/conditional expressions on a `Val` become branches; ``for`` is
+unrolled.
 * a call of an `Fn` (decorator `fn`) is a call in the generated code; a call of a function marked
   `inline` is expanded in place; any other callable is called while compiling.
 
-The output is the text of an LLVM module: text is several times faster to make than a tree of objects.
+The output is the text of an LLVM module: text is several times faster to make than a tree of
+objects.
 """
+
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any
-
-INT_MAX_BITS = 128
-
-
-class CompileError(Exception):
-    """The source uses something that the language does not have, or mixes widths."""
-
-
-def bits_of(ty: str) -> int:
-    """Width in bits of an integer, float or vector type."""
-    if ty[0] == "i":
-        return int(ty[1:])
-    if ty[0] == "<":
-        count, _, element = ty[1:-1].split(" ", 2)
-        return int(count) * bits_of(element)
-    return {"float": 32, "double": 64, "x86_fp80": 80, "ptr": 64}[ty]
-
-
-def is_float(ty: str) -> bool:
-    """True for floating point scalars and vectors of them."""
-    element = ty[1:-1].split(" ", 2)[2] if ty[0] == "<" else ty
-    return element in ("float", "double", "x86_fp80")
-
-
-class Emitter:
-    """The function that is being compiled: its text, its current block, its counters."""
-
-    current: Emitter  # set while a function is compiled; the compiler is single-threaded
-
-    def __init__(self, module: Module) -> None:
-        self.module = module
-        self.allocas: list[str] = []
-        self.lines: list[str] = []
-        self.counter = 0
-        self.block = "entry"
-        self.closed = False
-
-    def fresh(self) -> str:
-        self.counter += 1
-        return f"%v{self.counter}"
-
-    def label(self, hint: str) -> str:
-        self.counter += 1
-        return f"{hint}{self.counter}"
-
-    def put(self, line: str) -> None:
-        if not self.closed:
-            self.lines.append(f"  {line}")
-
-    def val(self, ty: str, code: str) -> Val:
-        """Emit ``name = code`` and return the name as a value of type `ty`."""
-        name = self.fresh()
-        if not self.closed:
-            self.lines.append(f"  {name} = {code}")
-        return Val(name, ty)
-
-    def branch(self, label: str) -> None:
-        self.put(f"br label %{label}")
-        self.closed = True
-
-    def cond_branch(self, cond: Val, then: str, other: str, likely: bool | None = None) -> None:
-        weight = "" if likely is None else f", !prof !{0 if likely else 1}"
-        self.put(f"br i1 {cond.ref}, label %{then}, label %{other}{weight}")
-        self.closed = True
-
-    def open(self, label: str) -> None:
-        self.lines.append(f"{label}:")
-        self.block = label
-        self.closed = False
-
-
-class Val:
-    """A value known at run time: `ref` is its name or constant in LLVM's text, `ty` its type."""
-
-    __slots__ = ("ref", "ty")
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, ref: str, ty: str) -> None:
-        self.ref = ref
-        self.ty = ty
-
-    def __repr__(self) -> str:
-        return f"{self.ty} {self.ref}"
-
-    def __bool__(self) -> bool:
-        raise CompileError("a run-time value was used as a compile-time condition")
-
-    def _bin(self, other: Any, iop: str, fop: str = "") -> Val:
-        o = coerce(other, self.ty)
-        op = fop if is_float(self.ty) else iop
-        if not op:
-            raise CompileError(f"no {iop} on {self.ty}")
-        return Emitter.current.val(self.ty, f"{op} {self.ty} {self.ref}, {o.ref}")
-
-    def _rbin(self, other: Any, iop: str, fop: str = "") -> Val:
-        return coerce(other, self.ty)._bin(self, iop, fop)
-
-    def __add__(self, o: Any) -> Val:
-        return self._bin(o, "add", "fadd")
-
-    def __radd__(self, o: Any) -> Val:
-        return self._rbin(o, "add", "fadd")
-
-    def __sub__(self, o: Any) -> Val:
-        return self._bin(o, "sub", "fsub")
-
-    def __rsub__(self, o: Any) -> Val:
-        return self._rbin(o, "sub", "fsub")
-
-    def __mul__(self, o: Any) -> Val:
-        return self._bin(o, "mul", "fmul")
-
-    def __rmul__(self, o: Any) -> Val:
-        return self._rbin(o, "mul", "fmul")
-
-    def __truediv__(self, o: Any) -> Val:
-        return self._bin(o, "", "fdiv")
-
-    def __floordiv__(self, o: Any) -> Val:
-        return self._bin(o, "udiv")
-
-    def __mod__(self, o: Any) -> Val:
-        return self._bin(o, "urem")
-
-    def __and__(self, o: Any) -> Val:
-        return self._bin(o, "and")
-
-    __rand__ = __and__
-
-    def __or__(self, o: Any) -> Val:
-        return self._bin(o, "or")
-
-    __ror__ = __or__
-
-    def __xor__(self, o: Any) -> Val:
-        return self._bin(o, "xor")
-
-    __rxor__ = __xor__
-
-    def __lshift__(self, o: Any) -> Val:
-        return self._bin(o, "shl")
-
-    def __rlshift__(self, o: Any) -> Val:
-        return self._rbin(o, "shl")
-
-    def __rshift__(self, o: Any) -> Val:
-        return self._bin(o, "lshr")
-
-    def __rrshift__(self, o: Any) -> Val:
-        return self._rbin(o, "lshr")
-
-    def __invert__(self) -> Val:
-        return self._bin(-1, "xor")
-
-    def __neg__(self) -> Val:
-        if is_float(self.ty):
-            return Emitter.current.val(self.ty, f"fneg {self.ty} {self.ref}")
-        return self._rbin(0, "sub")
-
-    def _cmp(self, o: Any, ipred: str, fpred: str) -> Val:
-        other = coerce(o, self.ty)
-        code = f"fcmp {fpred}" if is_float(self.ty) else f"icmp {ipred}"
-        ty = "i1" if self.ty[0] != "<" else f"{self.ty.split(' x ')[0]} x i1>"
-        return Emitter.current.val(ty, f"{code} {self.ty} {self.ref}, {other.ref}")
-
-    def __eq__(self, o: Any) -> Val:  # type: ignore[override]
-        return self._cmp(o, "eq", "oeq")
-
-    def __ne__(self, o: Any) -> Val:  # type: ignore[override]
-        return self._cmp(o, "ne", "une")
-
-    def __lt__(self, o: Any) -> Val:
-        return self._cmp(o, "ult", "olt")
-
-    def __le__(self, o: Any) -> Val:
-        return self._cmp(o, "ule", "ole")
-
-    def __gt__(self, o: Any) -> Val:
-        return self._cmp(o, "ugt", "ogt")
-
-    def __ge__(self, o: Any) -> Val:
-        return self._cmp(o, "uge", "oge")
-
-    def slt(self, o: Any) -> Val:
-        return self._cmp(o, "slt", "")
-
-    def sle(self, o: Any) -> Val:
-        return self._cmp(o, "sle", "")
-
-    def sgt(self, o: Any) -> Val:
-        return self._cmp(o, "sgt", "")
-
-    def sge(self, o: Any) -> Val:
-        return self._cmp(o, "sge", "")
-
-    def sar(self, o: Any) -> Val:
-        return self._bin(o, "ashr")
-
-    def sdiv(self, o: Any) -> Val:
-        return self._bin(o, "sdiv")
-
-    def srem(self, o: Any) -> Val:
-        return self._bin(o, "srem")
-
-    def cast(self, op: str, ty: str) -> Val:
-        return Emitter.current.val(ty, f"{op} {self.ty} {self.ref} to {ty}")
-
-    def zx(self, bits: int) -> Val:
-        """Zero-extend an integer to `bits`; the same width is allowed, a narrower one is an error."""
-        return self if self.ty == f"i{bits}" else self.cast("zext", f"i{bits}")
-
-    def sx(self, bits: int) -> Val:
-        """Sign-extend an integer to `bits`."""
-        return self if self.ty == f"i{bits}" else self.cast("sext", f"i{bits}")
-
-    def tr(self, bits: int) -> Val:
-        """Truncate an integer to `bits`."""
-        return self if self.ty == f"i{bits}" else self.cast("trunc", f"i{bits}")
-
-    def to(self, bits: int) -> Val:
-        """Zero-extend or truncate to `bits`."""
-        return self.zx(bits) if bits >= bits_of(self.ty) else self.tr(bits)
-
-    def bitcast(self, ty: str) -> Val:
-        return self if self.ty == ty else self.cast("bitcast", ty)
-
-    @property
-    def bits(self) -> int:
-        return bits_of(self.ty)
-
-    def lane(self, i: Any) -> Val:
-        """Element `i` of a vector."""
-        element = self.ty[1:-1].split(" ", 2)[2]
-        index = i.ref if isinstance(i, Val) else str(i)
-        ity = i.ty if isinstance(i, Val) else "i32"
-        return Emitter.current.val(element, f"extractelement {self.ty} {self.ref}, {ity} {index}")
-
-    def with_lane(self, i: Any, v: Any) -> Val:
-        """A copy of a vector with element `i` replaced."""
-        element = self.ty[1:-1].split(" ", 2)[2]
-        value = coerce(v, element)
-        index = i.ref if isinstance(i, Val) else str(i)
-        ity = i.ty if isinstance(i, Val) else "i32"
-        return Emitter.current.val(
-            self.ty, f"insertelement {self.ty} {self.ref}, {element} {value.ref}, {ity} {index}"
-        )
-
-
-def const(value: int, ty: str) -> Val:
-    """An integer constant of type `ty`, wrapped to its width; for a vector, every element."""
-    if ty[0] == "<":
-        count, _, element = ty[1:-1].split(" ", 2)
-        one = const(value, element).ref
-        return Val("<" + ", ".join([f"{element} {one}"] * int(count)) + ">", ty)
-    if ty == "ptr":
-        return Val("null" if value == 0 else f"inttoptr (i64 {value} to ptr)", ty)
-    if ty in ("float", "double"):
-        return Val(f"{float(value):.6e}", ty)
-    bits = bits_of(ty)
-    value &= (1 << bits) - 1
-    if bits == 1:
-        return Val("true" if value else "false", ty)
-    if value >> (bits - 1):
-        value -= 1 << bits
-    return Val(str(value), ty)
-
-
-def coerce(x: Any, ty: str) -> Val:
-    """`x` as a value of type `ty`: Python ints become constants, other types must already match."""
-    if isinstance(x, Val):
-        if x.ty != ty:
-            raise CompileError(f"expected a value of type {ty}, not {x!r}")
-        return x
-    if isinstance(x, bool | int):
-        return const(int(x), ty)
-    raise CompileError(f"expected a value of type {ty}, not {x!r}")
-
-
-def _maker(bits: int) -> Callable[[Any], Val]:
-    ty = f"i{bits}"
-
-    def make(x: Any) -> Val:
-        if isinstance(x, Val):
-            return x.to(bits)
-        return const(x, ty)
-
-    make.__name__ = f"u{bits}"
-    return make
-
-
-u1, u8, u16, u32, u64, u128 = (_maker(n) for n in (1, 8, 16, 32, 64, 128))
-
-
-def undef(ty: str) -> Val:
-    """A value that nobody reads."""
-    return Val("undef", ty)
-
-
-def select(cond: Any, a: Any, b: Any) -> Any:
-    """`a` if `cond` else `b`, without a branch; both are evaluated."""
-    if not isinstance(cond, Val):
-        return a if cond else b
-    ty = a.ty if isinstance(a, Val) else b.ty
-    a, b = coerce(a, ty), coerce(b, ty)
-    return Emitter.current.val(ty, f"select {cond.ty} {cond.ref}, {ty} {a.ref}, {ty} {b.ref}")
-
-
-def intrinsic(name: str, ret: str, *args: Any) -> Val:
-    """Call an LLVM intrinsic or an external function by its full name; arguments are `Val`s."""
-    e = Emitter.current
-    e.module.declare(name, f"declare {ret} @{name}({', '.join(a.ty for a in args)})")
-    text = f"call {ret} @{name}({', '.join(f'{a.ty} {a.ref}' for a in args)})"
-    if ret == "void":
-        e.put(text)
-        return Val("", "void")
-    return e.val(ret, text)
-
-
-def ctpop(x: Val) -> Val:
-    """Number of set bits."""
-    return intrinsic(f"llvm.ctpop.{x.ty}", x.ty, x)
-
-
-def cttz(x: Val) -> Val:
-    """Number of trailing zero bits; the width for zero."""
-    return intrinsic(f"llvm.cttz.{x.ty}", x.ty, x, const(0, "i1"))
-
-
-def ctlz(x: Val) -> Val:
-    """Number of leading zero bits; the width for zero."""
-    return intrinsic(f"llvm.ctlz.{x.ty}", x.ty, x, const(0, "i1"))
-
-
-def bswap(x: Val) -> Val:
-    return intrinsic(f"llvm.bswap.{x.ty}", x.ty, x)
-
-
-def fshl(a: Val, b: Val, n: Val) -> Val:
-    """Funnel shift left; with a == b a rotate."""
-    return intrinsic(f"llvm.fshl.{a.ty}", a.ty, a, b, n)
-
-
-def fshr(a: Val, b: Val, n: Val) -> Val:
-    return intrinsic(f"llvm.fshr.{a.ty}", a.ty, a, b, n)
-
-
-def shuffle(a: Val, b: Val, indices: Sequence[int]) -> Val:
-    """LLVM's shufflevector with constant indices (elements of a, then of b)."""
-    element = a.ty[1:-1].split(" ", 2)[2]
-    mask = "<" + ", ".join(f"i32 {i}" for i in indices) + ">"
-    ty = f"<{len(indices)} x {element}>"
-    return Emitter.current.val(
-        ty, f"shufflevector {a.ty} {a.ref}, {b.ty} {b.ref}, <{len(indices)} x i32> {mask}"
-    )
-
-
-def pointer(address: Val) -> Val:
-    """An integer address as a pointer."""
-    if address.ty == "ptr":
-        return address
-    return Emitter.current.val("ptr", f"inttoptr i64 {address.ref} to ptr")
-
-
-def address_of(p: Val) -> Val:
-    """A pointer as an integer."""
-    return p if p.ty == "i64" else Emitter.current.val("i64", f"ptrtoint ptr {p.ref} to i64")
-
-
-def load(address: Val, ty: str, align: int = 1) -> Val:
-    """Load a `ty` from a host address (i64 or ptr)."""
-    p = pointer(address)
-    return Emitter.current.val(ty, f"load {ty}, ptr {p.ref}, align {align}")
-
-
-def store(address: Val, value: Val, align: int = 1) -> None:
-    """Store `value` at a host address (i64 or ptr)."""
-    p = pointer(address)
-    Emitter.current.put(f"store {value.ty} {value.ref}, ptr {p.ref}, align {align}")
-
-
-def offset(base: Val, n: Any) -> Val:
-    """`base` (ptr or i64) moved by `n` bytes."""
-    if base.ty == "ptr":
-        ref = n.ref if isinstance(n, Val) else str(n)
-        return Emitter.current.val("ptr", f"getelementptr i8, ptr {base.ref}, i64 {ref}")
-    return base + n
-
-
-class ArrayView:
-    """Elements of an array field, by constant or run-time index."""
-
-    def __init__(self, base: Val, start: int, ty: str) -> None:
-        object.__setattr__(self, "_at", (base, start, ty))
-
-    def at(self, index: Any) -> Val:
-        """Address of element `index`."""
-        base, start, ty = self._at
-        size = bits_of(ty) // 8 if ty != "x86_fp80" else 16
-        if isinstance(index, Val):
-            return offset(offset(base, start), index.zx(64) * size)
-        return offset(base, start + index * size)
-
-    def __getitem__(self, index: Any) -> Val:
-        return load(self.at(index), self._at[2])
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        store(self.at(index), coerce(value, self._at[2]))
-
-
-class Layout:
-    """A structure in memory: names, types and offsets, the one description of it.
-
-    Fields are ``(name, type)`` or ``(name, type, count)``; each is aligned to its size (at most 16).
-    """
-
-    def __init__(self, name: str, fields: Sequence[tuple[Any, ...]]) -> None:
-        self.name = name
-        self.fields: dict[str, tuple[int, str, int]] = {}
-        at = 0
-        for field in fields:
-            fname, ty, count = field if len(field) == 3 else (*field, 1)
-            size = 16 if ty == "x86_fp80" else bits_of(ty) // 8
-            align = min(size, 16)
-            at = (at + align - 1) // align * align
-            self.fields[fname] = (at, ty, count)
-            at += size * count
-        self.size = (at + 63) // 64 * 64
-
-    def offset(self, name: str, index: int = 0) -> int:
-        """Byte offset of a field, or of its element `index`."""
-        at, ty, _count = self.fields[name]
-        return at + index * (16 if ty == "x86_fp80" else bits_of(ty) // 8)
-
-    def view(self, base: Val) -> View:
-        return View(self, base)
-
-
-class View:
-    """Build-time proxy of a structure: reading an attribute loads, assigning one stores."""
-
-    def __init__(self, layout: Layout, base: Val) -> None:
-        object.__setattr__(self, "_layout", layout)
-        object.__setattr__(self, "_base", base)
-
-    def __getattr__(self, name: str) -> Any:
-        at, ty, count = self._layout.fields[name]
-        if count > 1:
-            return ArrayView(self._base, at, ty)
-        return load(offset(self._base, at), ty)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        at, ty, count = self._layout.fields[name]
-        if count > 1:
-            raise CompileError(f"{name} is an array")
-        store(offset(self._base, at), coerce(value, ty))
+from typing import Any, ClassVar
+
+from workbench.core.values import (
+    ArrayView,
+    CompileError,
+    Emitter,
+    Layout,
+    Val,
+    View,
+    address_of,
+    bits_of,
+    bswap,
+    coerce,
+    const,
+    ctlz,
+    ctpop,
+    cttz,
+    fshl,
+    fshr,
+    intrinsic,
+    is_float,
+    load,
+    offset,
+    pointer,
+    select,
+    shuffle,
+    store,
+    u1,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    undef,
+)
+
+__all__ = [
+    "ArrayView",
+    "CompileError",
+    "Emitter",
+    "Fn",
+    "Layout",
+    "Module",
+    "Val",
+    "Var",
+    "View",
+    "address_of",
+    "bits_of",
+    "bswap",
+    "call",
+    "coerce",
+    "const",
+    "ctlz",
+    "ctpop",
+    "cttz",
+    "evaluate",
+    "fn",
+    "fshl",
+    "fshr",
+    "inline",
+    "intrinsic",
+    "is_float",
+    "likely",
+    "load",
+    "offset",
+    "pointer",
+    "select",
+    "shuffle",
+    "store",
+    "truth",
+    "u1",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "u128",
+    "undef",
+    "unlikely",
+]
 
 
 # --------------------------------------------------------------------------- functions and modules
@@ -532,7 +160,7 @@ class Module:
         self.declared: dict[str, str] = {}
         self.globals: dict[str, str] = {}
         self.queue: list[Fn] = []
-        self.extern_all = False          # every Fn lives in another module; `wanted` collects them
+        self.extern_all = False  # every Fn lives in another module; `wanted` collects them
         self.wanted: dict[str, Fn] = {}
 
     def declare(self, name: str, line: str) -> None:
@@ -555,7 +183,8 @@ class Module:
             self._compile_now(self.queue.pop())
 
     def _compile_now(self, f: Fn) -> None:
-        head = f"define dso_local {f.ret} @{f.name}({{params}}) {f.attributes} section \".text.{f.name}\""
+        where = f'section ".text.{f.name}"'
+        head = f"define dso_local {f.ret} @{f.name}({{params}}) {f.attributes} {where}"
         names = [f"%a{i}" for i in range(len(f.params))]
         vals = [Val(n, t) for n, t in zip(names, f.params, strict=True)]
 
@@ -689,9 +318,10 @@ class _Frame:
         self.done = False
         free = {}
         if py.__closure__:
-            free = dict(zip(py.__code__.co_freevars, [c.cell_contents for c in py.__closure__], strict=True))
-        self.outer = {**__builtins__, **py.__globals__, **free} if isinstance(__builtins__, dict) else {
-            **vars(__builtins__), **py.__globals__, **free}
+            free = dict(
+                zip(py.__code__.co_freevars, [c.cell_contents for c in py.__closure__], strict=True)
+            )
+        self.outer = {**vars(builtins), **py.__globals__, **free}
 
     def run(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         tree = _source(self.py)
@@ -699,10 +329,10 @@ class _Frame:
         given = dict(zip(names, args, strict=False))
         given.update(kwargs)
         defaults = self.py.__defaults__ or ()
-        for name, d in zip(names[len(names) - len(defaults):], defaults, strict=True):
+        for name, d in zip(names[len(names) - len(defaults) :], defaults, strict=True):
             given.setdefault(name, d)
         if tree.args.vararg:
-            self.env[tree.args.vararg.arg] = tuple(args[len(names):])
+            self.env[tree.args.vararg.arg] = tuple(args[len(names) :])
         if set(given) != set(names):
             raise CompileError(f"{self.py.__name__} takes {names}, not {list(given)}")
         changed = _assigned(tree)
@@ -735,7 +365,9 @@ class _Frame:
         if not typed:
             if all(v == first for v in values):
                 return first
-            raise CompileError(f"{self.py.__name__} returns different plain values {values}; use u64()")
+            raise CompileError(
+                f"{self.py.__name__} returns different plain values {values}; use u64()"
+            )
         ty = typed[0].ty
         arms = ", ".join(
             f"[ {coerce(v, ty).ref}, %{b} ]" for v, b in zip(values, blocks, strict=True)
@@ -753,12 +385,16 @@ class _Frame:
             except CompileError as err:
                 if "(line)" in str(err):
                     raise
-                where = f"{self.py.__name__} (line {self.py.__code__.co_firstlineno + s.lineno - 1})"
+                where = (
+                    f"{self.py.__name__} (line {self.py.__code__.co_firstlineno + s.lineno - 1})"
+                )
                 raise CompileError(f"(line) {where}: {err}") from err
             except (_Break, _Continue):
                 raise
             except (AttributeError, TypeError, KeyError, IndexError, ValueError) as err:
-                where = f"{self.py.__name__} (line {self.py.__code__.co_firstlineno + s.lineno - 1})"
+                where = (
+                    f"{self.py.__name__} (line {self.py.__code__.co_firstlineno + s.lineno - 1})"
+                )
                 raise CompileError(f"{where}: {type(err).__name__}: {err}") from err
 
     def enter(self) -> None:
@@ -837,7 +473,8 @@ class _Frame:
         cond = self.eval(s.test)
         hint: bool | None = None
         if isinstance(cond, _Hint):
-            cond, hint = cond.value, cond.taken
+            hint = cond.taken
+            cond = cond.value
         if not isinstance(cond, Val):
             self.body(s.body if cond else s.orelse)
             return
@@ -867,7 +504,8 @@ class _Frame:
         cond = self.eval(s.test)
         hint: bool | None = None
         if isinstance(cond, _Hint):
-            cond, hint = cond.value, cond.taken
+            hint = cond.taken
+            cond = cond.value
         if isinstance(cond, Val):
             e.cond_branch(truth(cond), inside, end, hint)
         else:
@@ -909,7 +547,9 @@ class _Frame:
         loop = self.loops[-1]
         if isinstance(loop, int):
             if loop != self.scopes[-1]:
-                raise CompileError("break or continue of an unrolled loop under a run-time condition")
+                raise CompileError(
+                    "break or continue of an unrolled loop under a run-time condition"
+                )
             raise static
         Emitter.current.branch(loop[which])
 
@@ -991,13 +631,23 @@ class _Frame:
             if isinstance(v, _Hint):
                 v = v.value
             return truth(v) ^ 1 if isinstance(v, Val) else not v
-        return {ast.USub: lambda: -v, ast.Invert: lambda: ~v, ast.UAdd: lambda: +v}[type(n.op)]()
+        if isinstance(n.op, ast.USub):
+            return -v
+        return ~v if isinstance(n.op, ast.Invert) else +v
 
-    _BIN: dict[type, Callable[[Any, Any], Any]] = {
-        ast.Add: lambda a, b: a + b, ast.Sub: lambda a, b: a - b, ast.Mult: lambda a, b: a * b,
-        ast.BitAnd: lambda a, b: a & b, ast.BitOr: lambda a, b: a | b, ast.BitXor: lambda a, b: a ^ b,
-        ast.LShift: lambda a, b: a << b, ast.RShift: lambda a, b: a >> b, ast.Div: lambda a, b: a / b,
-        ast.FloorDiv: lambda a, b: a // b, ast.Mod: lambda a, b: a % b, ast.Pow: lambda a, b: a**b,
+    _BIN: ClassVar[dict[type, Callable[[Any, Any], Any]]] = {
+        ast.Add: lambda a, b: a + b,
+        ast.Sub: lambda a, b: a - b,
+        ast.Mult: lambda a, b: a * b,
+        ast.BitAnd: lambda a, b: a & b,
+        ast.BitOr: lambda a, b: a | b,
+        ast.BitXor: lambda a, b: a ^ b,
+        ast.LShift: lambda a, b: a << b,
+        ast.RShift: lambda a, b: a >> b,
+        ast.Div: lambda a, b: a / b,
+        ast.FloorDiv: lambda a, b: a // b,
+        ast.Mod: lambda a, b: a % b,
+        ast.Pow: lambda a, b: a**b,
     }
 
     def binop(self, op: type, a: Any, b: Any) -> Any:
@@ -1006,11 +656,17 @@ class _Frame:
     def e_BinOp(self, n: ast.BinOp) -> Any:
         return self.binop(type(n.op), self.eval(n.left), self.eval(n.right))
 
-    _CMP: dict[type, Callable[[Any, Any], Any]] = {
-        ast.Eq: lambda a, b: a == b, ast.NotEq: lambda a, b: a != b, ast.Lt: lambda a, b: a < b,
-        ast.LtE: lambda a, b: a <= b, ast.Gt: lambda a, b: a > b, ast.GtE: lambda a, b: a >= b,
-        ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
-        ast.Is: lambda a, b: a is b, ast.IsNot: lambda a, b: a is not b,
+    _CMP: ClassVar[dict[type, Callable[[Any, Any], Any]]] = {
+        ast.Eq: lambda a, b: a == b,
+        ast.NotEq: lambda a, b: a != b,
+        ast.Lt: lambda a, b: a < b,
+        ast.LtE: lambda a, b: a <= b,
+        ast.Gt: lambda a, b: a > b,
+        ast.GtE: lambda a, b: a >= b,
+        ast.In: lambda a, b: a in b,
+        ast.NotIn: lambda a, b: a not in b,
+        ast.Is: lambda a, b: a is b,
+        ast.IsNot: lambda a, b: a is not b,
     }
 
     def e_Compare(self, n: ast.Compare) -> Any:
@@ -1036,7 +692,8 @@ class _Frame:
         hint: bool | None = None
         for node in n.values[1:]:
             if isinstance(value, _Hint):
-                hint, value = value.taken, value.value
+                hint = value.taken
+                value = value.value
             if not isinstance(value, Val):
                 if bool(value) != is_and:
                     return value

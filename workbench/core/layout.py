@@ -3,6 +3,7 @@
 Generated code, compiled helpers and Python all address the same `CPU` structure.  Numbers and names
 are those of the Intel SDM volume 3; what is ours is marked so.
 """
+
 from __future__ import annotations
 
 from workbench.core.lang import Layout
@@ -10,21 +11,74 @@ from workbench.core.lang import Layout
 # Order of the segment registers in the arrays below (SDM volume 2, table 2-1: sreg encoding).
 ES, CS, SS, DS, FS, GS, LDTR, TR = range(8)
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
-GPRS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-        "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
+GPRS = (
+    "rax",
+    "rcx",
+    "rdx",
+    "rbx",
+    "rsp",
+    "rbp",
+    "rsi",
+    "rdi",
+    "r8",
+    "r9",
+    "r10",
+    "r11",
+    "r12",
+    "r13",
+    "r14",
+    "r15",
+)
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
 
 # EFLAGS (SDM volume 1, 3.4.3)
 CF, PF, AF, ZF, SF, TF, IF, DF, OF = 1, 4, 0x10, 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
-IOPL, NT, RF, VM, AC, VIF, VIP, ID = 0x3000, 0x4000, 0x10000, 0x20000, 0x40000, 0x80000, 0x100000, 0x200000
+IOPL, NT, RF, VM, AC, VIF, VIP, ID = (
+    0x3000,
+    0x4000,
+    0x10000,
+    0x20000,
+    0x40000,
+    0x80000,
+    0x100000,
+    0x200000,
+)
 ARITH = CF | PF | AF | ZF | SF | OF
 
 CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE, CR0_WP, CR0_AM, CR0_NW, CR0_CD, CR0_PG = (
-    1, 2, 4, 8, 0x10, 0x20, 0x10000, 0x40000, 0x20000000, 0x40000000, 0x80000000)
+    1,
+    2,
+    4,
+    8,
+    0x10,
+    0x20,
+    0x10000,
+    0x40000,
+    0x20000000,
+    0x40000000,
+    0x80000000,
+)
 CR4_VME, CR4_PVI, CR4_TSD, CR4_DE, CR4_PSE, CR4_PAE, CR4_MCE, CR4_PGE, CR4_PCE = (
-    1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0x100)
+    1,
+    2,
+    4,
+    8,
+    0x10,
+    0x20,
+    0x40,
+    0x80,
+    0x100,
+)
 CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_UMIP, CR4_FSGSBASE, CR4_PCIDE, CR4_OSXSAVE, CR4_SMEP, CR4_SMAP = (
-    0x200, 0x400, 0x800, 0x10000, 0x20000, 0x40000, 0x100000, 0x200000)
+    0x200,
+    0x400,
+    0x800,
+    0x10000,
+    0x20000,
+    0x40000,
+    0x100000,
+    0x200000,
+)
 EFER_SCE, EFER_LME, EFER_LMA, EFER_NXE = 1, 0x100, 0x400, 0x800
 
 # Segment attributes: the access-rights format of VMCS fields (SDM volume 3, 25.4.1).
@@ -42,72 +96,180 @@ DE, DB, NMI, BP, OFV, BR, UD, NM, DFV, _, TS, NP, SSV, GP, PFV, _, MF, AC_V, MC,
 CC_EFLAGS, CC_ADD, CC_SUB, CC_LOGIC, CC_EXPL, CC_INC, CC_DEC = range(7)
 
 # Reasons for leaving generated code (ours).  The first ones are handled by the compiled run loop.
-(EXIT_NEXT, EXIT_SLOW, EXIT_EXCEPTION, EXIT_BUDGET, EXIT_IRQ, EXIT_PIO, EXIT_MMIO, EXIT_HLT, EXIT_SYSTEM,
- EXIT_TRIPLE, EXIT_CODE_FULL, EXIT_SMC, EXIT_INTERRUPT) = range(13)
-EXIT_NAMES = ("next", "slow", "exception", "budget", "irq", "pio", "mmio", "hlt", "system",
-              "triple-fault", "code-full", "smc", "interrupt")
+(
+    EXIT_NEXT,
+    EXIT_SLOW,
+    EXIT_EXCEPTION,
+    EXIT_BUDGET,
+    EXIT_IRQ,
+    EXIT_PIO,
+    EXIT_MMIO,
+    EXIT_HLT,
+    EXIT_SYSTEM,
+    EXIT_TRIPLE,
+    EXIT_CODE_FULL,
+    EXIT_UNDEFINED,
+) = range(12)
+EXIT_NAMES = (
+    "next",
+    "slow",
+    "exception",
+    "budget",
+    "irq",
+    "pio",
+    "mmio",
+    "hlt",
+    "system",
+    "triple-fault",
+    "code-full",
+    "undefined",
+)
 
 # Block mode (ours): what a translation depends on besides its bytes and address.
-MODE_16, MODE_32, MODE_64 = 0, 1, 2            # bits 0-1: code size
+MODE_16, MODE_32, MODE_64 = 0, 1, 2  # bits 0-1: code size
 MODE_SS32, MODE_CPL3, MODE_FLAT, MODE_SLOW, MODE_PROT = 4, 8, 16, 32, 64
 
 TLB_BITS = 10
 TLB_ENTRIES = 1 << TLB_BITS
-TLB_ENTRY = 32                                  # tag_r, tag_w, tag_x, addend: four i64
+TLB_ENTRY = 32  # tag_r, tag_w, tag_x, addend: four i64
 TLB_BYTES = TLB_ENTRIES * TLB_ENTRY
 MMU_KERNEL, MMU_KERNEL_SMAP, MMU_USER = 0, 1, 2
-MMU_FETCH_KERNEL, MMU_FETCH_USER = 3, 4         # fetches have TLBs of their own: data accesses alone decide the others
+MMU_FETCH_KERNEL, MMU_FETCH_USER = (
+    3,
+    4,
+)  # fetches have TLBs of their own: data accesses alone decide the others
 MMU_COUNT = 5
-JC_BITS = 12                                    # jump cache: entries for each half of the address space
+JC_BITS = 12  # jump cache: entries for each half of the address space
 JC_BYTES = 16 << JC_BITS
-ACCESS_SLOTS = 8                                # device accesses of one instruction that is being retried
+ACCESS_SLOTS = 8  # device accesses of one instruction that is being retried
 
-CPU = Layout("cpu", [
-    ("gpr", "i64", 16),
-    ("rip", "i64"),
-    ("cc_dst", "i64"), ("cc_src", "i64"), ("cc_op", "i64"),
-    ("eflags", "i64"),                          # everything but the six arithmetic flags; bit 1 set
-    ("budget", "i64"),                          # instructions left (r13 while generated code runs)
-    ("end_icount", "i64"),                      # icount = end_icount - budget
-    ("tlb", "i64"),                             # the TLB of the current privilege (r14 in generated code)
-    ("jc_key", "i64"), ("mode", "i32"), ("cpl", "i32"),
-    ("exit_reason", "i32"), ("irq_pending", "i32"), ("shadow_icount", "i64"),
-    ("chain_site", "i64"),                      # rel32 to patch when the next block is known
-    ("seg_base", "i64", 8), ("seg_limit", "i32", 8), ("seg_attr", "i32", 8), ("seg_sel", "i16", 8),
-    ("gdtr_base", "i64"), ("idtr_base", "i64"), ("gdtr_limit", "i32"), ("idtr_limit", "i32"),
-    ("cr0", "i64"), ("cr2", "i64"), ("cr3", "i64"), ("cr4", "i64"), ("cr8", "i64"), ("efer", "i64"),
-    ("dr", "i64", 8), ("xcr0", "i64"),
-    ("star", "i64"), ("lstar", "i64"), ("cstar", "i64"), ("sfmask", "i64"), ("kernel_gs_base", "i64"),
-    ("tsc_aux", "i64"), ("sysenter_cs", "i64"), ("sysenter_esp", "i64"), ("sysenter_eip", "i64"),
-    ("ps_per_insn", "i64"), ("bias_ps", "i64"), ("tsc_period_ps", "i64"), ("tsc_offset", "i64"),
-    ("rand_state", "i64"),
-    # exception or exit in flight
-    ("exc_vector", "i32"), ("exc_error", "i32"), ("exc_has_error", "i32"), ("exc_soft", "i32"),
-    ("exit_info", "i64", 6), ("exit_next", "i64"), ("exit_insn", "i64"),
-    ("fault_addr", "i64"), ("miss_pc", "i64"), ("miss_budget", "i64"), ("miss_count", "i64"),
-    # device accesses that the current instruction has already done (see accesses.py)
-    ("acc_icount", "i64"), ("acc_count", "i32"), ("acc_cursor", "i32"), ("acc_value", "i64", 16),
-    ("bounce", "i8", 64),
-    ("slow_ok", "i32"), ("max_insns", "i32"), ("single", "i32"), ("stop", "i32"),
-    # x87, MMX, SSE
-    ("fpr", "i128", 8),                         # physical registers; 80 bits used
-    ("fpu_cw", "i32"), ("fpu_sw", "i32"), ("fpu_top", "i32"), ("fpu_tag", "i32"),  # tag: 1 bit each, 1 = empty
-    ("fpu_ip", "i64"), ("fpu_dp", "i64"), ("fpu_op", "i32"), ("mxcsr", "i32"),
-    ("xmm", "i128", 16),
-    # guest memory
-    ("ram", "i64"), ("ram_low", "i64"), ("ram_high", "i64"),  # host address; bytes below and above 4 GiB
-    ("page_attr", "i64"), ("page_code", "i64"), ("page_head", "i64"),  # arrays by RAM page (see memory.py)
-    ("exec_bloom", "i64", 64), ("large_bloom", "i64", 16), ("exec_high_nonglobal", "i32"), ("ng_count", "i32"),
-    # translator
-    ("code_base", "i64"), ("code_next", "i64"), ("code_end", "i64"), ("scratch_code", "i64"),
-    ("blocks", "i64"), ("block_count", "i64"), ("block_max", "i64"), ("block_hash", "i64"),
-    ("optable", "i64"), ("entries", "i64"), ("stencils", "i64"), ("relocs", "i64"), ("symbols", "i64"),
-    ("stencil_code", "i64"), ("insns", "i64"), ("stubs", "i64"), ("enter", "i64"), ("eatab", "i64"),
-    ("last_bytes", "i8", 16), ("last_length", "i32"), ("walk_page", "i64"), ("walk_flags", "i64"),
-    # counters of the engine, for people
-    ("n_blocks", "i64"), ("n_insns", "i64"), ("n_misses", "i64"), ("n_slow", "i64"), ("n_next", "i64"),
-    ("n_chains", "i64"), ("ud_count", "i64"), ("n_flushes", "i64"), ("n_drops", "i64"),
-    # jump cache (low half, then high half): key, code
-    ("jc", "i64", 2 * JC_BYTES // 8),
-    ("tlbs", "i64", MMU_COUNT * TLB_BYTES // 8),
-])
+CPU = Layout(
+    "cpu",
+    [
+        ("gpr", "i64", 16),
+        ("rip", "i64"),
+        ("cc_dst", "i64"),
+        ("cc_src", "i64"),
+        ("cc_op", "i64"),
+        ("eflags", "i64"),  # everything but the six arithmetic flags; bit 1 set
+        ("budget", "i64"),  # instructions left (r13 while generated code runs)
+        ("end_icount", "i64"),  # icount = end_icount - budget
+        ("tlb", "i64"),  # the TLB of the current privilege (r14 in generated code)
+        ("jc_key", "i64"),
+        ("mode", "i32"),
+        ("cpl", "i32"),
+        ("exit_reason", "i32"),
+        ("irq_pending", "i32"),
+        ("shadow_icount", "i64"),
+        ("chain_site", "i64"),  # rel32 to patch when the next block is known
+        ("seg_base", "i64", 8),
+        ("seg_limit", "i32", 8),
+        ("seg_attr", "i32", 8),
+        ("seg_sel", "i16", 8),
+        ("gdtr_base", "i64"),
+        ("idtr_base", "i64"),
+        ("gdtr_limit", "i32"),
+        ("idtr_limit", "i32"),
+        ("cr0", "i64"),
+        ("cr2", "i64"),
+        ("cr3", "i64"),
+        ("cr4", "i64"),
+        ("cr8", "i64"),
+        ("efer", "i64"),
+        ("dr", "i64", 8),
+        ("xcr0", "i64"),
+        ("star", "i64"),
+        ("lstar", "i64"),
+        ("cstar", "i64"),
+        ("sfmask", "i64"),
+        ("kernel_gs_base", "i64"),
+        ("tsc_aux", "i64"),
+        ("sysenter_cs", "i64"),
+        ("sysenter_esp", "i64"),
+        ("sysenter_eip", "i64"),
+        ("ps_per_insn", "i64"),
+        ("bias_ps", "i64"),
+        ("tsc_period_ps", "i64"),
+        ("tsc_offset", "i64"),
+        ("rand_state", "i64"),
+        # exception or exit in flight
+        ("exc_vector", "i32"),
+        ("exc_error", "i32"),
+        ("exc_has_error", "i32"),
+        ("exc_soft", "i32"),
+        ("exit_info", "i64", 6),
+        ("exit_next", "i64"),
+        ("exit_insn", "i64"),
+        ("fault_addr", "i64"),
+        ("miss_pc", "i64"),
+        ("miss_budget", "i64"),
+        ("miss_count", "i64"),
+        # device accesses that the current instruction has already done (see accesses.py)
+        ("acc_icount", "i64"),
+        ("acc_count", "i32"),
+        ("acc_cursor", "i32"),
+        ("acc_value", "i64", 16),
+        ("bounce", "i8", 64),
+        ("slow_ok", "i32"),
+        ("max_insns", "i32"),
+        ("single", "i32"),
+        ("stop", "i32"),
+        # x87, MMX, SSE
+        ("fpr", "i128", 8),  # physical registers; 80 bits used
+        ("fpu_cw", "i32"),
+        ("fpu_sw", "i32"),
+        ("fpu_top", "i32"),
+        ("fpu_tag", "i32"),  # tag: 1 bit each, 1 = empty
+        ("fpu_ip", "i64"),
+        ("fpu_dp", "i64"),
+        ("fpu_op", "i32"),
+        ("mxcsr", "i32"),
+        ("xmm", "i128", 16),
+        # guest memory
+        ("ram", "i64"),
+        ("ram_low", "i64"),
+        ("ram_high", "i64"),  # host address; bytes below and above 4 GiB
+        ("page_attr", "i64"),
+        ("page_code", "i64"),
+        ("page_head", "i64"),  # arrays by RAM page (see memory.py)
+        ("exec_bloom", "i64", 64),
+        ("large_bloom", "i64", 16),
+        ("exec_high_nonglobal", "i32"),
+        ("ng_count", "i32"),
+        # translator
+        ("code_base", "i64"),
+        ("code_next", "i64"),
+        ("code_end", "i64"),
+        ("scratch_code", "i64"),
+        ("blocks", "i64"),
+        ("block_count", "i64"),
+        ("block_max", "i64"),
+        ("block_hash", "i64"),
+        ("optable", "i64"),
+        ("entries", "i64"),
+        ("stencils", "i64"),
+        ("relocs", "i64"),
+        ("symbols", "i64"),
+        ("stencil_code", "i64"),
+        ("insns", "i64"),
+        ("stubs", "i64"),
+        ("enter", "i64"),
+        ("eatab", "i64"),
+        ("last_bytes", "i8", 16),
+        ("last_length", "i32"),
+        ("walk_page", "i64"),
+        ("walk_flags", "i64"),
+        # counters of the engine, for people
+        ("n_blocks", "i64"),
+        ("n_insns", "i64"),
+        ("n_misses", "i64"),
+        ("n_slow", "i64"),
+        ("n_next", "i64"),
+        ("n_chains", "i64"),
+        ("n_flushes", "i64"),
+        ("n_drops", "i64"),
+        # jump cache (low half, then high half): key, code
+        ("jc", "i64", 2 * JC_BYTES // 8),
+        ("tlbs", "i64", MMU_COUNT * TLB_BYTES // 8),
+    ],
+)

@@ -1,4 +1,5 @@
 """Link the helpers and cut the stencils out of LLVM's object files."""
+
 from __future__ import annotations
 
 import struct
@@ -8,7 +9,15 @@ from workbench.core import elf
 from workbench.core.stencil import HOLES
 from workbench.core.translate import FIXED_INDEX, MISS_INDEX
 
-KINDS = {elf.R_PC32: 0, elf.R_PLT32: 0, elf.R_32: 1, elf.R_32S: 1, elf.R_64: 2, elf.R_8: 3, elf.R_16: 4}
+KINDS = {
+    elf.R_PC32: 0,
+    elf.R_PLT32: 0,
+    elf.R_32: 1,
+    elf.R_32S: 1,
+    elf.R_64: 2,
+    elf.R_8: 3,
+    elf.R_16: 4,
+}
 HOLE_INDEX = {name: i for i, name in enumerate(HOLES)}
 HOLE_INDEX.update({f"H_{name}": i for i, name in enumerate(HOLES)})
 HOLE_INDEX.update({f"MISS{k}": MISS_INDEX + k for k in range(32)})
@@ -54,8 +63,12 @@ class _Blob:
         return self.index[key]
 
 
-def link(helpers: bytes, objects: list[bytes], order: list[str], specials: dict[int, str]) -> Linked:
-    """Link `helpers` into a blob; cut the stencils named in `order` and `specials` out of `objects`."""
+def link(
+    helpers: bytes, objects: list[bytes], order: list[str], specials: dict[int, str]
+) -> Linked:
+    """Link `helpers` into a blob; cut the stencils named in `order` and `specials` out of
+    `objects`.
+    """
     blob = _Blob()
     out = Linked(specials=specials)
     sections, symbols = elf.parse_object(helpers)
@@ -66,26 +79,36 @@ def link(helpers: bytes, objects: list[bytes], order: list[str], specials: dict[
             out.functions[s.name] = placed[s.section] + s.value
     for i, section in sections.items():
         for at, kind, n, addend in section.relocs:
-            blob.fixups.append((placed[i] + at, KINDS[kind], _target(blob, symbols[n], placed, out), addend))
+            blob.fixups.append(
+                (placed[i] + at, KINDS[kind], _target(blob, symbols[n], placed, out), addend)
+            )
     found: dict[str, tuple[bytes, list[tuple[int, int, int, int]]]] = {}
     for data in objects:
         sections, symbols = elf.parse_object(data)
-        places = {i: blob.add(s) for i, s in sections.items() if s.data and not s.name.startswith((".text", ".eh_frame"))}
+        places = {
+            i: blob.add(s)
+            for i, s in sections.items()
+            if s.data and not s.name.startswith((".text", ".eh_frame"))
+        }
         for i in places:
             for at, kind, n, addend in sections[i].relocs:
-                blob.fixups.append((places[i] + at, KINDS[kind], _target(blob, symbols[n], places, out), addend))
+                blob.fixups.append(
+                    (places[i] + at, KINDS[kind], _target(blob, symbols[n], places, out), addend)
+                )
         by_section = {s.section: s for s in symbols if s.section is not None and s.size}
         for i, section in sections.items():
             if not section.name.startswith(".text.") or i not in by_section:
                 continue
             sym = by_section[i]
-            code = section.data[:sym.size]
+            code = section.data[: sym.size]
             relocs = []
             for at, kind, n, addend in section.relocs:
                 target = symbols[n]
                 if target.name in HOLE_INDEX and target.section is None:
                     value = HOLE_INDEX[target.name]
-                elif target.section == i:  # a jump table or a branch inside: keep it relative to SELF
+                elif (
+                    target.section == i
+                ):  # a jump table or a branch inside: keep it relative to SELF
                     value = HOLE_INDEX["SELF"]
                     addend += target.value
                 else:
@@ -105,9 +128,14 @@ def link(helpers: bytes, objects: list[bytes], order: list[str], specials: dict[
         else:
             falls = False
         values = {r[2] for r in relocs}
-        faults = not falls or any(MISS_INDEX <= v < MISS_INDEX + 32 or v == HOLE_INDEX["FAULT"] for v in values) \
+        faults = (
+            not falls
+            or any(MISS_INDEX <= v < MISS_INDEX + 32 or v == HOLE_INDEX["FAULT"] for v in values)
             or _has_ret(code)
-        records += struct.pack("<5i44x", len(code_all), len(code), len(reloc_all) // 16, len(relocs), int(faults))
+        )
+        records += struct.pack(
+            "<5i44x", len(code_all), len(code), len(reloc_all) // 16, len(relocs), int(faults)
+        )
         out.numbers[name] = number
         out.faults[name] = faults
         for at, kind, value, addend in relocs:

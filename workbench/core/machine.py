@@ -1,4 +1,5 @@
 """The machine: the only place where processor, memory, buses, clock, inputs and devices meet."""
+
 from __future__ import annotations
 
 import hashlib
@@ -19,7 +20,7 @@ from workbench.core.memory import PhysMemory
 from workbench.core.system import System
 
 NEVER = 1 << 62
-NMI_VECTOR = 2
+NMI_VECTOR, UD_VECTOR = 2, 6
 DIGEST_CHUNK = 1 << 16
 _BIAS = CPU.offset("bias_ps") >> 3
 _RIP = CPU.offset("rip") >> 3
@@ -55,7 +56,9 @@ class InterruptController(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why `run` returned: "icount", "shutdown", "reset", "triple-fault", "halted", "interrupted", "diverged"."""
+    """Why `run` returned: "icount", "shutdown", "reset", "triple-fault", "halted", "interrupted",
+    "diverged".
+    """
 
     kind: str
     code: int = 0
@@ -65,8 +68,19 @@ class Stop:
 class Observer:
     """Hears everything that a run does; all methods are empty here."""
 
-    def on_access(self, kind: str, device: str, offset: int, size: int, is_write: bool, value: int, addr: int,
-                  icount: int, pc: int, count: int = 1) -> None:
+    def on_access(
+        self,
+        kind: str,
+        device: str,
+        offset: int,
+        size: int,
+        is_write: bool,
+        value: int,
+        addr: int,
+        icount: int,
+        pc: int,
+        count: int = 1,
+    ) -> None:
         """A device register was accessed; `count` is the number of repetitions of string I/O."""
 
     def on_exit(self, kind: str, icount: int, pc: int, detail: int) -> None:
@@ -112,6 +126,7 @@ class Machine:
         self.cpu.handlers = self.system.handlers()
         # book-keeping
         self.observers: list[Observer] = []
+        self.undefined: dict[bytes, int] = {}
         self._stop: Stop | None = None
         self._string_count = 1
         self.pio.tracer = self._trace_pio
@@ -120,8 +135,14 @@ class Machine:
         self._halted = False
         self._nmi = False
         self._exits: dict[str, Callable[[], None]] = {
-            "pio": self._exit_pio, "mmio": self._exit_mmio, "irq": self._exit_irq, "hlt": self._exit_hlt,
-            "system": self._exit_system, "triple-fault": self._exit_triple, "budget": lambda: None,
+            "pio": self._exit_pio,
+            "mmio": self._exit_mmio,
+            "irq": self._exit_irq,
+            "hlt": self._exit_hlt,
+            "system": self._exit_system,
+            "triple-fault": self._exit_triple,
+            "budget": lambda: None,
+            "undefined": self._exit_undefined,
         }
 
     # -- wiring
@@ -163,17 +184,25 @@ class Machine:
         for o in self.observers:
             o.on_console(device, data, self.clock.icount)
 
-    def _trace_pio(self, window: Window | None, addr: int, size: int, is_write: bool, value: int) -> None:
+    def _trace_pio(
+        self, window: Window | None, addr: int, size: int, is_write: bool, value: int
+    ) -> None:
         self._trace("pio", window, addr, size, is_write, value)
 
-    def _trace_mmio(self, window: Window | None, addr: int, size: int, is_write: bool, value: int) -> None:
+    def _trace_mmio(
+        self, window: Window | None, addr: int, size: int, is_write: bool, value: int
+    ) -> None:
         self._trace("mmio", window, addr, size, is_write, value)
 
-    def _trace(self, kind: str, window: Window | None, addr: int, size: int, is_write: bool, value: int) -> None:
+    def _trace(
+        self, kind: str, window: Window | None, addr: int, size: int, is_write: bool, value: int
+    ) -> None:
         device, offset = ("", addr) if window is None else (window.name, addr - window.base)
         icount, pc = self.clock.icount, self.cpu._q[_RIP]
         for o in self.observers:
-            o.on_access(kind, device, offset, size, is_write, value, addr, icount, pc, self._string_count)
+            o.on_access(
+                kind, device, offset, size, is_write, value, addr, icount, pc, self._string_count
+            )
 
     def trace_cfg(self, device: str, offset: int, size: int, is_write: bool, value: int) -> None:
         """The host bridge reports an access to configuration space."""
@@ -194,7 +223,9 @@ class Machine:
     # -- running
 
     def run(self, until_icount: int | None = None) -> Stop:
-        """Run until something ends it, at the latest when `until_icount` instructions have retired."""
+        """Run until something ends it, at the latest when `until_icount` instructions have
+        retired.
+        """
         cpu, clock, q = self.cpu, self.clock, self.cpu._q
         until = NEVER if until_icount is None else until_icount
         exits = self._exits
@@ -259,7 +290,7 @@ class Machine:
 
     def _exit_pio(self) -> None:
         cpu = self.cpu
-        port, size, is_write, value, count, linear = cpu._q[_INFO:_INFO + 6]
+        port, size, is_write, value, count, linear = cpu._q[_INFO : _INFO + 6]
         self._string_count = max(count, 1)
         if count > 1 or linear:
             self._string_io(port, size, is_write, count, linear)
@@ -272,7 +303,9 @@ class Machine:
         self.clock.bias_ps += self.config.access_cost_ps
 
     def _string_io(self, port: int, size: int, is_write: int, count: int, linear: int) -> None:
-        """REP INS and REP OUTS: all elements at once, logged as one access with their count (value: the last)."""
+        """REP INS and REP OUTS: all elements at once, logged as one access with their count (value:
+        the last).
+        """
         cpu = self.cpu
         step = -size if cpu.get("eflags") & lay.DF else size
         value = 0
@@ -293,7 +326,7 @@ class Machine:
 
     def _exit_mmio(self) -> None:
         cpu = self.cpu
-        gpa, size, is_write, value = cpu._q[_INFO:_INFO + 4]
+        gpa, size, is_write, value = cpu._q[_INFO : _INFO + 4]
         if is_write:
             self.mmio.write(gpa, size, value)
             cpu.access_result(0)
@@ -325,10 +358,38 @@ class Machine:
         for o in self.observers:
             o.on_exit(name, icount, pc, detail)
 
+    def _exit_undefined(self) -> None:
+        """Bytes that are no instruction of this processor: note them, and #UD."""
+        icount, pc = self.clock.icount, self.cpu._q[_RIP]
+        code = bytes(self.cpu.get("last_bytes", i) for i in range(15))
+        for o in self.observers:
+            o.on_exit("undefined", icount, pc, int.from_bytes(code[:8], "little"))
+        if code[:2] not in (b"\x0f\x0b", b"\x0f\xb9", b"\x0f\xff"):  # UD2, UD1, UD0 mean it
+            self.undefined[code] = self.undefined.get(code, 0) + 1
+        if not self.cpu.deliver(UD_VECTOR, None, 1):
+            self._exit_triple()
+
+    def undefined_opcodes(self) -> list[tuple[str, str, int]]:
+        """Undefined instructions that the guest executed: bytes, disassembly as 64-bit
+        code, times.
+        """
+        import capstone
+
+        engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+        out = []
+        for code, times in self.undefined.items():
+            found = next(engine.disasm(code, 0), None)
+            text = f"{found.mnemonic} {found.op_str}".strip() if found else "(unknown)"
+            n = found.size if found else 15
+            out.append((code[:n].hex(" "), text, times))
+        return out
+
     def _exit_triple(self) -> None:
         for o in self.observers:
             o.on_exit("triple-fault", self.clock.icount, self.cpu._q[_RIP], 0)
-        self._stop = Stop("triple-fault", 0, f"the guest triple-faulted at {self.cpu.get('rip'):#x}")
+        self._stop = Stop(
+            "triple-fault", 0, f"the guest triple-faulted at {self.cpu.get('rip'):#x}"
+        )
 
     # -- state
 
@@ -349,14 +410,19 @@ class Machine:
     def digest(self) -> bytes:
         """32 bytes over processor, RAM, devices and clock: equal states have equal digests."""
         h = hashlib.blake2b(digest_size=32)
-        state = {"cpu": self._cpu_state(), "clock": self.clock.save(), "halted": self._halted, "nmi": self._nmi,
-                 "devices": {n: d.save() for n, d in self.devices.items()}}
+        state = {
+            "cpu": self._cpu_state(),
+            "clock": self.clock.save(),
+            "halted": self._halted,
+            "nmi": self._nmi,
+            "devices": {n: d.save() for n, d in self.devices.items()},
+        }
         h.update(json.dumps(state, sort_keys=True, default=_plain).encode())
         ram = self.cpu.ram.view
         zero = memoryview(bytes(DIGEST_CHUNK))
         for at in range(0, self.ram_bytes, DIGEST_CHUNK):
-            chunk = ram[at:at + DIGEST_CHUNK]
-            if chunk != zero[:len(chunk)]:
+            chunk = ram[at : at + DIGEST_CHUNK]
+            if chunk != zero[: len(chunk)]:
                 h.update(at.to_bytes(8, "little"))
                 h.update(chunk)
         return h.digest()

@@ -1,4 +1,5 @@
 """Guest-physical memory as devices, loaders and debuggers see it."""
+
 from __future__ import annotations
 
 from workbench.core.engine import PAGE, Cpu

@@ -1,20 +1,57 @@
 """Paging, the software TLB, and every memory access that the inlined fast path cannot do.
 
-Page tables: SDM volume 3, chapter 4.  A TLB entry is four words: the page address as a tag for reads,
-for writes (absent while the page is clean, read-only, or holds translated code) and for fetches (with
-flag bits in its low bits), and the distance from guest virtual to host address.  A tag of -1 never hits.
+Page tables: SDM volume 3, chapter 4.  A TLB entry is four words: the page address as a tag for
+reads,
+for writes (absent while the page is clean, read-only, or holds translated code) and for fetches
+(with
+flag bits in its low bits), and the distance from guest virtual to host address.  A tag of -1 never
+hits.
 
 `mmu` selects the TLB: MMU_USER, MMU_KERNEL (user pages reachable) or MMU_KERNEL_SMAP.
-Host pointers are returned as i64; 0 means that the instruction must not go on: `exit_reason` says why.
+Host pointers are returned as i64; 0 means that the instruction must not go on: `exit_reason` says
+why.
 """
+
 from __future__ import annotations
 
 from typing import Any
 
-from workbench.core.lang import address_of, fn, inline, likely, load, select, store, u1, u8, u16, u32, u64, unlikely
+from workbench.core.lang import (
+    address_of,
+    fn,
+    inline,
+    likely,
+    load,
+    select,
+    store,
+    u1,
+    u8,
+    u32,
+    u64,
+    unlikely,
+)
 from workbench.core.layout import (
-    CPU, CR0_PG, CR0_WP, CR4_PAE, CR4_PGE, CR4_PSE, CR4_SMEP, EFER_LMA, EFER_NXE, EXIT_EXCEPTION,
-    EXIT_MMIO, GP, MMU_COUNT, MMU_FETCH_KERNEL, MMU_FETCH_USER, MMU_KERNEL, MMU_KERNEL_SMAP, MMU_USER, PFV, TLB_BYTES, TLB_ENTRIES, TLB_ENTRY,
+    CPU,
+    CR0_PG,
+    CR0_WP,
+    CR4_PAE,
+    CR4_PGE,
+    CR4_PSE,
+    CR4_SMEP,
+    EFER_LMA,
+    EFER_NXE,
+    EXIT_EXCEPTION,
+    EXIT_MMIO,
+    GP,
+    MMU_COUNT,
+    MMU_FETCH_KERNEL,
+    MMU_FETCH_USER,
+    MMU_KERNEL_SMAP,
+    MMU_USER,
+    PFV,
+    TLB_BYTES,
+    TLB_ENTRIES,
+    TLB_ENTRY,
 )
 
 READ, WRITE, FETCH = 0, 1, 2
@@ -100,15 +137,17 @@ def mark_pte(cpu: Any, at: Any, old: Any, bits: Any, size: int) -> None:
 
 @fn("ptr", "i64", "i32", "i32", ret="i32")
 def walk(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
-    """Translate `vaddr`; 1 with walk_page (physical, page-aligned) and walk_flags, or 0 with a fault noted."""
+    """Translate `vaddr`; 1 with walk_page (physical, page-aligned) and walk_flags, or 0 with a
+    fault noted.
+    """
     cpu = CPU.view(base)
     if (cpu.cr0 & CR0_PG) == 0:
         cpu.walk_page = vaddr & 0xFFFFF000
         cpu.walk_flags = WALK_W | WALK_X | WALK_G | WALK_R
         return u32(1)
-    user = (mmu == MMU_USER)
-    write = (access == WRITE)
-    fetch = (access == FETCH)
+    user = mmu == MMU_USER
+    write = access == WRITE
+    fetch = access == FETCH
     cr4 = cpu.cr4
     nxe = (cpu.efer & EFER_NXE) != 0
     err = (write.zx(32) << 1) | (user.zx(32) << 2)
@@ -117,10 +156,10 @@ def walk(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     reserved = u64(RESERVED)
     if not nxe:
         reserved |= NX
-    page = u64(0)          # physical page
+    page = u64(0)  # physical page
     perms = u64(PTE_W | PTE_U)
     nx = u64(0)
-    leaf = u64(0)          # the last entry, where it is, and its size
+    leaf = u64(0)  # the last entry, where it is, and its size
     leaf_at = u64(0)
     large = u64(0)
     wide = u1(1)
@@ -251,8 +290,13 @@ def walk(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     dirty = (leaf & PTE_D) != 0 or write
     is_global = (leaf & PTE_G) != 0 and (cr4 & CR4_PGE) != 0
     cpu.walk_page = page
-    cpu.walk_flags = ((can_write & dirty).zx(64) * WALK_W | can_fetch.zx(64) * WALK_X
-                      | is_global.zx(64) * WALK_G | can_read.zx(64) * WALK_R | large)
+    cpu.walk_flags = (
+        (can_write & dirty).zx(64) * WALK_W
+        | can_fetch.zx(64) * WALK_X
+        | is_global.zx(64) * WALK_G
+        | can_read.zx(64) * WALK_R
+        | large
+    )
     return u32(1)
 
 
@@ -271,7 +315,9 @@ def tlb_entry(cpu: Any, mmu: Any, vaddr: Any) -> Any:
 
 @inline
 def bloom_slot(page: Any) -> Any:
-    """Word and bit of a virtual page in the set of pages that were executed since the last flush."""
+    """Word and bit of a virtual page in the set of pages that were executed since the last
+    flush.
+    """
     n = (page >> 12) ^ (page >> 24)
     return (n >> 6) & 63, u64(1) << (n & 63)
 
@@ -305,9 +351,13 @@ def tlb_fill(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
         flags &= ~(WALK_R | WALK_W)
     store(entry, select((flags & WALK_R) != 0, vpage, u64(-1)))
     store(entry + 8, select(((flags & WALK_W) != 0) & (code ^ 1) & (rom ^ 1), vpage, u64(-1)))
-    store(entry + 16, vpage | select((flags & WALK_X) != 0, u64(TAG_X), u64(0))
-          | select((flags & WALK_G) != 0, u64(TAG_G), u64(0))
-          | select((flags & WALK_L) != 0, u64(TAG_L), u64(0)))
+    store(
+        entry + 16,
+        vpage
+        | select((flags & WALK_X) != 0, u64(TAG_X), u64(0))
+        | select((flags & WALK_G) != 0, u64(TAG_G), u64(0))
+        | select((flags & WALK_L) != 0, u64(TAG_L), u64(0)),
+    )
     store(entry + 24, host - vpage)
     if unlikely((flags & WALK_L) != 0):
         region = (vaddr >> 30) & 1023
@@ -348,7 +398,9 @@ def note_executed(cpu: Any, vaddr: Any) -> None:
 
 @fn("ptr", "i64", "i64")
 def wrote_code(base: Any, host: Any, size: Any) -> None:
-    """Bytes [host, host+size) of one RAM page were or will be written: drop translations of them."""
+    """Bytes [host, host+size) of one RAM page were or will be written: drop translations of
+    them.
+    """
     cpu = CPU.view(base)
     index = (host - cpu.ram) >> 12
     mask = load(cpu.page_code + index * 8, "i64")
@@ -387,9 +439,11 @@ def drop_page(base: Any, index: Any) -> None:
 
 @fn("ptr", "i64", "i64", "i64", ret="i32")
 def access_done(base: Any, phys: Any, size: Any, icount: Any) -> Any:
-    """Was the next device access of this instruction already made?  1, and acc_value of the slot counts.
+    """Was the next device access of this instruction already made?  1, and acc_value of the slot
+    counts.
 
-    A device access leaves generated code, Python makes it, and the instruction runs again: `accesses`
+    A device access leaves generated code, Python makes it, and the instruction runs again:
+    `accesses`
     are those made so far by the instruction that retires as number `icount`.
     """
     cpu = CPU.view(base)
@@ -430,7 +484,9 @@ def piece_size(addr: Any, left: Any) -> Any:
 
 @fn("ptr", "i32", "i64", "i64", "i64", ret="i64")
 def slow_load(base: Any, mmu: Any, addr: Any, size: Any, icount: Any) -> Any:
-    """Read `size` (up to 64) bytes anywhere; host address of them (guest RAM or the bounce buffer), or 0."""
+    """Read `size` (up to 64) bytes anywhere; host address of them (guest RAM or the bounce buffer),
+    or 0.
+    """
     cpu = CPU.view(base)
     host = probe(base, addr, READ, mmu)
     crossing = ((addr & PAGE) + size) > 0x1000
@@ -467,14 +523,19 @@ def slow_probe_write(base: Any, mmu: Any, addr: Any, size: Any) -> Any:
     if probe(base, addr, WRITE, mmu) == 0 and cpu.exit_reason == EXIT_EXCEPTION:
         return u32(0)
     if ((addr & PAGE) + size) > 0x1000:
-        if probe(base, (addr + size - 1) & ~PAGE, WRITE, mmu) == 0 and cpu.exit_reason == EXIT_EXCEPTION:
+        if (
+            probe(base, (addr + size - 1) & ~PAGE, WRITE, mmu) == 0
+            and cpu.exit_reason == EXIT_EXCEPTION
+        ):
             return u32(0)
     return u32(1)
 
 
 @fn("ptr", "i32", "i64", "i64", "i64", "i64", ret="i32")
 def slow_store(base: Any, mmu: Any, addr: Any, source: Any, size: Any, icount: Any) -> Any:
-    """Write `size` bytes from host address `source` anywhere; 1, or 0 if the instruction must stop here."""
+    """Write `size` bytes from host address `source` anywhere; 1, or 0 if the instruction must stop
+    here.
+    """
     cpu = CPU.view(base)
     if slow_probe_write(base, mmu, addr, size) == 0:
         return u32(0)
@@ -609,6 +670,3 @@ def forget_writable(base: Any, host_page: Any) -> None:
         if tag + load(p + 24, "i64") == host_page:
             store(p + 8, u64(-1))
         p += TLB_ENTRY
-
-
-__all__ = ["u16"]

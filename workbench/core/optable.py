@@ -2,12 +2,18 @@
 
 The decoder finds an entry by one index made of what a prefix parser and the ModRM byte tell:
 
-    mode class (2 bits) | map (3) | opcode (8) | ModRM.reg (3) | ModRM.mod == 3 (1) | prefix (2) | operand size (2)
+    mode class (2 bits) | map (3) | opcode (8) | ModRM.reg (3) | ModRM.mod == 3 (1)
+        | prefix (2) | operand size (2)
 
-mode class: 0 64-bit, 1 legacy with a flat 32-bit stack, 2 other legacy, 3 unused.  map: 0 one byte, 1 ``0F``, 2 ``0F 38``, 3 ``0F 3A``,
-4 and 5 x87 with mod 3 (opcode = (low three bits of the opcode) * 64 + low six bits of ModRM), 6 ``0F 01`` with mod 3
-(opcode = low six bits of ModRM), 7 ``0F AE`` with mod 3 (the same).  prefix: 0 none, 1 66, 2 F3, 3 F2.  operand size: 0 16, 1 32, 2 64.
+mode class: 0 64-bit, 1 legacy with a flat 32-bit stack, 2 other legacy, 3 unused.
+map: 0 one byte, 1 ``0F``, 2 ``0F 38``, 3 ``0F 3A``; 4 and 5 x87 with mod 3 (opcode = the low three
+bits
+of the opcode * 64 + the low six bits of ModRM); 6 ``0F 01`` and 7 ``0F AE`` with mod 3 (opcode =
+the
+low six bits of ModRM).
+prefix: 0 none, 1 66, 2 F3, 3 F2.  operand size: 0 16, 1 32, 2 64.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -17,8 +23,27 @@ from workbench.core.opcodes import Row
 from workbench.core.stencil import OPS, StencilKey
 
 SIZES = {"b": 1, "w": 2, "d": 4, "q": 8, "x": 16, "t": 10, "a": 64}
-FORM = {"E": "r", "G": "r", "Z": "r", "A": "r", "R": "r", "L": "r", "M": "m", "O": "m", "I": "i", "J": "n",
-        "V": "x", "W": "x", "U": "x", "P": "q", "Q": "q", "N": "q", "S": "n", "C": "n", "D": "n"}
+FORM = {
+    "E": "r",
+    "G": "r",
+    "Z": "r",
+    "A": "r",
+    "R": "r",
+    "L": "r",
+    "M": "m",
+    "O": "m",
+    "I": "i",
+    "J": "n",
+    "V": "x",
+    "W": "x",
+    "U": "x",
+    "P": "q",
+    "Q": "q",
+    "N": "q",
+    "S": "n",
+    "C": "n",
+    "D": "n",
+}
 PREFIXES = {"NP": 0, "66": 1, "F3": 2, "F2": 3}
 
 
@@ -30,8 +55,8 @@ class Encoding:
     map: int
     opcode: int
     reg: int | None
-    span: int          # 8 for +r, 16 for +cc, else 1
-    mod: str           # "", "mod3", "mem"
+    span: int  # 8 for +r, 16 for +cc, else 1
+    mod: str  # "", "mod3", "mem"
     rm: int | None
 
 
@@ -57,11 +82,26 @@ def parse_encoding(text: str) -> Encoding:
     table = 0
     if 0xD8 <= opcode_bytes[0] <= 0xDF and mod == "mod3" and len(opcode_bytes) == 1:
         base = (opcode_bytes[0] & 7) * 64 + (reg or 0) * 8 + (rm or 0)
-        return Encoding(prefix, 4 + (base >> 8), base & 255, None, 1 if rm is not None else 8, mod, None)
-    if opcode_bytes[0] == 0x0F and len(opcode_bytes) == 2 and opcode_bytes[1] in (0x01, 0xAE) and mod == "mod3":
+        return Encoding(
+            prefix, 4 + (base >> 8), base & 255, None, 1 if rm is not None else 8, mod, None
+        )
+    if (
+        opcode_bytes[0] == 0x0F
+        and len(opcode_bytes) == 2
+        and opcode_bytes[1] in (0x01, 0xAE)
+        and mod == "mod3"
+    ):
         at = (reg or 0) * 8 + (rm or 0)
         span = 1 if rm is not None else 8
-        return Encoding(prefix, 6 if opcode_bytes[1] == 1 else 7, at, None, 64 if reg is None else span, mod, None)
+        return Encoding(
+            prefix,
+            6 if opcode_bytes[1] == 1 else 7,
+            at,
+            None,
+            64 if reg is None else span,
+            mod,
+            None,
+        )
     if opcode_bytes[0] == 0x0F and len(opcode_bytes) > 1:
         table = {0x38: 2, 0x3A: 3}.get(opcode_bytes[1], 1) if len(opcode_bytes) > 2 else 1
     return Encoding(prefix, table, opcode_bytes[-1], reg, span, mod, rm)
@@ -121,7 +161,11 @@ def variants(row: Row) -> Iterable[Variant]:
                         form += FORM[o[0]]
                 size = row.size
                 if not size:
-                    sized = [o for o in operands if not o[0].isdigit() and len(o) > 1 and o not in ("CL", "Ap")]
+                    sized = [
+                        o
+                        for o in operands
+                        if not o[0].isdigit() and len(o) > 1 and o not in ("CL", "Ap")
+                    ]
                     size = operand_size(sized[0][1], real) if sized else real
                 yield Variant(row, mode, real, is_mem, form, size, {2: 0, 4: 1, 8: 2}[osz])
 
@@ -149,4 +193,12 @@ def keys_of_rows(rows: Iterable[Row]) -> list[StencilKey]:
     return list(seen)
 
 
-__all__ = ["Encoding", "Variant", "field", "keys_of_rows", "parse_encoding", "stencil_keys", "variants"]
+__all__ = [
+    "Encoding",
+    "Variant",
+    "field",
+    "keys_of_rows",
+    "parse_encoding",
+    "stencil_keys",
+    "variants",
+]

@@ -8,12 +8,25 @@ LLVM ends a stencil in several tail calls.  The rewrites of each function's text
 
 A piece runs from a label (or the entry) to the next unconditional jump or return.
 """
+
 from __future__ import annotations
 
 import re
 
-INVERSE = {a: b for x, y in (("je", "jne"), ("jb", "jae"), ("ja", "jbe"), ("js", "jns"), ("jl", "jge"), ("jg", "jle"),
-                             ("jo", "jno"), ("jp", "jnp")) for a, b in ((x, y), (y, x))}
+INVERSE = {
+    a: b
+    for x, y in (
+        ("je", "jne"),
+        ("jb", "jae"),
+        ("ja", "jbe"),
+        ("js", "jns"),
+        ("jl", "jge"),
+        ("jg", "jle"),
+        ("jo", "jno"),
+        ("jp", "jnp"),
+    )
+    for a, b in ((x, y), (y, x))
+}
 LABEL = re.compile(r"^(\.LBB\w+):")
 JCC = re.compile(r"^\t(j[a-z]+)\t(\S+)$")
 WIDE = re.compile(r"^\tmovabsq\t(\$H_DISP), (%\w+)$")
@@ -32,7 +45,9 @@ def tidy(assembly: str) -> str:
             if FUNCTION.match(line):
                 body = []
         elif END.match(line):
-            out += tidy_function([x for x in body if not x.lstrip().startswith(("#", ".cfi", ".p2align"))])
+            out += tidy_function(
+                [x for x in body if not x.lstrip().startswith(("#", ".cfi", ".p2align"))]
+            )
             out.append(line)
             body = None
         else:
@@ -81,24 +96,41 @@ def _fold(lines: list[str]) -> list[str]:
         m = JCC.match(out[i])
         target = _target(out[i + 1], "jmp")
         label = LABEL.match(out[i + 2])
-        if m and m.group(1) in INVERSE and target and not target.startswith("*") and label and m.group(2) == label.group(1):
-            out[i:i + 2] = [f"\t{INVERSE[m.group(1)]}\t{target}"]
+        if (
+            m
+            and m.group(1) in INVERSE
+            and target
+            and not target.startswith("*")
+            and label
+            and m.group(2) == label.group(1)
+        ):
+            out[i : i + 2] = [f"\t{INVERSE[m.group(1)]}\t{target}"]
         i += 1
     # a branch to CONT before a jump elsewhere
     for i in range(len(out) - 1):
         m = JCC.match(out[i])
         target = _target(out[i + 1], "jmp")
-        if m and m.group(1) in INVERSE and m.group(2) == "CONT" and target and not target.startswith((".", "*")):
-            out[i:i + 2] = [f"\t{INVERSE[m.group(1)]}\t{target}", "\tjmp\tCONT"]
+        if (
+            m
+            and m.group(1) in INVERSE
+            and m.group(2) == "CONT"
+            and target
+            and not target.startswith((".", "*"))
+        ):
+            out[i : i + 2] = [f"\t{INVERSE[m.group(1)]}\t{target}", "\tjmp\tCONT"]
     # a displacement is shorter as an immediate
     for i in range(len(out) - 1):
         m = WIDE.match(out[i])
         n = ADD.match(out[i + 1])
         if m and n and m.group(2) == n.group(2):
-            out[i:i + 2] = [f"\tmovq\t{n.group(1)}, {m.group(2)}", f"\taddq\t{m.group(1)}, {m.group(2)}"]
+            out[i : i + 2] = [
+                f"\tmovq\t{n.group(1)}, {m.group(2)}",
+                f"\taddq\t{m.group(1)}, {m.group(2)}",
+            ]
     # code that nobody reaches
-    used = {m.group(2) for line in out if (m := JCC.match(line))} | set(re.findall(r"\.LBB\w+", "\n".join(
-        line for line in out if not LABEL.match(line))))
+    used = {m.group(2) for line in out if (m := JCC.match(line))} | set(
+        re.findall(r"\.LBB\w+", "\n".join(line for line in out if not LABEL.match(line)))
+    )
     result: list[str] = []
     dead = False
     for line in out:

@@ -1,8 +1,10 @@
 """The compiled run loop, and the special stencils: addresses, block entry and exits, conditions.
 
-`run` goes on until something needs Python: a device access, HLT, the end of the budget, an interrupt
+`run` goes on until something needs Python: a device access, HLT, the end of the budget, an
+interrupt
 that can be taken, an instruction with a Python handler, a triple fault.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,10 +13,36 @@ from typing import Any
 from workbench.core import mmu, segments
 from workbench.core.deliver import db_trap, deliver
 from workbench.core.lang import (
-    Emitter, Module, Val, address_of, call, fn, inline, intrinsic, load, offset, pointer, select, store, u32, u64, unlikely,
+    Emitter,
+    Module,
+    Val,
+    address_of,
+    call,
+    fn,
+    inline,
+    intrinsic,
+    load,
+    offset,
+    pointer,
+    select,
+    store,
+    u32,
+    u64,
+    unlikely,
 )
 from workbench.core.layout import (
-    CPU, DB, EXIT_BUDGET, EXIT_EXCEPTION, EXIT_IRQ, EXIT_MMIO, EXIT_NEXT, EXIT_SLOW, IF, TF,
+    CPU,
+    DB,
+    EXIT_BUDGET,
+    EXIT_EXCEPTION,
+    EXIT_IRQ,
+    EXIT_MMIO,
+    EXIT_NEXT,
+    EXIT_SLOW,
+    IF,
+    MMU_KERNEL,
+    MMU_USER,
+    TF,
 )
 from workbench.core.stencil import S, emit_raw, hole
 from workbench.core.translate import find_code, translate
@@ -27,7 +55,8 @@ USUAL, SLOW, CUT = range(3)
 def tlb_miss(base: Any, tlb: Any, addr: Any, access: Any, pc: Any, budget: Any) -> Any:
     """A hot stencil missed: 1 if the TLB now has the page, else 0 with the reason to leave noted.
 
-    Two accesses of one instruction may need the same entry of the TLB and push each other out for ever:
+    Two accesses of one instruction may need the same entry of the TLB and push each other out for
+    ever:
     the third miss of an instruction makes it a slow one.
     """
     cpu = CPU.view(base)
@@ -69,8 +98,10 @@ def enter_code(base: Val, code: Val, budget: Val, tlb: Val) -> None:
     """Call generated code; it comes back by a plain return, with everything stored."""
     e = Emitter.current
     p = pointer(code)
-    e.put(f"call preserve_nonecc void {p.ref}(ptr {base.ref}, i64 {budget.ref}, i64 {tlb.ref}, i64 undef, "
-          "i64 undef, i64 undef, i64 undef, i64 undef)")
+    e.put(
+        f"call preserve_nonecc void {p.ref}(ptr {base.ref}, i64 {budget.ref}, i64 {tlb.ref}, "
+        "i64 undef, i64 undef, i64 undef, i64 undef, i64 undef)"
+    )
 
 
 def set_mxcsr(at: Val) -> None:
@@ -108,7 +139,9 @@ def cpu_field(base: Val, name: str) -> Val:
 
 @fn("ptr", ret="i32")
 def run_inner(base: Any) -> Any:
-    """The loop of `run`.  `kind` says which block is entered next: usual, slow, or one cut short."""
+    """The loop of `run`.  `kind` says which block is entered next: usual, slow, or one cut
+    short.
+    """
     cpu = CPU.view(base)
     kind = u32(USUAL)
     while True:
@@ -161,8 +194,6 @@ def run_inner(base: Any) -> Any:
             kind = u32(SLOW)
             continue
         if reason == EXIT_EXCEPTION:
-            if cpu.exc_vector == 6:
-                cpu.ud_count = cpu.ud_count + 1
             if deliver(base, cpu.exc_vector, cpu.exc_error, cpu.exc_has_error, u32(1)) == 0:
                 return cpu.exit_reason
             continue
@@ -181,7 +212,7 @@ def temporary(base: Any, limit: Any) -> Any:
             mmu.raise_exception(base, 13, 0)
             return u64(0)
         linear = (pc + cpu.seg_base[1]) & 0xFFFFFFFF
-    host = mmu.probe(base, linear, mmu.FETCH, select(cpu.cpl == 3, u32(mmu.MMU_USER), u32(mmu.MMU_KERNEL)))
+    host = mmu.probe(base, linear, mmu.FETCH, select(cpu.cpl == 3, u32(MMU_USER), u32(MMU_KERNEL)))
     if host == 0:
         if cpu.exit_reason == EXIT_MMIO:
             mmu.raise_plain(base, 6)
@@ -281,13 +312,21 @@ def _goto(s: Any) -> None:
 
 @inline
 def _miss(s: Any, from_addr: int) -> None:
-    s.tail("miss_common", addr=s.addr, t0=s.t0, m=s.addr if from_addr else Val("%m", "i64"),
-           x1=hole("PC"), x2=hole("SITE"))
+    s.tail(
+        "miss_common",
+        addr=s.addr,
+        t0=s.t0,
+        m=s.addr if from_addr else Val("%m", "i64"),
+        x1=hole("PC"),
+        x2=hole("SITE"),
+    )
 
 
 @inline
 def _miss_common(s: Any) -> None:
-    """x1: pc; x2: address of the stencil (32 bits), instructions left (16 bits), access (8 bits)."""
+    """x1: pc; x2: address of the stencil (32 bits), instructions left (16 bits), access (8
+    bits).
+    """
     packed = Val("%x2", "i64")
     addr = s.addr
     t0 = s.t0

@@ -1,4 +1,7 @@
-"""Segmentation of data accesses in legacy modes: type and limit checks, base (SDM volume 3, 5.3 and 5.4)."""
+"""Segmentation of data accesses in legacy modes: type and limit checks, base (SDM volume 3, 5.3 and
+5.4).
+"""
+
 from __future__ import annotations
 
 from typing import Any
@@ -18,9 +21,11 @@ def in_64bit(cpu: Any) -> Any:
 
 @fn("ptr", "i32", "i64", "i32", "i32", ret="i64")
 def seg_linear(base: Any, seg: Any, at: Any, size: Any, write: Any) -> Any:
-    """Linear address of `size` bytes at offset `at` of a segment, or -1 with #GP(0) or #SS(0) noted.
+    """Linear address of `size` bytes at offset `at` of a segment, or -1 with #GP(0) or #SS(0)
+    noted.
 
-    In 64-bit mode only the bases of FS and GS count, and only canonicality is checked, later, by paging.
+    In 64-bit mode only the bases of FS and GS count, and only canonicality is checked, later, by
+    paging.
     """
     cpu = CPU.view(base)
     if in_64bit(cpu):
@@ -49,6 +54,8 @@ def seg_linear(base: Any, seg: Any, at: Any, size: Any, write: Any) -> Any:
 
 @inline
 def stack_mask(cpu: Any) -> Any:
-    """Which bits of RSP the stack uses: 64-bit mode all, else 32 or 16 by SS.B (SDM volume 3, 5.4)."""
+    """Which bits of RSP the stack uses: 64-bit mode all, else 32 or 16 by SS.B (SDM volume
+    3, 5.4).
+    """
     wide = select((cpu.seg_attr[SS] & ATTR_DB) != 0, u64(0xFFFFFFFF), u64(0xFFFF))
     return select(in_64bit(cpu), u64(BAD), wide)

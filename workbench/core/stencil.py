@@ -1,22 +1,31 @@
 """What semantics are written in: operands, memory, flags, exits; and the ops that exist.
 
-An *op* is one Python function ``sem(s, *operands)``, registered by `op` and expanded for each operand
-form (``r`` register, ``m`` memory, ``i`` immediate, ``x`` XMM, ``q`` MMX register, ``n`` a number known to the
-translator) and operand size (bytes).  Each expansion is a *stencil*: a small function with holes that the
+An *op* is one Python function ``sem(s, *operands)``, registered by `op` and expanded for each
+operand
+form (``r`` register, ``m`` memory, ``i`` immediate, ``x`` XMM, ``q`` MMX register, ``n`` a number
+known to the
+translator) and operand size (bytes).  Each expansion is a *stencil*: a small function with holes
+that the
 translator copies and fills.  All stencils have one signature and end in a tail call:
 
     cpu (r12), budget (r13), tlb (r14), addr (r15), t0, m, x1, x2
 
-`addr` carries the effective linear address into a stencil with a memory operand, `t0` a condition (or
-a jump target) into the one that uses it, `m` the address that missed in the TLB into its miss stub; x1 and x2 carry what the stub knows of its instruction.
+`addr` carries the effective linear address into a stencil with a memory operand, `t0` a condition
+(or
+a jump target) into the one that uses it, `m` the address that missed in the TLB into its miss stub;
+x1 and x2 carry what the stub knows of its instruction.
 
-A *hot* stencil has the TLB look-up inline and leaves for its miss stub when that fails; the stub fills
+A *hot* stencil has the TLB look-up inline and leaves for its miss stub when that fails; the stub
+fills
 the TLB and runs the same stencil again.  So nothing may be changed before the last access that can
-fail: first all loads and write checks, then the stores to memory, then registers and flags.  A *slow*
+fail: first all loads and write checks, then the stores to memory, then registers and flags.  A
+*slow*
 stencil is the same semantics with every access made by a helper (page crossing, devices, pages that
-hold translated code); it runs alone in a block of one instruction.  The same rule holds there, because an
+hold translated code); it runs alone in a block of one instruction.  The same rule holds there,
+because an
 access to a device leaves, and the instruction is executed again.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -24,11 +33,42 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.core import mmu, segments
-from workbench.core.flags import cc_code, condition_after, condition_of_bits, eflags_of, flags_from, set_eflags_arith
-from workbench.core.lang import (
-    CompileError, Emitter, Module, Val, call, const, fn, inline, load, offset, select, store, u32, u64, unlikely,
+from workbench.core.flags import (
+    cc_code,
+    condition_after,
+    condition_of_bits,
+    eflags_of,
+    flags_from,
+    set_eflags_arith,
 )
-from workbench.core.layout import CC_EFLAGS, CPU, EXIT_NEXT, EXIT_SYSTEM, JC_BITS, RSP, SS
+from workbench.core.lang import (
+    CompileError,
+    Emitter,
+    Module,
+    Val,
+    call,
+    const,
+    fn,
+    inline,
+    load,
+    offset,
+    select,
+    store,
+    u32,
+    u64,
+    unlikely,
+)
+from workbench.core.layout import (
+    CC_EFLAGS,
+    CPU,
+    EXIT_NEXT,
+    EXIT_SYSTEM,
+    JC_BITS,
+    RSP,
+    SS,
+    TLB_ENTRIES,
+    TLB_ENTRY,
+)
 
 PARAMS = "ptr %cpu, i64 %budget, i64 %tlb, i64 %addr, i64 %t0, i64 %m, i64 %x1, i64 %x2"
 TYPES = "ptr, i64, i64, i64, i64, i64, i64, i64"
@@ -36,11 +76,40 @@ PAGE = mmu.PAGE
 
 # Holes that the translator fills for each instruction; the order is the index in its value array.
 HOLES = (
-    "CONT", "OP0", "OP1", "OP2", "OP3", "IMM", "PC", "NEXT", "LEFT", "SELF", "TAKEN", "FAULT", "DISP", "BASE",
-    "INDEX", "SEG", "N", "OUT", "ACC", "TARGET", "SITE", "SEGNO", "LENGTH", "RM",
+    "CONT",
+    "OP0",
+    "OP1",
+    "OP2",
+    "OP3",
+    "IMM",
+    "PC",
+    "NEXT",
+    "LEFT",
+    "SELF",
+    "TAKEN",
+    "FAULT",
+    "DISP",
+    "BASE",
+    "INDEX",
+    "SEG",
+    "N",
+    "OUT",
+    "ACC",
+    "TARGET",
+    "SITE",
+    "SEGNO",
+    "LENGTH",
+    "RM",
 )
-WIDE_HOLES = {"PC", "NEXT", "TARGET", "SITE", "SELF"}  # 64-bit values; the others fit in 32 bits, signed
-# A miss leaves through MISS + one of these numbers: log2(size) + 8 * is_write + 16 * (the address is `addr`, not `m`).
+WIDE_HOLES = {
+    "PC",
+    "NEXT",
+    "TARGET",
+    "SITE",
+    "SELF",
+}  # 64-bit values; the others fit in 32 bits, signed
+# A miss leaves through MISS + one of these numbers: log2(size) + 8 * is_write + 16 * (the address
+# is `addr`, not `m`).
 MISS_KINDS = 32
 
 
@@ -48,10 +117,12 @@ MISS_KINDS = 32
 class Op:
     """One operation: its semantics and what the translator must know of it.
 
-    flags: "" none; "w" writes all six arithmetic flags whatever the operands; "p" may leave some or all
+    flags: "" none; "w" writes all six arithmetic flags whatever the operands; "p" may leave some or
+    all
     as they were; "r" reads; "rw", "rp".  cc: the lazy kind that it leaves, if always the same.
     mem: it touches memory besides its ``m`` operand.  slow_only: memory always through the helpers.
-    ends: the block ends with it.  stack: it uses the stack through `S.stack_linear`; expanded for each kind.  cond: `t0` must hold the condition of the opcode's low four bits.
+    ends: the block ends with it.  stack: it uses the stack through `S.stack_linear`; expanded for
+    each kind.  cond: `t0` must hold the condition of the opcode's low four bits.
     """
 
     name: str
@@ -108,7 +179,9 @@ class Operand:
 
 
 class Reg(Operand):
-    """A register (general, MMX or XMM): bytes in the CPU structure, from a byte offset that is a hole."""
+    """A register (general, MMX or XMM): bytes in the CPU structure, from a byte offset that is a
+    hole.
+    """
 
     is_mem = False
 
@@ -165,9 +238,11 @@ class S:
     """One stencil being written."""
 
     def __init__(self, size: int, form: str, slow: bool, flags: bool, stack_kind: int = 0) -> None:
-        object.__setattr__(self, "cpu", CPU.view(Val("%cpu", "ptr")))
+        self.cpu: Any = CPU.view(Val("%cpu", "ptr"))
         self.base = Val("%cpu", "ptr")
-        self.budget, self.tlb, self.addr, self.t0 = (Val(f"%{n}", "i64") for n in ("budget", "tlb", "addr", "t0"))
+        self.budget, self.tlb, self.addr, self.t0 = (
+            Val(f"%{n}", "i64") for n in ("budget", "tlb", "addr", "t0")
+        )
         self.size, self.form, self.slow, self.want_flags = size, form, slow, flags
         self.stack_kind = stack_kind
         self.rmw_pointer: tuple[Val, str] | None = None
@@ -193,17 +268,27 @@ class S:
     @property
     def icount(self) -> Val:
         """Instructions retired before this one."""
-        return self.cpu.end_icount - (self.budget + hole("LEFT"))
+        result: Val = self.cpu.end_icount - (self.budget + hole("LEFT"))
+        return result
 
     @property
     def mmu(self) -> Val:
-        return call(mmu.mmu_of, [self.cpu, self.tlb])
+        result: Val = call(mmu.mmu_of, [self.cpu, self.tlb])
+        return result
 
     # -- ways on
 
-    def tail(self, symbol: str, addr: Val | None = None, t0: Val | None = None, m: Val | None = None,
-             budget: Val | None = None, tlb: Val | None = None,
-             x1: Val | None = None, x2: Val | None = None) -> None:
+    def tail(
+        self,
+        symbol: str,
+        addr: Val | None = None,
+        t0: Val | None = None,
+        m: Val | None = None,
+        budget: Val | None = None,
+        tlb: Val | None = None,
+        x1: Val | None = None,
+        x2: Val | None = None,
+    ) -> None:
         """Leave for `symbol`; nothing after it is executed."""
         e = Emitter.current
         e.module.declare(symbol, f"declare dso_local preserve_nonecc void @{symbol}({TYPES})")
@@ -214,14 +299,27 @@ class S:
         p = Emitter.current.val("ptr", f"inttoptr i64 {code.ref} to ptr")
         self._jump(p.ref, addr, t0)
 
-    def _jump(self, target: str, addr: Any, t0: Any, m: Any = None, budget: Any = None,
-              tlb: Any = None, x1: Any = None, x2: Any = None) -> None:
+    def _jump(
+        self,
+        target: str,
+        addr: Any,
+        t0: Any,
+        m: Any = None,
+        budget: Any = None,
+        tlb: Any = None,
+        x1: Any = None,
+        x2: Any = None,
+    ) -> None:
         e = Emitter.current
         if e.closed:
             return
         budget = self.budget if budget is None else budget
         tlb = self.tlb if tlb is None else tlb
-        values = [budget.ref, tlb.ref, *("undef" if v is None else v.ref for v in (addr, t0, m, x1, x2))]
+        values = [
+            budget.ref,
+            tlb.ref,
+            *("undef" if v is None else v.ref for v in (addr, t0, m, x1, x2)),
+        ]
         args = ", ".join(["ptr %cpu", *(f"i64 {v}" for v in values)])
         e.put(f"musttail call preserve_nonecc void {target}({args})")
         e.put("ret void")
@@ -232,7 +330,9 @@ class S:
         self.tail("CONT", addr, t0)
 
     def to_dispatcher(self, target: Val) -> None:
-        """The instruction is done; go on at `target` through the run loop (mode, interrupts, paging may differ)."""
+        """The instruction is done; go on at `target` through the run loop (mode, interrupts, paging
+        may differ).
+        """
         self.cpu.rip = target
         self.cpu.exit_reason = EXIT_NEXT
         self.cpu.budget = self.budget
@@ -247,7 +347,9 @@ class S:
             call(_jump_indirect, [self, target])
 
     def leave(self, reason: Any) -> None:
-        """The instruction cannot go on here: leave with `reason`, state as before the instruction."""
+        """The instruction cannot go on here: leave with `reason`, state as before the
+        instruction.
+        """
         self.cpu.exit_reason = reason
         self.tail("FAULT")
 
@@ -290,7 +392,9 @@ class S:
     # -- the stack (ops with stack=True; `stack_kind` 0 is 64-bit, 1 flat 32-bit, 2 any other)
 
     def stack_linear(self, sp: Val, size: int, write: bool) -> Val:
-        """Linear address of `size` bytes at stack offset `sp`; a limit violation leaves with #SS."""
+        """Linear address of `size` bytes at stack offset `sp`; a limit violation leaves
+        with #SS.
+        """
         result: Val = call(_stack_linear, [self, sp, size, write])
         return result
 
@@ -342,7 +446,9 @@ class S:
 
 @inline
 def _jump_indirect(s: Any, target: Any) -> None:
-    at = (((target ^ (target >> 12)) << 4) & ((1 << (JC_BITS + 4)) - 16)) | ((target >> 63) << (JC_BITS + 4))
+    at = (((target ^ (target >> 12)) << 4) & ((1 << (JC_BITS + 4)) - 16)) | (
+        (target >> 63) << (JC_BITS + 4)
+    )
     slot = offset(offset(s.base, CPU.offset("jc")), at)
     if unlikely(load(slot, "i64", 8) != (target ^ s.cpu.jc_key)):
         s.to_dispatcher(target)
@@ -400,7 +506,7 @@ def _drop(s: Any, n: Any) -> None:
 
 @inline
 def _entry(s: Any, addr: Any) -> Any:
-    return s.tlb + ((addr >> (12 - 5)) & ((mmu.TLB_ENTRIES - 1) * mmu.TLB_ENTRY))
+    return s.tlb + ((addr >> (12 - 5)) & ((TLB_ENTRIES - 1) * TLB_ENTRY))
 
 
 def bytes_of(ty: str) -> int:
@@ -486,7 +592,12 @@ def system_number(name: str) -> int:
 
 
 OPERANDS: dict[str, Callable[[S, int, int], Operand]] = {
-    "r": Reg, "m": Mem, "i": Imm, "x": Xmm, "q": Xmm, "n": Imm,
+    "r": Reg,
+    "m": Mem,
+    "i": Imm,
+    "x": Xmm,
+    "q": Xmm,
+    "n": Imm,
 }
 
 
@@ -511,8 +622,13 @@ class StencilKey:
 def emit_stencil(module: Module, key: StencilKey) -> None:
     """Write the function of one stencil into `module`."""
     o = OPS[key.op]
-    s = S(key.size, key.form, slow=key.variant == "slow" or o.slow_only, flags=key.variant != "nf",
-          stack_kind=key.stack)
+    s = S(
+        key.size,
+        key.form,
+        slow=key.variant == "slow" or o.slow_only,
+        flags=key.variant != "nf",
+        stack_kind=key.stack,
+    )
     operands = [OPERANDS[letter](s, i, key.size) for i, letter in enumerate(key.form)]
 
     def body() -> None:
@@ -526,10 +642,31 @@ def emit_stencil(module: Module, key: StencilKey) -> None:
 
 def emit_raw(module: Module, symbol: str, body: Callable[[], None]) -> None:
     """Write a function with the stencil signature."""
-    head = f'define dso_local preserve_nonecc void @{symbol}({PARAMS}) nounwind optsize "no-jump-tables"="true" section ".text.{symbol}"'
+    attributes = f'nounwind optsize "no-jump-tables"="true" section ".text.{symbol}"'
+    head = f"define dso_local preserve_nonecc void @{symbol}({PARAMS}) {attributes}"
     module.define(symbol, head, body)
 
 
-__all__ = ["CC_EFLAGS", "HOLES", "OPS", "Imm", "Mem", "Op", "Operand", "Reg", "S", "StencilKey", "Xmm",
-           "condition_after", "condition_of_bits", "emit_raw", "emit_stencil", "field", "flags_from", "fn", "hole",
-           "op", "u32"]
+__all__ = [
+    "CC_EFLAGS",
+    "HOLES",
+    "OPS",
+    "Imm",
+    "Mem",
+    "Op",
+    "Operand",
+    "Reg",
+    "S",
+    "StencilKey",
+    "Xmm",
+    "condition_after",
+    "condition_of_bits",
+    "emit_raw",
+    "emit_stencil",
+    "field",
+    "flags_from",
+    "fn",
+    "hole",
+    "op",
+    "u32",
+]

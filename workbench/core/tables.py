@@ -1,4 +1,7 @@
-"""The decoder's tables out of the rows (see optable.py for the index, translate.py for an entry)."""
+"""The decoder's tables out of the rows (see optable.py for the index, translate.py for an
+entry).
+"""
+
 from __future__ import annotations
 
 import array
@@ -6,22 +9,56 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workbench.core import decode as dec
 from workbench.core import translate as t
-from workbench.core.layout import CC_LOGIC
 from workbench.core.flags import cc_code
+from workbench.core.layout import CC_LOGIC
 from workbench.core.linker import Linked
 from workbench.core.opcodes import Row
 from workbench.core.optable import Variant, parse_encoding, stencil_keys, variants
 from workbench.core.stencil import OPS, StencilKey
 
 SLOTS = 1 << 21
-DESCRIPTORS = {"E": t.D_E, "G": t.D_G, "Z": t.D_Z, "A": t.D_ACC, "R": t.D_E, "L": t.D_CL, "V": t.D_V, "W": t.D_W,
-               "U": t.D_W, "P": t.D_P, "Q": t.D_Q, "N": t.D_Q, "S": t.D_SREG, "C": t.D_CREG, "D": t.D_CREG}
-BYTE_DESCRIPTORS = {t.D_E: t.D_E8, t.D_G: t.D_G8, t.D_Z: t.D_Z8}
-IMMEDIATES = {"Ib": t.I_B, "Is": t.I_S, "Iw": t.I_W, "Iz": t.I_Z, "Iv": t.I_V, "Id": t.I_D, "Iq": t.I_Q, "Jb": t.I_JB,
-              "Jz": t.I_JZ, "Ap": t.I_FAR}
-FUSED = {"cmp": "jcc_cmp", "test": "jcc_test", "sub": "jcc_sub", "add": "jcc_add", "and": "jcc_and", "dec": "jcc_dec",
-         "inc": "jcc_inc", "and_": "jcc_and"}
+DESCRIPTORS = {
+    "E": dec.D_E,
+    "G": dec.D_G,
+    "Z": dec.D_Z,
+    "A": dec.D_ACC,
+    "R": dec.D_E,
+    "L": dec.D_CL,
+    "V": dec.D_V,
+    "W": dec.D_W,
+    "U": dec.D_W,
+    "P": dec.D_P,
+    "Q": dec.D_Q,
+    "N": dec.D_Q,
+    "S": dec.D_SREG,
+    "C": dec.D_CREG,
+    "D": dec.D_CREG,
+}
+BYTE_DESCRIPTORS = {dec.D_E: dec.D_E8, dec.D_G: dec.D_G8, dec.D_Z: dec.D_Z8}
+IMMEDIATES = {
+    "Ib": dec.I_B,
+    "Is": dec.I_S,
+    "Iw": dec.I_W,
+    "Iz": dec.I_Z,
+    "Iv": dec.I_V,
+    "Id": dec.I_D,
+    "Iq": dec.I_Q,
+    "Jb": dec.I_JB,
+    "Jz": dec.I_JZ,
+    "Ap": dec.I_FAR,
+}
+FUSED = {
+    "cmp": "jcc_cmp",
+    "test": "jcc_test",
+    "sub": "jcc_sub",
+    "add": "jcc_add",
+    "and": "jcc_and",
+    "dec": "jcc_dec",
+    "inc": "jcc_inc",
+    "and_": "jcc_and",
+}
 
 
 @dataclass
@@ -33,65 +70,67 @@ class Tables:
     eatab: bytes
 
 
-def entry_bytes(v: Variant, linked: Linked, fuse: dict[tuple[str, str, int], int], sse: set[str], mmx: set[str]) -> bytes:
+def entry_bytes(
+    v: Variant, linked: Linked, fuse: dict[tuple[str, str, int], int], sse: set[str], mmx: set[str]
+) -> bytes:
     """One entry of the opcode table."""
     op = OPS[v.row.op]
     keys = {k.variant: k.symbol for k in stencil_keys(v)}
     hot = linked.numbers[keys[""]]
     nf = linked.numbers[keys["nf"]] if "nf" in keys else -1
     slow = linked.numbers[keys["slow"]] if "slow" in keys else -1
-    flags = t.F_VALID
+    flags = dec.F_VALID
     operands = [o for o in v.row.operands.split(",") if o]
     jump = any(o[0] == "J" for o in operands)
     if "m" in v.form:
-        flags |= t.F_MEM
+        flags |= dec.F_MEM
     if op.ends or jump:
-        flags |= t.F_ENDS
+        flags |= dec.F_ENDS
     if "r" in op.flags:
-        flags |= t.F_READS
+        flags |= dec.F_READS
     if "w" in op.flags:
-        flags |= t.F_WRITES
+        flags |= dec.F_WRITES
     if "p" in op.flags:
-        flags |= t.F_PARTIAL | t.F_READS
+        flags |= dec.F_PARTIAL | dec.F_READS
     if linked.faults[keys[""]] or op.ends or op.mem or "m" in v.form or jump:
-        flags |= t.F_FAULTS
+        flags |= dec.F_FAULTS
     if op.cond:
-        flags |= t.F_COND | t.F_READS
+        flags |= dec.F_COND | dec.F_READS
     if op.lock and "m" in v.form:
-        flags |= t.F_LOCK
+        flags |= dec.F_LOCK
     if v.row.op == "lea":
-        flags = (flags | t.F_LEA) & ~t.F_FAULTS
+        flags = (flags | dec.F_LEA) & ~dec.F_FAULTS
     if jump:
         if v.row.op == "jmp":
-            flags |= t.F_JUMP
+            flags |= dec.F_JUMP
         elif v.row.op == "call":
-            flags |= t.F_CALL
+            flags |= dec.F_CALL
         else:
-            flags |= t.F_BRANCH
+            flags |= dec.F_BRANCH
     if v.row.op in sse:
-        flags |= t.F_SSE | t.F_FAULTS
+        flags |= dec.F_SSE | dec.F_FAULTS
     if v.row.op in mmx:
-        flags |= t.F_MMX | t.F_FAULTS
+        flags |= dec.F_MMX | dec.F_FAULTS
     if op.writes_mem:
-        flags |= t.F_STORES
+        flags |= dec.F_STORES
     if parse_encoding(v.row.encoding).map == 0 and v.row.encoding.startswith("90"):
-        flags |= t.F_XCHG90
+        flags |= dec.F_XCHG90
     if any(o[0] == "O" for o in operands):
-        flags |= t.F_MOFFS
+        flags |= dec.F_MOFFS
     descriptors = [0, 0, 0, 0]
-    immediates = [t.I_NONE, t.I_NONE]
+    immediates = [dec.I_NONE, dec.I_NONE]
     number = -1
     count = 0
     for i, o in enumerate(operands):
         if o[0].isdigit():
             number = int(o, 0)
         elif o == "CL":
-            descriptors[i] = t.D_CL
+            descriptors[i] = dec.D_CL
         elif o[0] in "IJ" or o == "Ap":
             immediates[count] = IMMEDIATES[o]
             count += 1
         elif o[0] == "O":
-            immediates[count] = t.I_O
+            immediates[count] = dec.I_O
             count += 1
         elif o[0] == "M" or (o[0] in "EWQ" and "m" in v.form and v.form[i] == "m"):
             pass
@@ -107,12 +146,21 @@ def entry_bytes(v: Variant, linked: Linked, fuse: dict[tuple[str, str, int], int
     memory = [i for i, o in enumerate(operands) if v.form[i] == "m"]
     if memory and len(operands[memory[0]]) > 1:
         letter = operands[memory[0]][1:]
-        access = {"b": 1, "w": 2, "d": 4, "q": 8, "x": 16, "t": 10}.get(letter, v.osz if letter in ("v", "z", "y") else v.size)
-    stores = memory and memory[0] == 0 and not v.row.op.startswith(("cmp_", "test")) and v.row.op not in ("cmp", "test", "bt", "push")
+        access = {"b": 1, "w": 2, "d": 4, "q": 8, "x": 16, "t": 10}.get(
+            letter, v.osz if letter in ("v", "z", "y") else v.size
+        )
+    stores = (
+        memory
+        and memory[0] == 0
+        and not v.row.op.startswith(("cmp_", "test"))
+        and v.row.op not in ("cmp", "test", "bt", "push")
+    )
     if stores:
         access |= 0x100
     fused = fuse.get((v.row.op, v.form, v.size), -1)
-    return struct.pack("<16i", hot, nf, slow, flags, cc, *descriptors, *immediates, access, fused, v.osz, number, 0)
+    return struct.pack(
+        "<16i", hot, nf, slow, flags, cc, *descriptors, *immediates, access, fused, v.osz, number, 0
+    )
 
 
 def build_tables(rows: Sequence[Row], keys: list[StencilKey], linked: Linked) -> Tables:
@@ -136,7 +184,14 @@ def build_tables(rows: Sequence[Row], keys: list[StencilKey], linked: Linked) ->
         eatab[index] = linked.numbers[symbol]
     eatab[t.X_SSE] = linked.numbers[StencilKey("sse_check", "", 8).symbol]
     eatab[t.X_MMX] = linked.numbers[StencilKey("mmx_check", "", 8).symbol]
-    kinds = {1: "cond_add", 2: "cond_sub", CC_LOGIC: "cond_logic", 4: "cond_expl", 5: "cond_inc", 6: "cond_dec"}
+    kinds = {
+        1: "cond_add",
+        2: "cond_sub",
+        CC_LOGIC: "cond_logic",
+        4: "cond_expl",
+        5: "cond_inc",
+        6: "cond_dec",
+    }
     for code in range(28):
         for cc in range(16):
             key = StencilKey("cond_any", "", 8, "", cc).symbol
@@ -157,8 +212,12 @@ def build_tables(rows: Sequence[Row], keys: list[StencilKey], linked: Linked) ->
     for r in rows:
         enc = parse_encoding(r.encoding)
         operands = [o for o in r.operands.split(",") if o]
-        uses_modrm = (any(o[0] in "EGMRVWUPQNS" or (o[0] in "CD" and o != "CL") for o in operands)
-                      or enc.reg is not None or enc.mod != "" or enc.map >= 4)
+        uses_modrm = (
+            any(o[0] in "EGMRVWUPQNS" or (o[0] in "CD" and o != "CL") for o in operands)
+            or enc.reg is not None
+            or enc.mod != ""
+            or enc.map >= 4
+        )
         if uses_modrm and enc.map < 4:
             for n in range(enc.span):
                 has_modrm[enc.map * 256 + enc.opcode + n] = 1
@@ -190,8 +249,21 @@ def build_tables(rows: Sequence[Row], keys: list[StencilKey], linked: Linked) ->
                             taken[index] = strong
                             table[index] = number
                     if enc.prefix == 0 and (enc.map == 0 or scalable):
-                        weak.append((base | ((reg or 0) << 5) | ((0 if v.is_mem else 1) << 4) | (1 << 2) | v.slot, number))
+                        weak.append(
+                            (
+                                base
+                                | ((reg or 0) << 5)
+                                | ((0 if v.is_mem else 1) << 4)
+                                | (1 << 2)
+                                | v.slot,
+                                number,
+                            )
+                        )
     for index, number in weak:
         if index not in taken:
             table[index] = number
-    return Tables(b"".join(entries), bytes(has_modrm) + table.tobytes(), struct.pack(f"<{len(eatab)}i", *eatab))
+    return Tables(
+        b"".join(entries),
+        bytes(has_modrm) + table.tobytes(),
+        struct.pack(f"<{len(eatab)}i", *eatab),
+    )

@@ -75,7 +75,7 @@ class ReplayResult:
     message: str = ""
 
 
-class _Diverged(Exception):  # noqa: N818  # it ends a run, it is no error of ours
+class _Diverged(Exception):  # it ends a run, it is no error of ours
     """Leaves the machine's run loop."""
 
 
@@ -145,6 +145,8 @@ class Replay:
         self.machine: MachineLike = (build or guests.build_machine)(config, guest)
         self._pace = Pace()
         self._interrupted = threading.Event()
+        self.stopped = threading.Event()
+        """Set when the guest does not run any more."""
         self.verifier: Verifier | None = None
         if verify:
             self.verifier = Verifier(trace.event_groups(), cut=not trace.closed)
@@ -168,6 +170,7 @@ class Replay:
         message = digest = ""
         with contextlib.suppress(_Diverged):
             stop = self._advance()
+            self.stopped.set()
             if stop.kind != "interrupted":
                 message = self._wrong_stop(stop)
                 digest = "" if message else self._last_digest()
