@@ -7,6 +7,7 @@ is typed, in capitals.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.trace import fake
-from workbench.cli import engine, main, record
+from workbench.cli import engine, main, record, terminal
 from workbench.trace import guest
 
 
@@ -29,6 +30,12 @@ class EchoMachine(fake.FakeMachine):
         if not self._greeted:
             self._greeted = True
             self._emit("on_console", "com1", b"$ ", self.clock.icount)
+        if os.environ.get("FAKE_UNDEFINED"):
+            self.undefined[b"\x0f\x04"] = 1234
+        if os.environ.get("FAKE_STUCK") and self.clock.icount > 1000:
+            # As machine code that never comes back: no Python instruction in the main thread.
+            ctypes.CDLL(None).sleep(60)
+            ctypes.CDLL(None).sleep(60)
         if os.environ.get("FAKE_SLOW"):
             time.sleep(0.02)
             until = self.clock.icount + 100
@@ -51,5 +58,6 @@ def config(args: argparse.Namespace) -> dict[str, Any]:
 if __name__ == "__main__":
     guest.build_machine = EchoMachine  # type: ignore[assignment]
     record.machine_config = config
+    terminal.GRACE_SECONDS = 0.5
     engine.prepare = lambda: None
     sys.exit(main.main())

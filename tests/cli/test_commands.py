@@ -115,6 +115,11 @@ def test_how_a_guest_ends(
     assert workbench("replay", "t.wbt", "-q", fake=True).returncode == 0
 
 
+def test_unknown_opcodes_are_shown(workbench: Run, kernel: str) -> None:
+    done = workbench(*RECORD, "-q", fake=True, FAKE_UNDEFINED="1")
+    assert done.stderr == "workbench: unknown to this processor, 1,234 times: 0f 04 (nonsense)\n"
+
+
 def test_debug_exit(workbench: Run, kernel: str) -> None:
     assert workbench(*RECORD, "--debug-exit", fake=True).returncode == 5
 

@@ -134,3 +134,16 @@ def test_the_escape_filter() -> None:
     assert keys.feed(b"c\x01\x01d\x01a") == b"\x03\x01d\x01"
     assert keys.feed(b"\x01h\x01X") == b""
     assert (told, quits) == ([HELP], [1])
+
+
+def test_machine_code_that_does_not_come_back(tmp_path: Path) -> None:
+    session = Session(tmp_path, FAKE_STUCK="1", **LONG)
+    session.read_until(b"$ ")
+    with pytest.raises(AssertionError):
+        session.read_until(b"never printed", 1.5)
+    session.type(b"\x03")
+    with pytest.raises(AssertionError, match="cut"):
+        session.end()
+    assert session.process.returncode == 130
+    assert b"does not come back; the trace is kept as if cut" in session.output
+    session.close()

@@ -77,6 +77,7 @@ class FakeMachine:
 
     def __init__(self, config: Mapping[str, Any], guest: Guest) -> None:
         self.observers: list[Any] = []
+        self.undefined: dict[bytes, int] = {}
         self.clock = Clock()
         self.cpu = Cpu()
         self.inputs = Inputs()
@@ -95,6 +96,9 @@ class FakeMachine:
         copy = self._state.copy()
         copy.update(b"%d" % self.clock.icount)
         return copy.digest()
+
+    def undefined_opcodes(self) -> list[tuple[str, str, int]]:
+        return [(code.hex(" "), "nonsense", times) for code, times in self.undefined.items()]
 
     def run(self, until_icount: int | None = None) -> Stop:
         self.on_slice(self)

@@ -115,12 +115,24 @@ def run(args: argparse.Namespace) -> int:
 
 def record_on_terminal(recording: Recording, output: int | None, read_stdin: bool) -> Outcome:
     """Run a recording with its console on `output` and, if asked, input from stdin."""
+    from workbench.cli.main import complain
+
     console = None
     if output is not None:
         console = terminal.ConsoleOutput(CONSOLE_DEVICE, output, recording.interrupt)
         recording.recorder.console_sink = console.sink
+    restore = terminal.keep_mode()
+
+    def last_resort() -> None:
+        recording.recorder.flush()
+        restore()
+        complain("the guest's machine code does not come back; the trace is kept as if cut")
+        os._exit(EXIT_INTERRUPTED)
+
     with contextlib.ExitStack() as stack:
-        stack.enter_context(terminal.ending_signals(recording.interrupt))
+        stack.enter_context(
+            terminal.ending_signals(recording.interrupt, recording.stopped, last_resort)
+        )
         if read_stdin:
             raw = stack.enter_context(terminal.raw_terminal())
             post = _poster(recording, raw)
@@ -141,6 +153,9 @@ def finish(args: argparse.Namespace, recording: Recording, outcome: Outcome) -> 
 
     if not args.quiet:
         print_recording(recording.writer.path, outcome)
+    if recording.machine.undefined:
+        for code, disassembly, times in recording.machine.undefined_opcodes():
+            complain(f"unknown to this processor, {times:,} times: {code} ({disassembly})")
     if outcome.stop == "interrupted":
         return EXIT_INTERRUPTED
     if outcome.stop == "limit":

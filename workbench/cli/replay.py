@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli import engine, terminal, text
@@ -58,7 +59,7 @@ def replay_trace(trace: Trace, args: argparse.Namespace) -> int:
     replay = Replay(trace, verify=not args.no_verify)
     hidden = (args.json or args.quiet) and args.serial is None
     output = None if hidden else serial_output(args.serial)
-    with terminal.ending_signals(replay.interrupt):
+    with terminal.ending_signals(replay.interrupt, replay.stopped, _last_resort):
         result = run_with_console(replay, output)
     message = failure_text(replay, result)
     if args.json:
@@ -71,6 +72,13 @@ def replay_trace(trace: Trace, args: argparse.Namespace) -> int:
         complain(message)
         return EXIT_DIVERGED
     return EXIT_OK
+
+
+def _last_resort() -> None:
+    from workbench.cli.main import complain
+
+    complain("the guest's machine code does not come back")
+    os._exit(EXIT_INTERRUPTED)
 
 
 def run_with_console(replay: Replay, output: int | None) -> ReplayResult:

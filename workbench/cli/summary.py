@@ -37,7 +37,7 @@ def shown_devices(counts: Iterable[tuple[str, int, int]], most: int) -> list[tup
     empty, others = [0, 0, 0], [0, 0, 0]
     for name, reads, writes in counts:
         if not _SLOT.fullmatch(name) and len(shown) < most:
-            shown.append((name, reads, writes))
+            shown.append((name or "(nobody)", reads, writes))
             continue
         group = empty if _SLOT.fullmatch(name) else others
         for place, count in enumerate((1, reads, writes)):

@@ -18,6 +18,9 @@ from workbench.errors import InputFileError, os_error_text
 
 ESCAPE = 0x01
 HELP = b"\r\nCtrl-A X: end the run   Ctrl-A C: Ctrl-C for the guest   Ctrl-A Ctrl-A: Ctrl-A\r\n"
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_SECONDS = 5.0
+_NUMBERS = frozenset(bytes([number]) for number in ENDING_SIGNALS)
 _STDIN = 0
 _STDOUT = 1
 
@@ -60,7 +63,7 @@ def raw_terminal(fd: int = _STDIN) -> Iterator[bool]:
         return
     import termios
 
-    saved = termios.tcgetattr(fd)
+    restore = keep_mode(fd)
     mode = termios.tcgetattr(fd)
     mode[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.IXON | termios.ISTRIP)
     mode[3] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
@@ -71,12 +74,18 @@ def raw_terminal(fd: int = _STDIN) -> Iterator[bool]:
         termios.tcsetattr(fd, termios.TCSANOW, mode)
         yield True
     finally:
-        termios.tcsetattr(fd, termios.TCSANOW, saved)
+        restore()
 
 
 @contextlib.contextmanager
-def ending_signals(quit_run: Callable[[], None]) -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP end the run cleanly; a second SIGINT ends it at once."""
+def ending_signals(
+    quit_run: Callable[[], None], stopped: threading.Event, last_resort: Callable[[], None]
+) -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP end the run cleanly; a second SIGINT ends it at once.
+
+    Python runs signal handlers between its own instructions only. Should the guest's machine code
+    not come back for `GRACE_SECONDS` (`stopped` is not set), a thread calls `last_resort`.
+    """
     seen = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -86,13 +95,40 @@ def ending_signals(quit_run: Callable[[], None]) -> Iterator[None]:
         seen = True
         quit_run()
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    saved = {number: signal.signal(number, handle) for number in numbers}
+    def watch() -> None:
+        if os.read(wake_read, 1) not in _NUMBERS:
+            return
+        quit_run()
+        if not stopped.wait(GRACE_SECONDS):
+            last_resort()
+
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    watcher.start()
+    saved_fd = signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    saved = {number: signal.signal(number, handle) for number in ENDING_SIGNALS}
     try:
         yield
     finally:
+        stopped.set()
         for number, handler in saved.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(saved_fd)
+        os.write(wake_write, b"\0")
+        watcher.join()
+        os.close(wake_read)
+        os.close(wake_write)
+
+
+def keep_mode(fd: int = _STDIN) -> Callable[[], None]:
+    """Give a function that brings a terminal back to the mode it has now."""
+    if not os.isatty(fd):
+        return lambda: None
+    import termios
+
+    saved = termios.tcgetattr(fd)
+    return lambda: termios.tcsetattr(fd, termios.TCSANOW, saved)
 
 
 class InputThread:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 
@@ -98,3 +98,10 @@ class MachineLike(Protocol):
 
     def digest(self) -> bytes:
         """Digest of the whole state."""
+
+    @property
+    def undefined(self) -> Mapping[bytes, int]:
+        """How often the guest executed bytes that are no instruction of this processor."""
+
+    def undefined_opcodes(self) -> list[tuple[str, str, int]]:
+        """The same for people: bytes, disassembly, times."""

@@ -79,6 +79,8 @@ class Recording:
         self.interactive = False
         """Someone types: a halted guest waits for them, and guest time does not run ahead."""
         self._interrupted = False
+        self.stopped = threading.Event()
+        """Set when the guest does not run any more; the trace may still have to be closed."""
         self._attention = threading.Event()
         self.machine.inputs.wake = self._attention.set
 
@@ -96,6 +98,7 @@ class Recording:
         started = time.monotonic()
         try:
             stop, code, reason = self._loop(started)
+            self.stopped.set()
             digest = self._digest(FULL)
             clock = self.machine.clock
             end = End(
