@@ -63,8 +63,10 @@ class State:
 class Pair:
     """Our engine and Unicorn in one mode (16, 32 or 64)."""
 
-    def __init__(self, mode: int, seed: int = 1) -> None:
+    def __init__(self, mode: int, seed: int = 1, selectors: dict[str, int] | None = None) -> None:
+        """In 16-bit mode `selectors` gives segment registers other values than zero."""
         self.mode = mode
+        self.selectors = selectors or {}
         self.names = list(GPRS[: 16 if mode == 64 else 8])
         self.cpu = Cpu(RAM)
         self.uc = self._unicorn()
@@ -78,6 +80,8 @@ class Pair:
         uc = unicorn.Uc(unicorn.UC_ARCH_X86, UC_MODES[self.mode])
         uc.ctl_set_cpu_model(x86.UC_CPU_X86_HASWELL)
         uc.mem_map(0, RAM)
+        for name, selector in self.selectors.items():
+            uc.reg_write(getattr(x86, f"UC_X86_REG_{name.upper()}"), selector)
         return uc
 
     def _set_mode(self) -> None:
@@ -96,7 +100,8 @@ class Pair:
             cpu.set("efer", 0x500)
             cpu.set("cr0", 0x80000011)
         for name in ("es", "ss", "ds", "fs", "gs"):
-            cpu.set_segment(name, 0, 0, limit, attr)
+            selector = self.selectors.get(name, 0)
+            cpu.set_segment(name, selector, selector << 4, limit, attr)
         cpu.set_segment("cs", 0, 0, limit, {16: 0x9B, 32: 0xC09B, 64: 0xA09B}[self.mode])
         cpu.set("idtr_limit", 0)
 
