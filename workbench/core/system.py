@@ -51,6 +51,8 @@ class System:
     processor.
     """
 
+    name = "msr"
+
     def __init__(
         self,
         model: CpuModel | None = None,
@@ -63,6 +65,20 @@ class System:
         self.read_cr8, self.write_cr8 = read_cr8, write_cr8
         self.msrs = MsrFile()
         self._cache: dict[tuple[int, int, int, int], tuple[int, int, int, int]] = {}
+
+    # -- a device to the machine: the state is that of the MSR file
+
+    def reset(self) -> None:
+        """MSRs after RESET."""
+        self.msrs.reset()
+
+    def save(self) -> dict[str, int]:
+        """State for a snapshot."""
+        return self.msrs.save()
+
+    def restore(self, state: dict[str, int]) -> None:
+        """The reverse of `save`."""
+        self.msrs.restore(state)
 
     def handlers(self) -> dict[str, Handler]:
         """Handlers by the names that the stencils use."""
