@@ -129,6 +129,10 @@ def encode(rng: random.Random, r: Row, mode: int, osz: int, memory: bool) -> Cas
     o = OPS[r.op]
     if memory and o.lock and r.op != "neg" and operands[0][0] in "EM" and rng.random() < 0.2:
         prefix += b"\xf0"
+    if (memory or r.op in STRINGS) and rng.random() < 0.2:
+        prefix += rng.choice((b"\x2e", b"\x36", b"\x26", b"\x64", b"\x65", b"\x3e"))
+    if (memory and is64 and r.op != "lea") or r.op in (*STRINGS, "jcxz", "loop"):
+        prefix += rng.choice((b"", b"", b"", b"\x67"))
     rex = (
         0x40 | (8 if osz == 8 else 0) | rng.getrandbits(3)
         if is64 and (osz == 8 or rng.random() < 0.5)

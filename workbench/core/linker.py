@@ -37,6 +37,7 @@ class Linked:
     names: list[str] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
     faults: dict[str, bool] = field(default_factory=dict)
+    stores: dict[str, bool] = field(default_factory=dict)  # at the address in `addr`
     specials: dict[int, str] = field(default_factory=dict)
 
 
@@ -138,6 +139,7 @@ def link(
         )
         out.numbers[name] = number
         out.faults[name] = faults
+        out.stores[name] = any(MISS_INDEX + 24 <= v < MISS_INDEX + 32 for v in values)
         for at, kind, value, addend in relocs:
             reloc_all += struct.pack("<4i", at, kind, value, addend)
         code_all += code + bytes(-len(code) % 8)

@@ -8,7 +8,16 @@ from typing import Any
 
 from workbench.core import mmu
 from workbench.core.lang import fn, inline, select, u32, u64, unlikely
-from workbench.core.layout import ATTR_DB, ATTR_UNUSABLE, CPU, FS, GP, SS, SSV
+from workbench.core.layout import (
+    ATTR_DB,
+    ATTR_UNUSABLE,
+    CPU,
+    FS,
+    GP,
+    MODE_PROT,
+    SS,
+    SSV,
+)
 
 BAD = (1 << 64) - 1
 
@@ -37,7 +46,9 @@ def seg_linear(base: Any, seg: Any, at: Any, size: Any, write: Any) -> Any:
     bad = (attr & ATTR_UNUSABLE) != 0
     code = (attr & 8) != 0
     if code:
-        bad |= (write != 0) | ((attr & 2) == 0)
+        # without protection CS can be written, whatever type protected mode left in it
+        if (cpu.mode & MODE_PROT) != 0:
+            bad |= (write != 0) | ((attr & 2) == 0)
         bad |= last > limit
     else:
         bad |= (write != 0) & ((attr & 2) == 0)

@@ -60,6 +60,9 @@ FUSED = {
     "and_": "jcc_and",
 }
 
+# They store at an address that they make out of the one in `addr`.
+STORES_BESIDE = ("bts", "btr", "btc", "pop")
+
 
 @dataclass
 class Tables:
@@ -98,7 +101,7 @@ def entry_bytes(
         flags |= dec.F_COND | dec.F_READS
     if op.lock and "m" in v.form:
         flags |= dec.F_LOCK
-    if v.row.op == "lea":
+    if v.row.op in ("lea", "nop"):
         flags = (flags | dec.F_LEA) & ~dec.F_FAULTS
     if jump:
         if v.row.op == "jmp":
@@ -149,13 +152,9 @@ def entry_bytes(
         access = {"b": 1, "w": 2, "d": 4, "q": 8, "x": 16, "t": 10}.get(
             letter, v.osz if letter in ("v", "z", "y") else v.size
         )
-    stores = (
-        memory
-        and memory[0] == 0
-        and not v.row.op.startswith(("cmp_", "test"))
-        and v.row.op not in ("cmp", "test", "bt", "push")
-    )
-    if stores:
+    if memory and (
+        linked.stores[keys[""]] or (op.slow_only and op.writes_mem) or v.row.op in STORES_BESIDE
+    ):
         access |= 0x100
     fused = fuse.get((v.row.op, v.form, v.size), -1)
     return struct.pack(
