@@ -21,7 +21,7 @@ from workbench.core.lang import bits_of
 from workbench.core.layout import CPU, EXIT_NAMES
 
 MAP_32BIT, MAP_NORESERVE = 0x40, 0x4000
-ARENA_BYTES = 160 << 20
+ARENA_BYTES = 96 << 20
 SCRATCH_BYTES = 512 << 10
 BLOCK_MAX = 1 << 20
 HASH_ENTRIES = 1 << 16
@@ -349,6 +349,32 @@ class Cpu:
                 if p is not None:
                     self._write(p, bytes([b]))
             return
+        self._write(at, data)
+
+    @property
+    def state_view(self) -> memoryview:
+        """The CPU structure itself, for snapshots."""
+        return self._cpu.view
+
+    def flush_translations(self) -> None:
+        """Empty the TLBs and the jump cache; translated code stays."""
+        self._tlb_flush_all(self.base)
+
+    def protect_code(self) -> None:
+        """After TLBs were put back: pages with translated code are not writable through them."""
+        at = (CPU.offset("tlbs")) >> 3
+        words = 3 * lay.TLB_BYTES // 8
+        tlb = self._q[at : at + words]
+        code = self._page_code.view.cast("Q")
+        for n in range(0, words, 4):
+            tag = tlb[n + 1]
+            if tag & 0xFFF == 0:
+                page = (tag + tlb[n + 3] - self.ram.address & 0xFFFFFFFFFFFFFFFF) // PAGE
+                if page < len(code) and code[page]:
+                    tlb[n + 1] = 0xFFFFFFFFFFFFFFFF
+
+    def write_position(self, at: int, data: bytes) -> None:
+        """Write at a position of the RAM buffer; translations of it are dropped."""
         self._write(at, data)
 
     def _write(self, at: int, data: bytes) -> None:

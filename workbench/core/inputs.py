@@ -41,8 +41,10 @@ class Inputs:
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
         self._posted: deque[tuple[str, str, bytes]] = deque()
-        self._replay: deque[Any] | None = None
-        self._fetches: dict[str, deque[bytes]] = {}
+        self._replay: list[Any] | None = None
+        self._next = 0
+        self._fetches: dict[str, list[bytes]] = {}
+        self._fetched: dict[str, int] = {}
         self.on_fetch: Callable[[str, bytes], None] | None = None  # set by the machine
         self.wake: Callable[[], None] | None = None  # called by post, from the posting thread
 
@@ -61,10 +63,11 @@ class Inputs:
 
     def replay(self, inputs: Iterable[Any]) -> None:
         """Deliver these inputs, in order, at their own times, and nothing else."""
-        self._replay, self._fetches = deque(), {}
+        self._replay, self._next = [], 0
+        self._fetches, self._fetched = {}, {}
         for i in inputs:
             if i.kind == FETCH:
-                self._fetches.setdefault(i.target, deque()).append(bytes(i.data))
+                self._fetches.setdefault(i.target, []).append(bytes(i.data))
             else:
                 self._replay.append(i)
 
@@ -81,12 +84,14 @@ class Inputs:
             data = supply()
             self._note(target, data)
             return data
-        queue = self._fetches.get(target)
-        if not queue:
+        n = self._fetched.get(target, 0)
+        queue = self._fetches.get(target, ())
+        if n >= len(queue):
             raise ReplayMissing(
                 f"the trace has no more data for {target}: the replay differs from the recording"
             )
-        data = queue.popleft()
+        data = queue[n]
+        self._fetched[target] = n + 1
         self._note(target, data)
         return data
 
@@ -99,9 +104,20 @@ class Inputs:
         """Do the inputs come from a trace?"""
         return self._replay is not None
 
+    def mark(self) -> tuple[int, dict[str, int]]:
+        """How far a replay has come, for `rewind`."""
+        return self._next, dict(self._fetched)
+
+    def rewind(self, mark: tuple[int, dict[str, int]]) -> None:
+        """Go back to a mark of the same replay."""
+        self._next, self._fetched = mark[0], dict(mark[1])
+
     def next_stamp(self) -> tuple[int, int] | None:
         """(icount, time_ps) of the next input of a replay."""
-        return (self._replay[0].icount, self._replay[0].time_ps) if self._replay else None
+        if self._replay is None or self._next >= len(self._replay):
+            return None
+        i = self._replay[self._next]
+        return i.icount, i.time_ps
 
     @property
     def waiting(self) -> bool:
@@ -111,11 +127,9 @@ class Inputs:
     def due(self, icount: int, time_ps: int) -> Iterable[Input]:
         """Take the inputs that are due at this moment."""
         if self._replay is not None:
-            while self._replay and (self._replay[0].icount, self._replay[0].time_ps) <= (
-                icount,
-                time_ps,
-            ):
-                i = self._replay.popleft()
+            while (stamp := self.next_stamp()) is not None and stamp <= (icount, time_ps):
+                i = self._replay[self._next]
+                self._next += 1
                 yield Input(i.icount, i.time_ps, i.target, i.kind, i.data)
             return
         while self._posted:

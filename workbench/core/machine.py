@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from workbench.core import layout as lay
+from workbench.core import snapshot
 from workbench.core.bus import Bus, Window
 from workbench.core.clock import Clock
 from workbench.core.config import MachineConfig
@@ -17,11 +18,11 @@ from workbench.core.inputs import FETCH, Input, Inputs, ReplayMissing
 from workbench.core.lang import bits_of
 from workbench.core.layout import CPU
 from workbench.core.memory import PhysMemory
+from workbench.core.snapshot import Snapshot
 from workbench.core.system import System
 
 NEVER = 1 << 62
 NMI_VECTOR, UD_VECTOR = 2, 6
-DIGEST_CHUNK = 1 << 16
 _BIAS = CPU.offset("bias_ps") >> 3
 _RIP = CPU.offset("rip") >> 3
 _INFO = CPU.offset("exit_info") >> 3
@@ -407,6 +408,23 @@ class Machine:
         out["eflags"] = [cpu.get("rflags")]
         return out
 
+    def pending_state(self) -> tuple[bool, bool]:
+        """Halted, and an NMI on its way."""
+        return self._halted, self._nmi
+
+    def restore_pending(self, state: tuple[bool, bool]) -> None:
+        """The reverse of `pending_state`."""
+        self._halted, self._nmi = state
+        self._stop = None
+
+    def save(self, like: Snapshot | None = None) -> Snapshot:
+        """A snapshot of everything, between two calls of `run` (see snapshot.py)."""
+        return snapshot.save(self, like)
+
+    def restore(self, state: Snapshot) -> None:
+        """Go back to a snapshot of this machine, or of one of the same configuration."""
+        snapshot.restore(self, state)
+
     def digest(self) -> bytes:
         """32 bytes over processor, RAM, devices and clock: equal states have equal digests."""
         h = hashlib.blake2b(digest_size=32)
@@ -415,16 +433,13 @@ class Machine:
             "clock": self.clock.save(),
             "halted": self._halted,
             "nmi": self._nmi,
+            "msrs": self.system.msrs.save(),
             "devices": {n: d.save() for n, d in self.devices.items()},
         }
         h.update(json.dumps(state, sort_keys=True, default=_plain).encode())
-        ram = self.cpu.ram.view
-        zero = memoryview(bytes(DIGEST_CHUNK))
-        for at in range(0, self.ram_bytes, DIGEST_CHUNK):
-            chunk = ram[at : at + DIGEST_CHUNK]
-            if chunk != zero[: len(chunk)]:
-                h.update(at.to_bytes(8, "little"))
-                h.update(chunk)
+        for at, chunk in snapshot.nonzero_chunks(self.cpu):
+            h.update(at.to_bytes(8, "little"))
+            h.update(chunk)
         return h.digest()
 
 

@@ -164,6 +164,8 @@ class Board:
         machine = self.machine
         config = machine.config
         machine.irq = self.lapic
+        machine.system.read_cr8 = self.lapic.read_cr8
+        machine.system.write_cr8 = self.lapic.write_cr8
         machine.msr_handlers.update(self.lapic.msrs())
         page = Window.of(self.lapic, self.lapic.name, 0)
         self._lapic_page = MovableWindow(machine.mmio, page)
