@@ -1,8 +1,9 @@
-"""Random programs about privilege: selectors of every kind, loaded, called, returned to, asked about.
+"""Random programs about privilege: selectors of every kind, loaded, called, returned to, examined.
 
-A program is a memory image that QEMU starts as a multiboot kernel and that our processor runs bare.  Each
-of its snippets ends in INT 81h or in a fault; the one handler of all vectors writes down what happened
-(vector, error code, saved CS:EIP and flags, data segments, stack) and goes on with the next snippet.
+A program is a memory image that QEMU starts as a multiboot kernel and our processor runs bare.
+Each of its snippets ends in INT 81h or in a fault; the one handler of all vectors writes down what
+happened (vector, error code, saved CS:EIP and flags, data segments, stack) and goes on with the
+next snippet.  RF is left out: QEMU does not set it.
 """
 
 from __future__ import annotations
@@ -292,7 +293,23 @@ def run_qemu(program: Program, directory: Path) -> bytes:
     return log.read_bytes()
 
 
-FIELDS = "vector error eip cs flags _ fs es ds gs ss sp ebx outer_sp outer_ss".split()
+FIELDS = (
+    "vector",
+    "error",
+    "eip",
+    "cs",
+    "flags",
+    "_",
+    "ds",
+    "es",
+    "fs",
+    "gs",
+    "ss",
+    "sp",
+    "ebx",
+    "outer_sp",
+    "outer_ss",
+)
 
 
 def explain(record: bytes) -> dict[str, str]:

@@ -7,6 +7,7 @@ WORKBENCH_ASSEMBLE=1 and keystone installed new texts are added.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 from pathlib import Path
@@ -22,8 +23,7 @@ def assemble(text: str, bits: int = 64, at: int = 0) -> bytes:
     if key not in _codes:
         if not os.environ.get("WORKBENCH_ASSEMBLE"):
             raise KeyError(f"no stored code for {text!r}; run with WORKBENCH_ASSEMBLE=1")
-        import keystone  # type: ignore[import-not-found]
-
+        keystone = importlib.import_module("keystone")
         modes = {16: keystone.KS_MODE_16, 32: keystone.KS_MODE_32, 64: keystone.KS_MODE_64}
         engine = keystone.Ks(keystone.KS_ARCH_X86, modes[bits])
         try:

@@ -315,3 +315,11 @@ def test_fsgsbase(guest: Guest) -> None:
     guest.cpu.set("cr4", guest["cr4"] | 1 << 16)
     guest.run("mov rax, -0x1234567; wrfsbase rax; rdfsbase rbx; hlt")
     assert guest["rbx"] == 2**64 - 0x1234567
+
+
+def test_iretq_drops_the_resume_flag(guest: Guest) -> None:
+    text = (
+        f"push {KDATA}; push {KERNEL_STACK}; push 0x10002; push {K64}; push {CODE + 0x100}; iretq"
+    )
+    guest.run(text, limit=6)
+    assert guest["eflags"] == 2

@@ -315,7 +315,7 @@ def task_switch(
         cpu.cr3 = new_cr3.zx(64)
         mmu.tlb_flush(base)
     cpu.rip = new_rip.zx(64)
-    cpu.eflags = (new_flags.zx(64) & 0x3F7FD7 & ~ARITH) | 2
+    cpu.eflags = (new_flags.zx(64) & 0x3E7FD7 & ~ARITH) | 2
     set_eflags_arith(cpu, new_flags.zx(64))
     for i in range(8):
         cpu.gpr[i] = load(regs + i * 4, "i32").zx(64)

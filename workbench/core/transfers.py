@@ -106,8 +106,11 @@ def set_stack_pointer(cpu: Any, sp: Any) -> None:
 
 @inline
 def flags_after_iret(cpu: Any, base: Any, popped: Any, size: int) -> Any:
-    """EFLAGS after IRET: what the privilege and operand size let through."""
-    mask = u64(ARITH | TF | DF | NT | (RF | AC | ID if size > 2 else 0))
+    """EFLAGS after IRET: what the privilege and operand size let through.
+
+    RF is dropped at once, not an instruction later: there are no code breakpoints to hold off.
+    """
+    mask = u64(ARITH | TF | DF | NT | (AC | ID if size > 2 else 0))
     cpl = cpu.cpl.zx(64)
     mask |= select(cpl <= ((cpu.eflags >> 12) & 3), u64(IF), u64(0))
     if size > 2:
@@ -115,7 +118,7 @@ def flags_after_iret(cpu: Any, base: Any, popped: Any, size: int) -> Any:
     else:
         mask |= select(cpl == 0, u64(IOPL), u64(0))
     old = cpu.eflags | eflags_of(base)
-    return (popped & mask) | (old & ~mask)
+    return (popped & mask) | (old & ~mask & ~RF)
 
 
 @inline
@@ -261,7 +264,7 @@ def return_virtual(base: Any) -> Any:
     if p == 0:
         return u32(0)
     ip = word(p, 0, 4)
-    set_flags(cpu, word(p, 2, 4) & 0x3F7FD7)
+    set_flags(cpu, word(p, 2, 4) & 0x3E7FD7)
     sp = word(p, 3, 4)
     for index, seg in ((1, CS), (4, SS), (5, ES), (6, DS), (7, FS), (8, GS)):
         selector = word(p, index, 4).tr(32) & 0xFFFF
