@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 LEAST_RAM, MOST_RAM = 1 << 20, 64 << 30
+MOST_DRIVE_BYTES = 1 << 57
+DRIVE_INTERFACES = ("ide", "virtio", "cdrom")
+NIC_MODELS = ("e1000", "virtio-net")
+
+
+@dataclass(frozen=True, slots=True)
+class DriveConfig:
+    """A disk or CD-ROM drive: what the guest sees of it, without its contents."""
+
+    name: str
+    interface: str
+    size_bytes: int
+    read_only: bool = False
+    serial: str = ""
+
+    def __post_init__(self) -> None:
+        if self.interface not in DRIVE_INTERFACES:
+            choices = ", ".join(DRIVE_INTERFACES)
+            raise ValueError(f"expected a drive interface ({choices}), not {self.interface!r}")
+        if not 0 <= self.size_bytes <= MOST_DRIVE_BYTES:
+            raise ValueError(f"expected a drive of at most 128 PiB, not {self.size_bytes!r} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class NicConfig:
+    """A network interface: its model and address."""
+
+    name: str
+    model: str
+    mac: str
+
+    def __post_init__(self) -> None:
+        if self.model not in NIC_MODELS:
+            raise ValueError(f"expected a NIC ({', '.join(NIC_MODELS)}), not {self.model!r}")
+        if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", self.mac):
+            raise ValueError(f"expected a MAC address such as 52:54:00:12:34:56, not {self.mac!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +62,8 @@ class MachineConfig:
     rtc_epoch_s: int = 0
     seed: int = 0
     serial_ports: tuple[str, ...] = ("com1",)
+    drives: tuple[DriveConfig, ...] = ()
+    nics: tuple[NicConfig, ...] = ()
     board: str = "pc"
 
     def __post_init__(self) -> None:
@@ -44,7 +83,8 @@ class MachineConfig:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {**asdict(self), "serial_ports": list(self.serial_ports)}
+        plain = asdict(self)
+        return {n: list(v) if isinstance(v, tuple) else v for n, v in plain.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> MachineConfig:
@@ -60,6 +100,8 @@ class MachineConfig:
                 ):
                     raise ValueError(f"expected names of serial ports, not {value!r}")
                 value = tuple(value)
+            elif name in PARTS:
+                value = tuple(_part(PARTS[name], name, v) for v in _list(name, value))
             elif name == "board":
                 if not isinstance(value, str):
                     raise ValueError(f"expected the name of a board, not {value!r}")
@@ -67,3 +109,25 @@ class MachineConfig:
                 raise ValueError(f"expected a whole number for {name}, not {value!r}")
             values[name] = value
         return cls(**values)
+
+
+PARTS: dict[str, type[DriveConfig] | type[NicConfig]] = {"drives": DriveConfig, "nics": NicConfig}
+
+
+def _list(name: str, value: object) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected a list of {name}, not {value!r}")
+    return value
+
+
+def _part(cls: type[DriveConfig] | type[NicConfig], name: str, value: object) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected the settings of one of the {name}, not {value!r}")
+    types = {f.name: f.type for f in fields(cls)}
+    for key, v in value.items():
+        if key not in types or type(v).__name__ != types[key]:
+            raise ValueError(f"expected a setting of one of the {name}, not {key}={v!r}")
+    try:
+        return cls(**value)
+    except TypeError:
+        raise ValueError(f"expected all settings of one of the {name}, not {value!r}") from None
