@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.core.system_code import assemble
 from tests.core.system_guest import descriptor, gate
 from workbench.core.engine import Cpu
+from workbench.core.layout import UD
 from workbench.core.system import System
 
 LOAD, GDT, IDT, TSS, VARS = 0x100000, 0x200000, 0x202000, 0x204000, 0x206000
@@ -253,9 +254,11 @@ def run_here(program: Program) -> bytes:
     for name in ("ds", "es", "fs", "gs", "ss"):
         cpu.set_segment(name, KDATA, 0, 0xFFFFFFFF, 0xC093)
     cpu.set("rip", ENTRY)
-    while (reason := cpu.run(cpu.icount + 10_000_000)) in ("system", "pio"):
+    while (reason := cpu.run(cpu.icount + 10_000_000)) in ("system", "pio", "undefined"):
         if reason == "system":
             cpu.system()
+        elif reason == "undefined":
+            cpu.deliver(UD, None, 1)
         elif cpu.read_phys(cpu.get("rip"), 1) == b"\xe6":
             cpu.set("rip", cpu.get("rip") + 2)  # OUT imm8, AL: there is no 8259A
         else:

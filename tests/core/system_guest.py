@@ -164,9 +164,12 @@ class Guest:
         stop = self.cpu.icount + limit
         while True:
             reason = self.cpu.run(stop)
-            if reason != "system":
+            if reason == "system":
+                self.cpu.system()
+            elif reason != "undefined":
                 return reason
-            self.cpu.system()
+            elif not self.cpu.deliver(lay.UD, None, 1):
+                return "triple-fault"
 
     def __getitem__(self, name: str) -> int:
         return self.cpu.get(name)
