@@ -433,10 +433,11 @@ class Cpu:
 
     def run(self, until_icount: int) -> str:
         """Run to the exact instruction count, or to an exit; the reason (see layout.EXIT_NAMES)."""
+        q = self._q
         while True:
-            now = self.icount
-            self._q[_END] = until_icount
-            self._q[_BUDGET] = (until_icount - now) & 0xFFFFFFFFFFFFFFFF
+            now = q[_END] - q[_BUDGET]
+            q[_END] = until_icount
+            q[_BUDGET] = (until_icount - now) & 0xFFFFFFFFFFFFFFFF
             reason = self._run(self.base)
             if reason == lay.EXIT_CODE_FULL:
                 self.forget_code()
@@ -477,10 +478,10 @@ class Cpu:
         """A device access of the current instruction was made (read: its value); `run` goes on with
         it.
         """
-        n = self.get("acc_count")
-        self.set("acc_value", value, n)
-        self.set("acc_count", n + 1)
-        self.set("acc_cursor", 0)
+        n = self._i[_ACC_COUNT]
+        self._q[_ACC_VALUE + n] = value & 0xFFFFFFFFFFFFFFFF
+        self._i[_ACC_COUNT] = n + 1
+        self._i[_ACC_CURSOR] = 0
 
     @property
     def exit_info(self) -> list[int]:
@@ -491,6 +492,8 @@ class Cpu:
 
 _END = CPU.offset("end_icount") >> 3
 _BUDGET = CPU.offset("budget") >> 3
+_ACC_VALUE = CPU.offset("acc_value") >> 3
+_ACC_COUNT, _ACC_CURSOR = CPU.offset("acc_count") >> 2, CPU.offset("acc_cursor") >> 2
 # Architectural state: what RESET clears, a snapshot holds and a digest covers.
 STATE_FIELDS = (
     "gpr",

@@ -292,15 +292,15 @@ class Machine:
     def _exit_pio(self) -> None:
         cpu = self.cpu
         port, size, is_write, value, count, linear = cpu._q[_INFO : _INFO + 6]
-        self._string_count = max(count, 1)
         if count > 1 or linear:
+            self._string_count = max(count, 1)
             self._string_io(port, size, is_write, count, linear)
+            self._string_count = 1
         elif is_write:
             self.pio.write(port, size, value)
             cpu.access_result(0)
         else:
             cpu.access_result(self.pio.read(port, size))
-        self._string_count = 1
         self.clock.bias_ps += self.config.access_cost_ps
 
     def _string_io(self, port: int, size: int, is_write: int, count: int, linear: int) -> None:
