@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from workbench.errors import TraceWriteError
+from workbench.trace.encoder import Helper, Payloads, encode
 from workbench.trace.events import EventObserver, discard
 from workbench.trace.header import End, Header
 from workbench.trace.tables import Event
@@ -37,6 +38,7 @@ class Recorder(EventObserver):
         self._stopping = False
         self._requested = 0
         self._done = 0
+        self._helper: Helper | None = None
         self._switch_seconds = sys.getswitchinterval()
         # The writer must not keep the guest waiting for the interpreter lock.
         sys.setswitchinterval(min(_SWITCH_SECONDS, self._switch_seconds))
@@ -99,6 +101,8 @@ class Recorder(EventObserver):
                         lambda: self._stopping or self._requested > self._done, FLUSH_SECONDS
                     )
                     stopping, request = self._stopping, self._requested
+                if self._helper is None and self._events and not stopping and request == self._done:
+                    self._start_helper()
                 self._drain()
                 with self._wake:
                     self._done = request
@@ -112,12 +116,31 @@ class Recorder(EventObserver):
             self.failure = TraceWriteError(f"{self.writer.path}: internal error: {error!r}")
             self.failure.__cause__ = error
         finally:
+            if self._helper is not None:
+                self._helper.close()
             if self.failure is not None:
                 self._append = discard
                 self._events.clear()
                 self.writer.abandon()
             with self._wake:
                 self._wake.notify_all()
+
+    def _start_helper(self) -> None:
+        """Have another process encode, for a recording that goes on for longer than a moment."""
+        try:
+            self._helper = Helper()
+        except OSError:
+            return  # no process to be had: it works without, only slower
+        self.writer.encode = self._encode
+
+    def _encode(self, events: Sequence[Event], first_seq: int) -> Payloads:
+        assert self._helper is not None
+        try:
+            return self._helper.encode(events, first_seq)
+        except (OSError, EOFError):
+            # It was killed, by a user or for want of memory; nothing is lost.
+            self.writer.encode = encode
+            return encode(events, first_seq)
 
     def _drain(self) -> None:
         events = self._events

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from workbench.errors import TraceWriteError, os_error_text
-from workbench.trace import tables
+from workbench.trace import encoder, tables
 from workbench.trace.container import (
     BLOB,
     BLOB_PART_BYTES,
@@ -43,6 +43,8 @@ class TraceWriter:
         self.path = os.fspath(path)
         self.events = 0
         self.icount = 0
+        self.encode: Callable[[Sequence[tables.Event], int], encoder.Payloads] = encoder.encode
+        """Makes the payloads of table chunks; the recorder has another process do it."""
         self.bytes_by_kind: dict[str, int] = {}
         self._chunks: list[ChunkInfo] = []
         self._pending: list[bytes] = []
@@ -90,9 +92,8 @@ class TraceWriter:
         """Append events as groups, each ending in a mark; `icount` is reached after the last."""
         for start in range(0, len(events), _GROUP_ROWS):
             group = events[start : start + _GROUP_ROWS]
-            for spec, seqs, rows in tables.split(group, self.events):
-                payload, worth = tables.encode(spec, seqs, rows)
-                self._chunk(spec.chunk, payload, rows=len(rows), zstd=worth)
+            for number, rows, payload, worth in self.encode(group, self.events):
+                self._chunk(tables.TABLES[number].chunk, payload, rows=rows, zstd=worth)
             self.events += len(group)
             self.icount = max(self.icount, group[-1][1])
             self._mark()

@@ -1,0 +1,63 @@
+"""The helper process that encodes: same payloads, no process left, and no loss when it dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.trace import fake
+from tests.trace.test_trace import EVENTS
+from workbench.trace import recorder
+from workbench.trace.encoder import Helper, encode
+from workbench.trace.reader import open_trace
+from workbench.trace.replayer import Replay
+from workbench.trace.session import Recording
+
+
+def test_the_helper_gives_the_same_payloads() -> None:
+    helper = Helper()
+    assert helper.encode(EVENTS, 7) == encode(EVENTS, 7)
+    assert helper.encode(EVENTS * 100, 0) == encode(EVENTS * 100, 0)
+    process = helper._process
+    helper.close()
+    assert process.returncode == 0
+
+
+def test_a_helper_ends_with_its_input() -> None:
+    helper = Helper()
+    helper._to.close()
+    assert helper._process.wait(30) == 0
+    helper.close()
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_recording_with_a_helper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: bool
+) -> None:
+    monkeypatch.setattr(recorder, "FLUSH_SECONDS", 0.02)
+    recording = Recording(
+        str(tmp_path / "t"), fake.config(6_000_000), fake.GUEST, build=fake.FakeMachine
+    )
+    pids: list[int] = []
+
+    def slow(machine: fake.FakeMachine) -> None:
+        time.sleep(0.1)
+        helper = recording.recorder._helper
+        if helper is not None and not pids:
+            pids.append(helper._process.pid)
+            if kill:
+                os.kill(helper._process.pid, signal.SIGKILL)
+
+    assert isinstance(recording.machine, fake.FakeMachine)
+    recording.machine.on_slice = slow
+    recording.run()
+    assert pids
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+    with open_trace(tmp_path / "t") as trace:
+        assert trace.closed
+        assert Replay(trace, build=fake.FakeMachine).run().identical

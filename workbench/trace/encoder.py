@@ -1,0 +1,97 @@
+"""Encodes events in a process of its own, so that the guest never waits for the interpreter lock.
+
+Making Parquet takes pyarrow, whose import alone holds the lock for a tenth of a second, and about a
+microsecond of Python for each event. The helper does that on another core: it gets batches of
+events through a pipe and gives chunk payloads back. It knows no file; it ends when its input does,
+so a recorder that is killed leaves none behind. `marshal` is only what runs between the two, it is
+never stored.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import IO, Final
+
+from workbench.trace import tables
+
+Payloads = list[tuple[int, int, bytes, bool]]
+"""For each table with rows: its number, rows, payload, and whether to compress the payload."""
+
+_LENGTH: Final = struct.Struct("<Q")
+_START: Final = "from workbench.trace.encoder import serve; serve()"
+
+
+def encode(events: Sequence[tables.Event], first_seq: int) -> Payloads:
+    """Encode a run of events here and now."""
+    found: Payloads = []
+    for spec, seqs, rows in tables.split(events, first_seq):
+        payload, worth = tables.encode(spec, seqs, rows)
+        found.append((spec.number, len(rows), payload, worth))
+    return found
+
+
+class Helper:
+    """The other process. `encode` raises `OSError` or `EOFError` when it has died."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # Ctrl-C on the terminal is for the recorder, which then ends the helper.
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to = self._process.stdin
+        self._from = self._process.stdout
+
+    def encode(self, events: Sequence[tables.Event], first_seq: int) -> Payloads:
+        """Have a run of events encoded."""
+        _send(self._to, marshal.dumps((first_seq, list(events))))
+        payloads: Payloads = marshal.loads(_receive(self._from))
+        return payloads
+
+    def close(self) -> None:
+        """End it."""
+        for pipe in (self._to, self._from):
+            try:
+                pipe.close()
+            except OSError:
+                continue
+        self._process.wait()
+
+
+def serve() -> None:
+    """Be the helper: answer batches on stdin until there are no more."""
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    while True:
+        try:
+            first_seq, events = marshal.loads(_receive(source))
+            _send(sink, marshal.dumps(encode(events, first_seq)))
+        except (EOFError, OSError):
+            return
+
+
+def _send(pipe: IO[bytes], data: bytes) -> None:
+    pipe.write(_LENGTH.pack(len(data)))
+    pipe.write(data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> bytes:
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(head)
+    data = pipe.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data
