@@ -1,0 +1,96 @@
+"""The socket that a network controller's cable goes into.
+
+A `NetPort` stands between a controller and a back end. What the controller sends goes to the back
+end, and only while recording: in a replay nothing leaves the machine. What the back end receives,
+in a thread of its own, becomes an input (kind "frame") for the controller and so part of the trace.
+The input kind "link" (one byte, 0 or 1) pulls the cable out or puts it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from workbench.core.inputs import Inputs
+
+__all__ = ["FRAME", "LINK", "MAX_FRAME_BYTES", "Backend", "NetPort", "Receiver"]
+
+FRAME, LINK = "frame", "link"
+MAX_FRAME_BYTES = 65536 + 14 + 4
+"""The largest frame taken from a back end: what segmentation offload of a peer can give."""
+MAX_WAITING = 2048
+"""Frames on their way to the controller; more are lost, as at a switch."""
+
+Receiver = Callable[[str, bytes], None]
+
+
+class Backend(Protocol):
+    """A network. All but `start` may be called from the machine's thread at any time."""
+
+    def start(self, receive: Callable[[bytes], None]) -> None:
+        """Begin: `receive` gets each frame, without FCS, from any thread."""
+        ...
+
+    def send(self, frame: bytes) -> None:
+        """Take a frame, without FCS. Never waits; a network that cannot keep up loses frames."""
+        ...
+
+    def close(self) -> None:
+        """Stop and give everything back; a second call does nothing."""
+        ...
+
+
+class NetPort:
+    """One cable. The counters are for people; they are no part of the machine's state."""
+
+    def __init__(self, name: str, inputs: Inputs, backend: Backend | None = None) -> None:
+        """`name` is the controller's: the target of its inputs."""
+        self.name = name
+        self.sent = 0
+        self.received = 0
+        self.lost = 0
+        self._inputs = inputs
+        self._waiting = 0
+        self._receiver: Receiver | None = None
+        self._backend: Backend | None = None
+        inputs.register(name, self._deliver)
+        if backend is not None:
+            self.attach(backend)
+
+    def connect(self, receiver: Receiver) -> None:
+        """The controller gives where inputs go: `receiver(kind, data)`."""
+        self._receiver = receiver
+
+    def attach(self, backend: Backend) -> None:
+        """Plug the other end in; in a replay the back end is not even started."""
+        if self._backend is not None:
+            raise ValueError(f"expected one network for {self.name!r}")
+        if not self._inputs.replaying:
+            self._backend = backend
+            backend.start(self._receive)
+
+    def send(self, frame: bytes) -> None:
+        """A frame from the controller, without FCS."""
+        self.sent += 1
+        if self._backend is not None and not self._inputs.replaying:
+            self._backend.send(frame)
+
+    def close(self) -> None:
+        """Pull the plug."""
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
+
+    def _receive(self, frame: bytes) -> None:
+        if self._waiting >= MAX_WAITING or len(frame) > MAX_FRAME_BYTES:
+            self.lost += 1
+            return
+        self._waiting += 1
+        self._inputs.post(self.name, FRAME, frame)
+
+    def _deliver(self, kind: str, data: bytes) -> None:
+        if kind == FRAME:
+            self.received += 1
+            self._waiting = max(self._waiting - 1, 0)
+        if self._receiver is not None:
+            self._receiver(kind, data)
