@@ -109,7 +109,9 @@ CC_EFLAGS, CC_ADD, CC_SUB, CC_LOGIC, CC_EXPL, CC_INC, CC_DEC = range(7)
     EXIT_TRIPLE,
     EXIT_CODE_FULL,
     EXIT_UNDEFINED,
-) = range(12)
+    EXIT_BREAKPOINT,
+    EXIT_WATCH,
+) = range(14)
 EXIT_NAMES = (
     "next",
     "slow",
@@ -123,6 +125,8 @@ EXIT_NAMES = (
     "triple-fault",
     "code-full",
     "undefined",
+    "breakpoint",
+    "watch",
 )
 
 # Block mode (ours): what a translation depends on besides its bytes and address.
@@ -139,8 +143,11 @@ MMU_FETCH_KERNEL, MMU_FETCH_USER = (
     4,
 )  # fetches have TLBs of their own: data accesses alone decide the others
 MMU_COUNT = 5
-JC_BITS = 12  # jump cache: entries for each half of the address space
+JC_BITS = 11  # jump cache: entries for each half of the address space
 JC_BYTES = 16 << JC_BITS
+WATCHED = 0x800  # in a TLB tag: the page has a watchpoint, every access takes the slow path
+MAX_BREAKPOINTS, MAX_WATCHES = 512, 64
+WATCH_WRITE, WATCH_READ = 1, 2
 ACCESS_SLOTS = 8  # device accesses of one instruction that is being retried
 
 CPU = Layout(
@@ -214,6 +221,22 @@ CPU = Layout(
         ("max_insns", "i32"),
         ("single", "i32"),
         ("stop", "i32"),
+        # debugger: breakpoints by linear address, watched ranges [lo, hi) of linear addresses
+        ("bp_count", "i32"),
+        ("watch_count", "i32"),
+        ("bp_log", "i32"),  # 1: hits are only counted
+        ("watch_log", "i32"),
+        ("bp_skip", "i64"),  # at this instruction count no breakpoint is hit
+        ("bp_hits", "i64"),
+        ("bp_last", "i64"),
+        ("watch_pending", "i64"),  # a hit that the run loop has not reported: 1 + its range
+        ("watch_hits", "i64"),
+        ("watch_last", "i64"),
+        ("watch_last_range", "i64"),
+        ("bp", "i64", MAX_BREAKPOINTS),
+        ("watch_lo", "i64", MAX_WATCHES),
+        ("watch_hi", "i64", MAX_WATCHES),
+        ("watch_kind", "i32", MAX_WATCHES),
         # x87, MMX, SSE
         ("fpr", "i128", 8),  # physical registers; 80 bits used
         ("fpu_cw", "i32"),

@@ -43,6 +43,7 @@ from workbench.core.layout import (
     EXIT_EXCEPTION,
     EXIT_MMIO,
     GP,
+    JC_BYTES,
     MMU_COUNT,
     MMU_FETCH_KERNEL,
     MMU_FETCH_USER,
@@ -52,6 +53,9 @@ from workbench.core.layout import (
     TLB_BYTES,
     TLB_ENTRIES,
     TLB_ENTRY,
+    WATCH_READ,
+    WATCH_WRITE,
+    WATCHED,
 )
 
 READ, WRITE, FETCH = 0, 1, 2
@@ -322,6 +326,45 @@ def bloom_slot(page: Any) -> Any:
     return (n >> 6) & 63, u64(1) << (n & 63)
 
 
+@fn("ptr", "i64", "i64", "i64", "i64")
+def watch_access(base: Any, addr: Any, size: Any, kind: Any, icount: Any) -> None:
+    """Compare an access (kind: WATCH_READ or WATCH_WRITE) with the debugger's watched ranges."""
+    cpu = CPU.view(base)
+    n = u64(0)
+    while n < cpu.watch_count.zx(64):
+        if (
+            addr < cpu.watch_hi[n]
+            and addr + size > cpu.watch_lo[n]
+            and (cpu.watch_kind[n].zx(64) & kind) != 0
+        ):
+            cpu.watch_last = icount
+            cpu.watch_last_range = n
+            cpu.watch_hits = cpu.watch_hits + 1
+            if cpu.watch_log == 0:
+                cpu.watch_pending = n + 1
+        n += 1
+
+
+@inline
+def note_watch(cpu: Any, base: Any, addr: Any, size: Any, kind: int, icount: Any) -> None:
+    """`watch_access`, when there are watchpoints."""
+    if unlikely(cpu.watch_count != 0):
+        watch_access(base, addr, size, u64(kind), icount)
+
+
+@fn("ptr", "i64", ret="i64")
+def watch_tag(base: Any, vpage: Any) -> Any:
+    """WATCHED for a page that a watched range touches, else 0."""
+    cpu = CPU.view(base)
+    n = u64(0)
+    found = u64(0)
+    while n < cpu.watch_count.zx(64):
+        if vpage + 0x1000 > cpu.watch_lo[n] and vpage < cpu.watch_hi[n]:
+            found = u64(WATCHED)
+        n += 1
+    return found
+
+
 @fn("ptr", "i64", "i32", "i32", ret="i64")
 def tlb_fill(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     """Walk and fill; the host address of the byte at `vaddr`, or 0.
@@ -349,8 +392,11 @@ def tlb_fill(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     entry = tlb_entry(cpu, select(access == FETCH, fetch_tlb(mmu), mmu), vaddr)
     if access == FETCH:
         flags &= ~(WALK_R | WALK_W)
-    store(entry, select((flags & WALK_R) != 0, vpage, u64(-1)))
-    store(entry + 8, select(((flags & WALK_W) != 0) & (code ^ 1) & (rom ^ 1), vpage, u64(-1)))
+    tag = vpage
+    if unlikely(cpu.watch_count != 0):
+        tag = vpage | watch_tag(base, vpage)
+    store(entry, select((flags & WALK_R) != 0, tag, u64(-1)))
+    store(entry + 8, select(((flags & WALK_W) != 0) & (code ^ 1) & (rom ^ 1), tag, u64(-1)))
     store(
         entry + 16,
         vpage
@@ -375,9 +421,9 @@ def probe(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     cpu = CPU.view(base)
     entry = tlb_entry(cpu, select(access == FETCH, fetch_tlb(mmu), mmu), vaddr)
     vpage = vaddr & ~PAGE
-    if access == READ and load(entry, "i64") == vpage:
+    if access == READ and (load(entry, "i64") & ~WATCHED) == vpage:
         return vaddr + load(entry + 24, "i64")
-    if access == WRITE and load(entry + 8, "i64") == vpage:
+    if access == WRITE and (load(entry + 8, "i64") & ~WATCHED) == vpage:
         return vaddr + load(entry + 24, "i64")
     if access == FETCH and (load(entry + 16, "i64") & ~(TAG_G | TAG_L)) == (vpage | TAG_X):
         return vaddr + load(entry + 24, "i64")
@@ -489,6 +535,7 @@ def slow_load(base: Any, mmu: Any, addr: Any, size: Any, icount: Any) -> Any:
     """
     cpu = CPU.view(base)
     host = probe(base, addr, READ, mmu)
+    note_watch(cpu, base, addr, size, WATCH_READ, icount)
     crossing = ((addr & PAGE) + size) > 0x1000
     if host == 0 and cpu.exit_reason == EXIT_EXCEPTION:
         return u64(0)
@@ -539,6 +586,7 @@ def slow_store(base: Any, mmu: Any, addr: Any, source: Any, size: Any, icount: A
     cpu = CPU.view(base)
     if slow_probe_write(base, mmu, addr, size) == 0:
         return u32(0)
+    note_watch(cpu, base, addr, size, WATCH_WRITE, icount)
     pos = u64(0)
     while pos < size:
         at = addr + pos
@@ -575,19 +623,16 @@ def mmu_of(cpu: Any, tlb: Any) -> Any:
 def flush_jump_cache_low(base: Any) -> None:
     """Forget the jump cache of the lower half of the address space."""
     cpu = CPU.view(base)
-    clear(cpu.jc.at(0), JC_HALF)
+    clear(cpu.jc.at(0), JC_BYTES)
 
 
 @fn("ptr")
 def flush_jump_cache_high(base: Any) -> None:
     """Forget the jump cache of the upper half, and the set of executed pages."""
     cpu = CPU.view(base)
-    clear(cpu.jc.at(JC_HALF // 8), JC_HALF)
+    clear(cpu.jc.at(JC_BYTES // 8), JC_BYTES)
     clear(cpu.exec_bloom.at(0), 64 * 8, 0)
     cpu.exec_high_nonglobal = 0
-
-
-JC_HALF = 16 << 12
 
 
 @inline
@@ -666,7 +711,7 @@ def forget_writable(base: Any, host_page: Any) -> None:
     p = address_of(cpu.tlbs.at(0))
     end = p + 3 * TLB_BYTES
     while p < end:
-        tag = load(p + 8, "i64")
+        tag = load(p + 8, "i64") & ~WATCHED
         if tag + load(p + 24, "i64") == host_page:
             store(p + 8, u64(-1))
         p += TLB_ENTRY

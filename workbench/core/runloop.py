@@ -154,7 +154,7 @@ def run_inner(base: Any) -> Any:
         if unlikely(cpu.budget.sle(0)):
             return u32(EXIT_BUDGET)
         trap = (cpu.eflags & TF) != 0
-        single = trap | (cpu.shadow_icount == now)
+        single = trap | ((cpu.irq_pending != 0) & (cpu.shadow_icount == now))
         rest = u64(0)
         code = u64(0)
         if unlikely(single | (kind != USUAL)):
