@@ -20,6 +20,7 @@ KINDS = {
 }
 HOLE_INDEX = {name: i for i, name in enumerate(HOLES)}
 HOLE_INDEX.update({f"H_{name}": i for i, name in enumerate(HOLES)})
+HOLE_INDEX.update({f"H_IMM{n}": HOLE_INDEX["IMM"] for n in (1, 4)})
 HOLE_INDEX.update({f"MISS{k}": MISS_INDEX + k for k in range(32)})
 
 

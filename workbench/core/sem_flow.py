@@ -24,7 +24,7 @@ from workbench.core.layout import (
 )
 from workbench.core.opcodes import row
 from workbench.core.segments import in_64bit
-from workbench.core.sem_int import keep_carry
+from workbench.core.sem_int import flag_source, keep_carry
 from workbench.core.stencil import StencilKey, op
 
 # --------------------------------------------------------------------------- conditions
@@ -208,7 +208,7 @@ def jcc_cmp(s: Any, cc: Any, d: Any, a: Any) -> None:
     x = d.get()
     b = a.get()
     r = x - b
-    s.flags_lazy(CC_SUB, r, b)
+    s.flags_lazy(CC_SUB, r, flag_source(s, b))
     branch(s, cc, CC_SUB, r, b)
 
 
@@ -226,7 +226,7 @@ def jcc_sub(s: Any, cc: Any, d: Any, a: Any) -> None:
     b = a.get()
     r = x - b
     d.put(r)
-    s.flags_lazy(CC_SUB, r, b)
+    s.flags_lazy(CC_SUB, r, flag_source(s, b))
     branch(s, cc, CC_SUB, r, b)
 
 
@@ -236,7 +236,7 @@ def jcc_add(s: Any, cc: Any, d: Any, a: Any) -> None:
     b = a.get()
     r = x + b
     d.put(r)
-    s.flags_lazy(CC_ADD, r, b)
+    s.flags_lazy(CC_ADD, r, flag_source(s, b))
     branch(s, cc, CC_ADD, r, b)
 
 

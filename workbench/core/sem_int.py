@@ -56,13 +56,19 @@ def set_part(s: Any, reg: int, value: Any, byte: int = 0) -> None:
 # --------------------------------------------------------------------------- two-operand arithmetic
 
 
+@inline
+def flag_source(s: Any, b: Any) -> Any:
+    """cc_src for the second operand `b`: an immediate as it is, nobody looks at its top."""
+    return s.imm if s.form[1] == "i" else b
+
+
 @op("add", flags="w", cc=CC_ADD, lock=True)
 def add(s: Any, d: Any, a: Any) -> None:
     x = d.rmw()
     b = a.get()
     r = x + b
     d.put(r)
-    s.flags_lazy(CC_ADD, r, b)
+    s.flags_lazy(CC_ADD, r, flag_source(s, b))
 
 
 @op("sub", flags="w", cc=CC_SUB, lock=True)
@@ -71,14 +77,14 @@ def sub(s: Any, d: Any, a: Any) -> None:
     b = a.get()
     r = x - b
     d.put(r)
-    s.flags_lazy(CC_SUB, r, b)
+    s.flags_lazy(CC_SUB, r, flag_source(s, b))
 
 
 @op("cmp", flags="w", cc=CC_SUB)
 def cmp(s: Any, d: Any, a: Any) -> None:
     x = d.get()
     b = a.get()
-    s.flags_lazy(CC_SUB, x - b, b)
+    s.flags_lazy(CC_SUB, x - b, flag_source(s, b))
 
 
 @op("and", flags="w", cc=CC_LOGIC, lock=True)
@@ -237,7 +243,7 @@ def mov_imm(s: Any, d: Any, a: Any) -> None:
     if s.size == 8:
         d.put(s.hole("TARGET"))
     else:
-        d.put(a.get())
+        d.put(a.zero_extended() if s.size == 4 else a.get())
 
 
 @op("movzx_b")

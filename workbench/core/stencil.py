@@ -230,8 +230,20 @@ class Imm(Operand):
     is_mem = False
 
     def get(self, ty: str | int | None = None) -> Val:
-        t = self._type(ty)
-        return hole("IMM").to(int(t[1:]))
+        bits = int(self._type(ty)[1:])
+        if bits not in (8, 32):
+            return hole("IMM").to(bits)
+        # Said to be unsigned, it becomes a narrow immediate (the decoder extends bytes with zeros).
+        name = f"H_IMM{bits // 8}"
+        symbol = f"!absolute_symbol !{{i64 0, i64 {1 << bits}}}"
+        Emitter.current.module.globals.setdefault(
+            name, f"@{name} = external dso_local global i8, {symbol}"
+        )
+        return Val(f"ptrtoint (ptr @{name} to i64)", "i64").tr(bits)
+
+    def zero_extended(self) -> Val:
+        """A 32-bit immediate as i64."""
+        return Emitter.current.val("i64", 'call i64 asm "movl $$H_IMM4, ${0:k}", "=r"()')
 
 
 class S:
