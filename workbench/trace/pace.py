@@ -16,8 +16,9 @@ class Pace:
     by the guest.
     """
 
-    def __init__(self) -> None:
-        self._insns = _FIRST
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
+        self._insns = min(_FIRST, most)
         self._from_icount = 0
         self._from_s = 0.0
 
@@ -34,8 +35,4 @@ class Pace:
             return
         took_s = max(time.monotonic() - self._from_s, 1e-6)
         factor = min(4.0, max(0.25, SLICE_SECONDS * done / (took_s * self._insns)))
-        self._insns = max(_LEAST, min(_MOST, int(self._insns * factor)))
-
-    def shrink(self, factor: float) -> None:
-        """Make slices shorter by a factor below 1."""
-        self._insns = max(_LEAST, int(self._insns * factor))
+        self._insns = max(_LEAST, min(self._most, int(self._insns * factor)))

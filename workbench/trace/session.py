@@ -18,7 +18,7 @@ from workbench.trace.recorder import Recorder
 from workbench.trace.writer import TraceWriter
 
 _IDLE_SECONDS = 1.0
-_IDLE_SLICE_PS = 100_000_000_000
+_INTERACTIVE_SLICE = 1_000_000
 _CHECKPOINT_SECONDS = 0.5
 
 FULL = "full"
@@ -79,6 +79,8 @@ class Recording:
         self.interactive = False
         """Someone types: a halted guest waits for them, and guest time does not run ahead."""
         self._interrupted = False
+        self._started = 0.0
+        self._ahead = _Ahead(0.0)
         self.stopped = threading.Event()
         """Set when the guest does not run any more; the trace may still have to be closed."""
         self._attention = threading.Event()
@@ -95,7 +97,7 @@ class Recording:
         Raises `TraceWriteError` when the trace cannot be written; it keeps what was written. Any
         other exception leaves a cut trace, which is valid too.
         """
-        started = time.monotonic()
+        started = self._started = time.monotonic()
         try:
             stop, code, reason = self._loop(started)
             self.stopped.set()
@@ -116,10 +118,12 @@ class Recording:
     def _loop(self, started: float) -> tuple[str, int, str]:
         clock = self.machine.clock
         limit = self.limits.icount
-        pace = Pace()
+        pace = Pace(_INTERACTIVE_SLICE) if self.interactive else Pace()
         next_digest = self.limits.digest_every
         checked_s, checked_icount = started, 0
-        ahead = _Ahead(started)
+        if self.interactive:
+            self._ahead = _Ahead(started)
+            self.recorder.halt_hook = self._halted
         while True:
             if self._interrupted:
                 return "interrupted", 0, "the recording was ended by the user"
@@ -134,19 +138,12 @@ class Recording:
             if now - checked_s >= _CHECKPOINT_SECONDS and clock.icount > checked_icount:
                 self.recorder.on_digest(CLOCK, b"", clock.icount, clock.now_ps)
                 checked_s, checked_icount = now, clock.icount
-            from_ps = clock.now_ps
             stop = self.machine.run(pace.start(clock.icount, limit, next_digest))
-            if self.interactive and clock.now_ps - from_ps > _IDLE_SLICE_PS:
-                # An idle guest skips over guest time, which must not run far ahead of its user.
-                pace.shrink(_IDLE_SLICE_PS / (clock.now_ps - from_ps))
-            else:
-                pace.end(clock.icount)
+            pace.end(clock.icount)
             if stop.kind == "icount":
                 if next_digest is not None and clock.icount >= next_digest:
                     self._digest(FULL)
                     next_digest += self.limits.digest_every or 0
-                if self.interactive:
-                    self._rest(ahead.seconds(clock.now_ps))
             elif not self._goes_on(stop):
                 return stop.kind, stop.code, stop.reason
 
@@ -163,11 +160,23 @@ class Recording:
             return True
         return False
 
+    def _halted(self) -> None:
+        """Let real time catch up with an idle guest, which skips from one deadline to the next.
+
+        This only delays the run; inputs still get their stamps when they are delivered.
+        """
+        if not self._interrupted:
+            seconds = self._ahead.seconds(self.machine.clock.now_ps)
+            if self.limits.wall_s is not None:
+                seconds = min(seconds, self._started + self.limits.wall_s - time.monotonic())
+            self._rest(seconds)
+
     def _rest(self, seconds: float) -> None:
         """Wait, at most until there is an input or an interruption."""
         if seconds > 0:
-            self._attention.wait(min(seconds, _IDLE_SECONDS))
-        self._attention.clear()
+            self._attention.wait(seconds)
+        if not self._interrupted:
+            self._attention.clear()
 
     def _digest(self, scope: str) -> bytes:
         digest = self.machine.digest()
