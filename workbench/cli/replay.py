@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
+import workbench
 from workbench.cli import engine, terminal, text
 from workbench.cli.options import CONSOLE_DEVICE, add_serial, serial_output
 from workbench.errors import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK
@@ -95,12 +96,16 @@ def run_with_console(replay: Replay, output: int | None) -> ReplayResult:
 
 def failure_text(replay: Replay, result: ReplayResult) -> str:
     """Say why a replay is not identical; empty when it is."""
+    made_by = replay.trace.header.workbench_version
+    other = ""
+    if not result.identical and made_by != workbench.__version__:
+        other = f"; it was recorded by workbench {made_by}, this is {workbench.__version__}"
     if result.divergence is None:
-        return result.message
+        return result.message + other if result.message else ""
     from workbench.trace.explain import describe_divergence
 
     before = replay.events_before(result.divergence.index)
-    return describe_divergence(result.divergence, replay.machine, before)
+    return describe_divergence(result.divergence, replay.machine, before) + other
 
 
 def cut_notice(trace: Trace) -> str:
