@@ -25,7 +25,12 @@ class OverlapError(ValueError):
 
 @dataclass(slots=True, eq=False)
 class Window:
-    """`size` addresses from `base` that belong to `device`; read and write get offsets."""
+    """`size` addresses from `base` that belong to `device`; read and write get offsets.
+
+    A device with a data port may offer blocks for string instructions: `read_block(offset, size,
+    count)` gives the bytes of `count` reads of `size` bytes at one offset, `write_block(offset,
+    size, data)` writes; None and False say that this register has to be accessed one by one.
+    """
 
     name: str
     device: str
@@ -36,6 +41,8 @@ class Window:
     regmap: RegMap | None = None
     reads: int = field(default=0, repr=False)
     writes: int = field(default=0, repr=False)
+    read_block: Callable[[int, int, int], bytes | None] | None = field(default=None, repr=False)
+    write_block: Callable[[int, int, bytes], bool] | None = field(default=None, repr=False)
 
     @property
     def end(self) -> int:

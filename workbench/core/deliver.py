@@ -44,6 +44,7 @@ from workbench.core.layout import (
     TR,
     TS,
     VM,
+    WATCH_WRITE,
 )
 from workbench.core.segload import (
     TYPE_ACCESSED,
@@ -148,6 +149,7 @@ def deliver_long(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) 
         if likely(host != 0):
             spot = host
             mmu.wrote_code(base, host, size.zx(64))
+            mmu.note_watch(cpu, base, start, size.zx(64), WATCH_WRITE, cpu.end_icount - cpu.budget)
         elif cpu.exit_reason == EXIT_EXCEPTION:
             return u32(0)
     if has_error != 0:
@@ -230,6 +232,10 @@ def deliver(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) -> An
         code = select(double, u32(0), cpu.exc_error)
         coded = select(double, u32(1), cpu.exc_has_error)
         how = u32(EXCEPTION)
+    if (kind == HARDWARE) & (vector == NMI):
+        cpu.nmi_blocked = 1
+    if kind >= SOFTWARE:
+        cpu.trap_dropped = 1
     cpu.exit_reason = EXIT_NEXT
     return u32(1)
 

@@ -360,6 +360,58 @@ class Cpu:
         """Empty the TLBs and the jump cache; translated code stays."""
         self._tlb_flush_all(self.base)
 
+    def set_breakpoints(self, addresses: list[int]) -> None:
+        """Stop with "breakpoint" before the instructions at these linear addresses.
+
+        The set is read by the translator: blocks end before a breakpoint, and none begins at one.
+        """
+        if len(addresses) > lay.MAX_BREAKPOINTS:
+            raise ValueError(f"expected at most {lay.MAX_BREAKPOINTS} breakpoints")
+        new = sorted(addresses)
+        if new == [self.get("bp", n) for n in range(self.get("bp_count"))]:
+            return
+        for n, address in enumerate(new):
+            self.set("bp", address, n)
+        self.set("bp_count", len(new))
+        self.forget_blocks()
+
+    def set_watches(self, ranges: list[tuple[int, int, int]]) -> None:
+        """Stop with "watch" after an access to a linear address in one of the ranges
+        (first, behind the last, WATCH_READ | WATCH_WRITE).
+        """
+        if len(ranges) > lay.MAX_WATCHES:
+            raise ValueError(f"expected at most {lay.MAX_WATCHES} watched ranges")
+        for n, (low, high, kind) in enumerate(ranges):
+            self.set("watch_lo", low, n)
+            self.set("watch_hi", high, n)
+            self.set("watch_kind", kind, n)
+        self.set("watch_count", len(ranges))
+        self.set("watch_pending", 0)
+        self.mark_watched()
+
+    def mark_watched(self) -> None:
+        """Give the entries of the data TLBs the mark of watched pages; what they map stays."""
+        import numpy as np
+
+        at = CPU.offset("tlbs")
+        tlbs = np.frombuffer(self._cpu.map, np.uint64, 3 * lay.TLB_BYTES // 8, at).reshape(-1, 4)
+        tags = tlbs[:, :2]
+        used = tags & np.uint64(0x7FF) == 0
+        tags[used] &= ~np.uint64(lay.WATCHED)
+        for n in range(self.get("watch_count")):
+            low = np.uint64(self.get("watch_lo", n) & ~(PAGE - 1))
+            high = np.uint64((self.get("watch_hi", n) - 1) & ~(PAGE - 1))
+            touched = used & (tags & ~np.uint64(lay.WATCHED) >= low)
+            touched &= tags & ~np.uint64(lay.WATCHED) <= high
+            tags[touched] |= np.uint64(lay.WATCHED)
+
+    def forget_blocks(self) -> None:
+        """Drop every translation and leave the data TLBs as they are: the guest cannot tell."""
+        at, n = CPU.offset("tlbs"), 3 * lay.TLB_BYTES
+        kept = bytes(self._cpu.view[at : at + n])
+        self.forget_code()
+        self._cpu.view[at : at + n] = kept
+
     def protect_code(self) -> None:
         """After TLBs were put back: pages with translated code are not writable through them."""
         at = (CPU.offset("tlbs")) >> 3
@@ -368,8 +420,8 @@ class Cpu:
         code = self._page_code.view.cast("Q")
         for n in range(0, words, 4):
             tag = tlb[n + 1]
-            if tag & 0xFFF == 0:
-                page = (tag + tlb[n + 3] - self.ram.address & 0xFFFFFFFFFFFFFFFF) // PAGE
+            if tag & 0x7FF == 0:
+                page = ((tag & ~lay.WATCHED) + tlb[n + 3] - self.ram.address & 0xFFFFFFFFFFFFFFFF) // PAGE
                 if page < len(code) and code[page]:
                     tlb[n + 1] = 0xFFFFFFFFFFFFFFFF
 
@@ -546,4 +598,5 @@ STATE_FIELDS = (
     "mxcsr",
     "xmm",
     "irq_pending",
+    "nmi_blocked",
 )

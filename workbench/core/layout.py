@@ -217,7 +217,8 @@ CPU = Layout(
         ("acc_cursor", "i32"),
         ("acc_value", "i64", 16),
         ("bounce", "i8", 64),
-        ("slow_ok", "i32"),
+        ("nmi_blocked", "i32"),  # until the next IRET
+        ("trap_dropped", "i32"),  # a software interrupt was delivered: its single-step trap is lost
         ("max_insns", "i32"),
         ("single", "i32"),
         ("stop", "i32"),

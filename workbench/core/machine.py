@@ -58,7 +58,7 @@ class InterruptController(Protocol):
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Why `run` returned: "icount", "shutdown", "reset", "triple-fault", "halted", "interrupted",
-    "diverged".
+    "diverged"; "breakpoint" and "watch" for debuggers.
     """
 
     kind: str
@@ -144,6 +144,8 @@ class Machine:
             "triple-fault": self._exit_triple,
             "budget": lambda: None,
             "undefined": self._exit_undefined,
+            "breakpoint": lambda: self._debug_stop("breakpoint"),
+            "watch": lambda: self._debug_stop("watch"),
         }
 
     # -- wiring
@@ -239,7 +241,7 @@ class Machine:
             if due is not None and due <= clock.icount * clock.ps_per_insn + clock.bias_ps:
                 clock.run_due()
                 continue
-            if self._nmi:
+            if self._nmi and not cpu.get("nmi_blocked"):
                 self._nmi = self._halted = False
                 cpu.deliver(NMI_VECTOR, None, 0)
             if self._halted and not self._wake():
@@ -308,6 +310,44 @@ class Machine:
         the last).
         """
         cpu = self.cpu
+        window = self.pio.find(port)
+        value = None
+        if not cpu.get("eflags") & lay.DF:
+            value = self._string_block(window, port, size, is_write, count, linear)
+        if value is None:
+            value = self._string_elements(port, size, is_write, count, linear)
+        self._trace("pio", window, port, size, bool(is_write), value)
+        cpu.access_result(count)
+
+    def _string_block(
+        self, window: Window | None, port: int, size: int, is_write: int, count: int, linear: int
+    ) -> int | None:
+        """The elements as one block, where the device takes blocks; gives the last one."""
+        cpu = self.cpu
+        if window is None or window.base + window.size < port + size:
+            return None
+        offset = port - window.base
+        if is_write:
+            if window.write_block is None:
+                return None
+            data = cpu.read_linear(linear, size * count)
+            if not window.write_block(offset, size, data):
+                return None
+            window.writes += count
+        else:
+            if window.read_block is None:
+                return None
+            block = window.read_block(offset, size, count)
+            if block is None:
+                return None
+            window.reads += count
+            data = block
+            cpu.write_linear(linear, data)
+        return int.from_bytes(data[-size:], "little")
+
+    def _string_elements(self, port: int, size: int, is_write: int, count: int, linear: int) -> int:
+        """The elements one by one; gives the last one."""
+        cpu = self.cpu
         step = -size if cpu.get("eflags") & lay.DF else size
         value = 0
         tracer, self.pio.tracer = self.pio.tracer, None
@@ -322,8 +362,7 @@ class Machine:
                     cpu.write_linear(at, value.to_bytes(size, "little"))
         finally:
             self.pio.tracer = tracer
-        self._trace("pio", self.pio.find(port), port, size, bool(is_write), value)
-        cpu.access_result(count)
+        return value
 
     def _exit_mmio(self) -> None:
         cpu = self.cpu
@@ -369,6 +408,11 @@ class Machine:
             self.undefined[code] = self.undefined.get(code, 0) + 1
         if not self.cpu.deliver(UD_VECTOR, None, 1):
             self._exit_triple()
+
+    def _debug_stop(self, kind: str) -> None:
+        self._stop = Stop(kind)
+        if kind == "watch":
+            self.cpu.set("watch_pending", 0)
 
     def undefined_opcodes(self) -> list[tuple[str, str, int]]:
         """Undefined instructions that the guest executed: bytes, disassembly as 64-bit

@@ -32,20 +32,24 @@ from workbench.core.lang import (
 )
 from workbench.core.layout import (
     CPU,
+    CS,
     DB,
+    EXIT_BREAKPOINT,
     EXIT_BUDGET,
     EXIT_EXCEPTION,
     EXIT_IRQ,
     EXIT_MMIO,
     EXIT_NEXT,
     EXIT_SLOW,
+    EXIT_WATCH,
     IF,
     MMU_KERNEL,
     MMU_USER,
     TF,
+    WATCHED,
 )
 from workbench.core.stencil import S, emit_raw, hole
-from workbench.core.translate import find_code, translate
+from workbench.core.translate import breakpoint_at, find_code, translate
 
 PAGE = mmu.PAGE
 USUAL, SLOW, CUT = range(3)
@@ -74,6 +78,11 @@ def tlb_miss(base: Any, tlb: Any, addr: Any, access: Any, pc: Any, budget: Any) 
     if (addr & PAGE) + size > 0x1000:
         cpu.exit_reason = EXIT_SLOW
         return u32(0)
+    if unlikely(cpu.watch_count != 0):
+        tag = load(mmu.tlb_entry(cpu, mmu.mmu_of(cpu, tlb), addr) + (write << 3), "i64")
+        if tag == ((addr & ~PAGE) | WATCHED):
+            cpu.exit_reason = EXIT_SLOW
+            return u32(0)
     host = mmu.tlb_fill(base, addr, write.tr(32), mmu.mmu_of(cpu, tlb))
     if host == 0:
         if cpu.exit_reason == EXIT_MMIO:
@@ -137,6 +146,13 @@ def cpu_field(base: Val, name: str) -> Val:
     return offset(base, CPU.offset(name))
 
 
+@inline
+def linear_pc(cpu: Any) -> Any:
+    """Linear address of the instruction at RIP."""
+    pc = cpu.rip
+    return select((cpu.mode & 3) == 2, pc, (pc + cpu.seg_base[CS]) & 0xFFFFFFFF)
+
+
 @fn("ptr", ret="i32")
 def run_inner(base: Any) -> Any:
     """The loop of `run`.  `kind` says which block is entered next: usual, slow, or one cut
@@ -146,6 +162,9 @@ def run_inner(base: Any) -> Any:
     kind = u32(USUAL)
     while True:
         now = cpu.end_icount - cpu.budget
+        if unlikely(cpu.watch_pending != 0):
+            if (cpu.acc_icount != now) | (cpu.acc_count == 0):
+                return u32(EXIT_WATCH)
         if unlikely(cpu.irq_pending != 0):
             # an instruction whose device access was made already has to retire first
             half_done = (cpu.acc_icount == now) & (cpu.acc_count != 0)
@@ -155,12 +174,22 @@ def run_inner(base: Any) -> Any:
             return u32(EXIT_BUDGET)
         trap = (cpu.eflags & TF) != 0
         single = trap | ((cpu.irq_pending != 0) & (cpu.shadow_icount == now))
+        single |= (cpu.watch_count != 0) & (kind == SLOW)
+        if unlikely(cpu.bp_count != 0):
+            if (cpu.bp_skip != now) & (breakpoint_at(base, linear_pc(cpu)) != 0):
+                if cpu.bp_log == 0:
+                    return u32(EXIT_BREAKPOINT)
+                cpu.bp_hits = cpu.bp_hits + 1
+                cpu.bp_last = now
+                cpu.bp_skip = now
+            single |= cpu.bp_skip == now
         rest = u64(0)
         code = u64(0)
         if unlikely(single | (kind != USUAL)):
             cpu.chain_site = 0
             if single:
                 rest = cpu.budget - 1
+                cpu.trap_dropped = 0
             if kind == SLOW:
                 cpu.n_slow = cpu.n_slow + 1
                 code = find_code(base, u32(1))
@@ -183,7 +212,11 @@ def run_inner(base: Any) -> Any:
                 kind = u32(CUT)
             if unlikely(single):
                 kind = u32(USUAL)
-                if trap and cpu.end_icount - cpu.budget != now:
+                if (
+                    trap
+                    and cpu.trap_dropped == 0
+                    and cpu.end_icount - cpu.budget != now
+                ):
                     cpu.chain_site = 0
                     db_trap(base, u64(0x4000))
                     if deliver(base, u32(DB), u32(0), u32(0), u32(1)) == 0:
@@ -376,5 +409,5 @@ def emit_miss_common(module: Module) -> None:
     emit_raw(module, "miss_common", lambda: call(_miss_common, [s]))
 
 
-HELPERS = (run, run_inner, tlb_miss, temporary, find_code, translate)
+HELPERS = (run, run_inner, tlb_miss, temporary, find_code, translate, breakpoint_at)
 __all__ = ["HELPERS", "PAGE", "address_of", "emit_miss_common", "emit_specials"]

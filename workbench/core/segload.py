@@ -61,6 +61,7 @@ from workbench.core.layout import (
     TR,
     TS,
     VM,
+    WATCH_READ,
 )
 
 BAD = (1 << 64) - 1
@@ -131,6 +132,7 @@ def sys_load(base: Any, addr: Any, size: Any, how: Any) -> Any:
     cpu = CPU.view(base)
     if likely(((addr & mmu.PAGE) + size.zx(64)) <= 0x1000):
         host = mmu.probe(base, addr, mmu.READ, how)
+        mmu.note_watch(cpu, base, addr, size.zx(64), WATCH_READ, u64(NO_ICOUNT))
     else:
         host = mmu.slow_load(base, how, addr, size.zx(64), u64(NO_ICOUNT))
     if likely(host != 0):

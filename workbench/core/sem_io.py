@@ -174,7 +174,7 @@ def string_access(
         port = cpu.gpr[RDX] & 0xFFFF
         if io_allowed(base, port, u64(size)) != 0:
             state, linear, k, _ = place(
-                base, how, seg, cpu.gpr[reg] & mask, size, write, mask, down, count
+                base, how, seg, cpu.gpr[reg] & mask, size, write, mask, down, count, icount
             )
             if state != FAULTED:
                 ok = u32(1)

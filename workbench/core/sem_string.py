@@ -27,6 +27,8 @@ from workbench.core.layout import (
     RCX,
     RDI,
     RSI,
+    WATCH_READ,
+    WATCH_WRITE,
 )
 from workbench.core.opcodes import row
 from workbench.core.segments import BAD, in_64bit, seg_linear
@@ -61,7 +63,16 @@ def smaller(a: Any, b: Any) -> Any:
 
 @inline
 def place(
-    base: Any, how: Any, seg: Any, off: Any, size: int, write: int, mask: Any, down: Any, left: Any
+    base: Any,
+    how: Any,
+    seg: Any,
+    off: Any,
+    size: int,
+    write: int,
+    mask: Any,
+    down: Any,
+    left: Any,
+    icount: Any,
 ) -> Any:
     """Where the next elements at offset `off` of a segment are.
 
@@ -89,6 +100,9 @@ def place(
             host = mmu.probe(base, linear, u32(mmu.WRITE if write else mmu.READ), how)
             if host != 0:
                 state = u32(RAM)
+                access = WATCH_WRITE if write else WATCH_READ
+                start = lowest(linear, k, size, down)
+                mmu.note_watch(cpu, base, start, k * size, access, icount)
             elif cpu.exit_reason == EXIT_EXCEPTION:
                 state = u32(FAULTED)
     return state, linear, k, host
@@ -166,12 +180,12 @@ def _movs(size: int, rep: int) -> Fn:
         stop = u1(0)
         while done < limit and not stop:
             state, source, k, host = place(
-                base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, limit - done
+                base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, limit - done, icount
             )
             if state == FAULTED:
                 return u32(LEAVE)
             state2, target, k2, host2 = place(
-                base, how, u32(ES), cpu.gpr[RDI] & mask, size, 1, mask, down, k
+                base, how, u32(ES), cpu.gpr[RDI] & mask, size, 1, mask, down, k, icount
             )
             if state2 == FAULTED:
                 return u32(LEAVE)
@@ -214,7 +228,7 @@ def _stos(size: int, rep: int) -> Fn:
         stop = u1(0)
         while done < limit and not stop:
             state, target, k, host = place(
-                base, how, u32(ES), cpu.gpr[RDI] & mask, size, 1, mask, down, limit - done
+                base, how, u32(ES), cpu.gpr[RDI] & mask, size, 1, mask, down, limit - done, icount
             )
             if state == FAULTED:
                 return u32(LEAVE)
@@ -251,7 +265,7 @@ def _lods(size: int, rep: int) -> Fn:
         stop = u1(0)
         while done < limit and not stop:
             state, source, k, host = place(
-                base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, limit - done
+                base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, limit - done, icount
             )
             if state == FAULTED:
                 return u32(LEAVE)
@@ -306,12 +320,12 @@ def _compare(size: int, rep: int, memory: bool) -> Fn:
             host = u64(0)
             if memory:
                 state, source, k, host = place(
-                    base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, k
+                    base, how, seg, cpu.gpr[RSI] & mask, size, 0, mask, down, k, icount
                 )
                 if state == FAULTED:
                     return u32(LEAVE)
             state2, target, k2, host2 = place(
-                base, how, u32(ES), cpu.gpr[RDI] & mask, size, 0, mask, down, k
+                base, how, u32(ES), cpu.gpr[RDI] & mask, size, 0, mask, down, k, icount
             )
             if state2 == FAULTED:
                 return u32(LEAVE)

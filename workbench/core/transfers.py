@@ -291,6 +291,7 @@ def _iret(size: int) -> Fn:
     @fn("ptr", "i64", ret="i32", name=f"iret{size * 8}")
     def iret(base: Any, next_pc: Any) -> Any:
         cpu = CPU.view(base)
+        cpu.nmi_blocked = 0
         if unlikely(is_virtual(cpu)):
             return return_real(base, min(size, 4), True, u64(0))
         if unlikely((cpu.eflags & NT) != 0):
