@@ -1,0 +1,263 @@
+"""The disk as a device sees it: sectors, deterministic in recording and replay.
+
+Everything that the run has read or written lies in an overlay of 4 KiB blocks. Only the first touch
+of a block goes to the image, through `Inputs.fetch`, so it is in the trace; in replay there is no
+image and the same blocks come from there. Writes stay in the overlay, or, with `write_through`,
+go to the image as well (while recording only), and `flush` makes them stable.
+
+A read that the image cannot satisfy is recorded as an empty fetch: `read` raises DiskError, then
+and in replay, and the device tells the guest. A write that the image refuses ends the run with a
+WorkbenchError: the guest's disk and the user's image must not part unnoticed.
+
+Not modelled: a time that the host takes. Devices compute completion times from the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.block.errors import DiskError
+from workbench.block.image import SECTOR_BYTES, Image
+from workbench.core.state import decode, encode
+from workbench.errors import FormatError, WorkbenchError
+
+__all__ = ["SECTOR_BYTES", "Disk", "DiskError"]
+
+BLOCK_BYTES = 4096
+_SECTORS = BLOCK_BYTES // SECTOR_BYTES
+_ZERO = bytes(BLOCK_BYTES)
+FETCH_BLOCKS = 256  # one fetch is at most 1 MiB
+MAX_ERRORS = 16
+CHUNK_BLOCKS = 1024  # 4 MiB, the unit in which much zeroed space is kept
+
+Fetch = Callable[[str, Callable[[], bytes]], bytes]
+
+
+@dataclass(slots=True)
+class DiskState:
+    """The overlay: number of a block -> its 4096 bytes (none at all for zeroes)."""
+
+    blocks: dict[int, bytes] = field(default_factory=dict)
+    zero_chunks: list[int] = field(default_factory=list)  # all zero where `blocks` has nothing
+
+
+class Disk:
+    """`name` is the target of its fetches in the trace. `fetch` is `machine.inputs.fetch`.
+
+    `image` is None in replay, and then `size_bytes` comes from the machine's configuration.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        image: Image | None,
+        fetch: Fetch,
+        read_only: bool = False,
+        *,
+        size_bytes: int | None = None,
+        write_through: bool = False,
+    ) -> None:
+        size = image.size_bytes if size_bytes is None and image is not None else size_bytes
+        if size is None:
+            raise ValueError(f"{name}: expected an image or a size")
+        # wires
+        self.name = name
+        self.read_only = read_only
+        self.size_bytes = size // SECTOR_BYTES * SECTOR_BYTES
+        self.sectors = size // SECTOR_BYTES
+        self._image = image
+        self._fetch = fetch
+        self._through = write_through and image is not None and not read_only
+        # book-keeping
+        self.errors: list[str] = []  # why reads failed, the first few
+        self.fetched_bytes = 0
+        # state
+        self._blocks: dict[int, bytes] = {}
+        self._zero_chunks: set[int] = set()
+
+    def read(self, lba: int, count: int) -> bytes:
+        """`count` sectors from `lba`. Raises DiskError outside the disk or if the image fails."""
+        self._check(lba, count)
+        if not count:
+            return b""
+        first, last = lba // _SECTORS, (lba + count - 1) // _SECTORS
+        blocks = self._blocks
+        try:
+            data = b"".join([blocks[n] for n in range(first, last + 1)])
+        except KeyError:
+            self._touch(first, last)
+            data = b"".join([blocks[n] for n in range(first, last + 1)])
+        start = (lba - first * _SECTORS) * SECTOR_BYTES
+        end = start + count * SECTOR_BYTES
+        return data if start == 0 and end == len(data) else data[start:end]
+
+    def write(self, lba: int, data: bytes | bytearray | memoryview) -> None:
+        """Write whole sectors at `lba`. Raises DiskError outside the disk or on a read-only one."""
+        data = bytes(data)
+        if len(data) % SECTOR_BYTES:
+            raise DiskError(f"{self.name}: expected whole sectors, not {len(data)} bytes")
+        count = len(data) // SECTOR_BYTES
+        self._check_writable(lba, count)
+        if not count:
+            return
+        head, tail = lba % _SECTORS, -(lba + count) % _SECTORS
+        first, last = lba // _SECTORS, (lba + count - 1) // _SECTORS
+        if head:
+            self._touch(first, first)
+        if tail and (lba + count) < self.sectors:
+            self._touch(last, last)
+        if self._through and self._image is not None:
+            self._image.write(lba * SECTOR_BYTES, data)
+        if head:
+            data = self._blocks[first][: head * SECTOR_BYTES] + data
+        if tail:
+            old = self._blocks.get(last, _ZERO)
+            data += old[BLOCK_BYTES - tail * SECTOR_BYTES :]
+        for n in range(first, last + 1):
+            at = (n - first) * BLOCK_BYTES
+            self._blocks[n] = data[at : at + BLOCK_BYTES]
+
+    def write_zeroes(self, lba: int, count: int) -> None:
+        """Make sectors read as zeroes."""
+        self._check_writable(lba, count)
+        if not count:
+            return
+        end = lba + count
+        whole_first, whole_last = -(-lba // _SECTORS), end // _SECTORS
+        if end == self.sectors:
+            whole_last = -(-end // _SECTORS)
+        if whole_first >= whole_last:
+            self.write(lba, bytes(count * SECTOR_BYTES))
+            return
+        if lba < whole_first * _SECTORS:
+            self.write(lba, bytes((whole_first * _SECTORS - lba) * SECTOR_BYTES))
+        if whole_last * _SECTORS < end:
+            rest = whole_last * _SECTORS
+            self.write(rest, bytes((end - rest) * SECTOR_BYTES))
+        if self._through and self._image is not None:
+            start, stop = whole_first * BLOCK_BYTES, min(whole_last * BLOCK_BYTES, self.size_bytes)
+            self._image.write_zeroes(start, stop - start)
+        self._zero_blocks(whole_first, whole_last)
+
+    def discard(self, lba: int, count: int) -> None:
+        """The guest needs these sectors no more. They read as zeroes (so that every run agrees)."""
+        self.write_zeroes(lba, count)
+
+    def flush(self) -> None:
+        """With `write_through`: return when all writes are on stable storage of the host."""
+        if self._through and self._image is not None:
+            self._image.flush()
+
+    def close(self) -> None:
+        """Flush and close the image."""
+        if self._image is not None:
+            self._image.close()
+            self._image = None
+
+    # -- state
+
+    def reset(self) -> None:
+        """A reset of the machine changes nothing on its disks."""
+
+    def checkpoint(self) -> tuple[dict[int, bytes], set[int]]:
+        """The overlay, cheaply: blocks are immutable and shared."""
+        return dict(self._blocks), set(self._zero_chunks)
+
+    def rollback(self, overlay: tuple[dict[int, bytes], set[int]]) -> None:
+        """Take the overlay that `checkpoint` gave."""
+        self._blocks, self._zero_chunks = dict(overlay[0]), set(overlay[1])
+
+    def save(self) -> dict[str, Any]:
+        """The overlay as plain values."""
+        blocks = {n: b"" if b == _ZERO else b for n, b in self._blocks.items()}
+        return encode(DiskState(blocks, sorted(self._zero_chunks)), "disk")
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what `save` gave."""
+        saved = decode(DiskState, state, "disk")
+        blocks = saved.blocks
+        count = -(-self.sectors // _SECTORS)
+        for n, b in blocks.items():
+            if not 0 <= n < count or len(b) not in (0, BLOCK_BYTES):
+                raise FormatError(f"{self.name}: expected a block of {BLOCK_BYTES} bytes, not #{n}")
+        self._blocks = {n: b or _ZERO for n, b in blocks.items()}
+        self._zero_chunks = set(saved.zero_chunks)
+
+    # -- inside
+
+    def _check(self, lba: int, count: int) -> None:
+        if lba < 0 or count < 0 or lba + count > self.sectors:
+            raise DiskError(
+                f"{self.name}: expected some of {self.sectors} sectors, not {lba} + {count}"
+            )
+
+    def _check_writable(self, lba: int, count: int) -> None:
+        self._check(lba, count)
+        if self.read_only:
+            raise DiskError(f"{self.name} is read-only")
+
+    def _zero_blocks(self, first: int, end: int) -> None:
+        blocks = self._blocks
+        chunks = range(-(-first // CHUNK_BLOCKS), end // CHUNK_BLOCKS)
+        if not chunks:
+            blocks.update(dict.fromkeys(range(first, end), _ZERO))
+            return
+        start, stop = chunks.start * CHUNK_BLOCKS, chunks.stop * CHUNK_BLOCKS
+        blocks.update(dict.fromkeys(range(first, start), _ZERO))
+        blocks.update(dict.fromkeys(range(stop, end), _ZERO))
+        inside = range(start, stop)
+        gone = [n for n in blocks if n in inside] if len(blocks) < len(inside) else inside
+        for n in gone:
+            blocks.pop(n, None)
+        self._zero_chunks.update(chunks)
+
+    def _touch(self, first: int, last: int) -> None:
+        """Bring blocks `first` to `last` into the overlay: a fetch for each run of missing ones."""
+        n = first
+        while n <= last:
+            if n in self._blocks:
+                n += 1
+                continue
+            if n // CHUNK_BLOCKS in self._zero_chunks:
+                self._blocks[n] = _ZERO
+                n += 1
+                continue
+            end = n + 1
+            while (
+                end <= last
+                and end not in self._blocks
+                and end // CHUNK_BLOCKS not in self._zero_chunks
+                and end - n < FETCH_BLOCKS
+            ):
+                end += 1
+            self._fetch_blocks(n, end)
+            n = end
+
+    def _fetch_blocks(self, first: int, end: int) -> None:
+        start, stop = first * BLOCK_BYTES, min(end * BLOCK_BYTES, self.size_bytes)
+        data = self._fetch(self.name, lambda: self._supply(start, stop - start))
+        if not data:
+            raise DiskError(f"{self.name}: sectors from {start // SECTOR_BYTES} cannot be read")
+        if len(data) != stop - start:
+            raise FormatError(
+                f"expected {stop - start} bytes of {self.name} in the trace, not {len(data)}"
+            )
+        self.fetched_bytes += len(data)
+        data += bytes(-len(data) % BLOCK_BYTES)
+        for n in range(first, end):
+            at = (n - first) * BLOCK_BYTES
+            block = data[at : at + BLOCK_BYTES]
+            self._blocks[n] = _ZERO if block == _ZERO else block
+
+    def _supply(self, offset: int, length: int) -> bytes:
+        """What the image holds; empty when it cannot be read."""
+        if self._image is None:
+            raise AssertionError(f"{self.name}: no image, and not in replay")
+        try:
+            return self._image.read(offset, length)
+        except WorkbenchError as error:
+            if len(self.errors) < MAX_ERRORS:
+                self.errors.append(str(error))
+            return b""
