@@ -238,15 +238,17 @@ def _place_kernel(kernel: Kernel, allocator: Allocator, regions: list[Region]) -
     if allocator.is_free(wanted, kernel.init_size):
         allocator.reserve(wanted, kernel.init_size)
         return wanted
+    # loaded below its preferred address it would move itself up to there (boot.rst, pref_address)
     found = (
-        allocator.lowest(kernel.init_size, kernel.alignment, minimum=MIB)
+        allocator.lowest(kernel.init_size, kernel.alignment, minimum=wanted)
         if kernel.relocatable
         else None
     )
     if found is None:
         raise LoaderError(
-            f"the kernel needs {_mib(kernel.init_size)} MiB of memory in one piece to unpack "
-            f"itself, and the guest has {_ram_mib(regions)} MiB in all: give it more with -m"
+            f"the kernel needs {_mib(kernel.init_size)} MiB of memory in one piece above "
+            f"{_mib(wanted)} MiB to unpack itself, and the guest has {_ram_mib(regions)} MiB in "
+            "all: give it more with -m"
         )
     return found
 
