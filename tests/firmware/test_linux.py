@@ -133,7 +133,7 @@ def test_kernel_is_not_loaded_below_its_preferred_address() -> None:
 @pytest.mark.parametrize(
     ("ram_mib", "fields", "message"),
     [
-        (24, {}, "32 MiB of memory in one piece above 16 MiB to unpack itself, and the guest has 24"),
+        (24, {}, "32 MiB of memory in one piece above 16 MiB to unpack itself, and the guest has"),
         (40, {"RELOCATABLE_KERNEL": 0}, "give it more with -m"),
     ],
 )
