@@ -96,10 +96,15 @@ def run_with_console(replay: Replay, output: int | None) -> ReplayResult:
 
 def failure_text(replay: Replay, result: ReplayResult) -> str:
     """Say why a replay is not identical; empty when it is."""
-    made_by = replay.trace.header.workbench_version
+    from workbench.core.build import source_key
+
+    header = replay.trace.header
     other = ""
-    if not result.identical and made_by != workbench.__version__:
-        other = f"; it was recorded by workbench {made_by}, this is {workbench.__version__}"
+    if not result.identical and header.host.get("engine") != source_key():
+        other = (
+            f"; it was recorded by another engine, that of workbench {header.workbench_version}"
+            f" (this is {workbench.__version__})"
+        )
     if result.divergence is None:
         return result.message + other if result.message else ""
     from workbench.trace.explain import describe_divergence

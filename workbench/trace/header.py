@@ -187,7 +187,10 @@ class End:
 
 def host_facts() -> dict[str, str]:
     """Say on what the recording was made; for people, never for replay."""
+    from workbench.core.build import source_key
+
     return {
+        "engine": source_key(),
         "system": platform.system(),
         "machine": platform.machine(),
         "python": platform.python_version(),
