@@ -348,6 +348,30 @@ def try_sequences(mode: int, rounds: int, seed: int) -> list[str]:
     return wrong
 
 
+def try_pairs(mode: int, rounds: int, seed: int) -> list[str]:
+    """A compare with memory and each branch, SETcc and CMOVcc after it: what differs."""
+    rng = random.Random(seed)
+    pair = Pair(mode)
+    rows = [r for r in MY_ROWS if r.op in ("cmp", "test", "sub", "add", "and", "inc", "dec")]
+    wrong: list[str] = []
+    for r in rows:
+        for osz in (2, 4, 8):
+            for cc in range(16 * rounds):
+                case = encode(rng, r, mode, osz, True)
+                if case is None or b"\xf0" in case.code[:2]:
+                    continue
+                after = rng.choice((b"\x70%c\x05", b"\x0f\x90%c", b"\x0f\x40%c"))
+                follow = bytearray(after.replace(b"%c", b"\xc1" if after[0] == 0x0F else b""))
+                follow[-2 if after[0] == 0x70 else 1] |= cc & 15
+                regs = registers(rng, r, mode, case, pair.names)
+                flags = rng.getrandbits(12) & ARITH
+                mask = ARITH & ~UNDEFINED.get(r.op, 0)
+                bad = pair.difference(case.code + bytes(follow), regs, flags, mask, 2)
+                if bad:
+                    wrong.append(f"{case.code.hex()} {follow.hex()} {bad}")
+    return wrong
+
+
 def try_rows(
     mode: int, rounds: int, seed: int, selectors: dict[str, int] | None = None
 ) -> list[str]:
@@ -393,6 +417,13 @@ def test_segment_bases() -> None:
 def test_sequences(mode: int) -> None:
     """Dead flags are left out, conditions and compares are fused, and nothing of that shows."""
     wrong = try_sequences(mode, rounds=1500, seed=6)
+    assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:12])
+
+
+@pytest.mark.parametrize("mode", [64, 32, 16])
+def test_conditions_after_memory_operands(mode: int) -> None:
+    """Every condition after every kind of flags, with operands in memory."""
+    wrong = try_pairs(mode, rounds=1, seed=8)
     assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:12])
 
 

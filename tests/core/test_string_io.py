@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("unicorn")
+
 from tests.core.oracle import CODE, DATA, TABLES, Pair
 from workbench.core.engine import Cpu
 from workbench.core.layout import ARITH, CF, DF, IF, IOPL, TF, ZF
