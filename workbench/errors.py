@@ -50,12 +50,6 @@ class GuestError(WorkbenchError):
     """The guest cannot go on (no kernel, too little memory, triple fault)."""
 
 
-class DivergenceError(WorkbenchError):
-    """A replay did something else than its recording."""
-
-    exit_status = EXIT_DIVERGED
-
-
 def os_error_text(error: OSError) -> str:
     """Give the system's reason of an OSError in lower case, without number and file name."""
     reason = error.strerror or str(error) or type(error).__name__

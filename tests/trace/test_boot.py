@@ -80,6 +80,9 @@ def test_a_shell_that_is_typed_to(tmp_path: Path, guest: Guests) -> None:
     assert process.returncode == 0, errors
     with api.open(tmp_path / "boot.wbt") as trace:
         assert trace.rows("inputs") >= 3
+        assert trace.end is not None
+        # While nobody typed, the guest's clock did not run off.
+        assert trace.end.time_ps / 1e12 < trace.end.wall_s + 10
     again = replay(tmp_path)
     assert again.returncode == 0, again.stderr
 

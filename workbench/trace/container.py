@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from workbench.errors import FormatError
+from workbench.errors import FormatError, InputFileError, os_error_text
 
 FORMAT_VERSION: Final = 1
 SUFFIX: Final = ".wbt"
@@ -126,8 +126,6 @@ class ContainerFile:
         try:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            from workbench.errors import InputFileError, os_error_text
-
             raise InputFileError(f"{self.path}: {os_error_text(error)}") from None
         try:
             self.file_bytes = os.fstat(self._fd).st_size
@@ -155,8 +153,6 @@ class ContainerFile:
                     break
                 data += more
         except OSError as error:
-            from workbench.errors import InputFileError, os_error_text
-
             raise InputFileError(f"{self.path}: {os_error_text(error)}") from None
         return data
 
