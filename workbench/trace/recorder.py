@@ -137,8 +137,8 @@ class Recorder(EventObserver):
         assert self._helper is not None
         try:
             return self._helper.encode(events, first_seq)
-        except (OSError, EOFError):
-            # It was killed, by a user or for want of memory; nothing is lost.
+        except (OSError, EOFError, ValueError):
+            # It was killed, or an event has a value that does not go through the pipe (an enum).
             self.writer.encode = encode
             return encode(events, first_seq)
 
