@@ -17,7 +17,10 @@ from workbench.core.opcodes import ROWS, Row
 from workbench.core.optable import parse_encoding
 from workbench.core.stencil import OPS
 
-MODULES = {f"workbench.core.sem_{n}" for n in ("int", "shift", "bits", "string", "flow", "stack")}
+MODULES = {
+    f"workbench.core.sem_{n}"
+    for n in ("int", "move", "muldiv", "shift", "bits", "string", "flow", "stack")
+}
 assert sem_flow
 assert sem_string
 # Unicorn does not know that F6 /1 is F6 /0.
