@@ -1,0 +1,80 @@
+"""URLs of images, as block nodes of QEMU's storage daemon (its QAPI schema, BlockdevOptions)."""
+
+from __future__ import annotations
+
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from workbench.errors import UsageError
+
+Node = dict[str, object]
+_WEB = ("http", "https", "ftp", "ftps")
+SCHEMES = (*_WEB, "ssh", "sftp", "iscsi", "gluster", "gluster+tcp", "gluster+unix", "nfs")
+
+
+def scheme_of(spec: str) -> str:
+    """The scheme of a URL, "" for a file name. `sheepdog:` names need no slashes."""
+    head, colon, rest = spec.partition(":")
+    if colon and (rest.startswith("//") or head in ("sheepdog", "json")):
+        return head.lower()
+    return ""
+
+
+def node_of(url: str) -> Node:
+    """The block node of a URL. Raises UsageError."""
+    scheme = scheme_of(url)
+    if scheme.startswith("sheepdog"):
+        raise UsageError(
+            "sheepdog images cannot be opened: QEMU dropped the sheepdog driver in version 6.0"
+        )
+    if scheme == "json":
+        raise UsageError("expected a file name or a URL, not a json: description")
+    if scheme not in SCHEMES:
+        raise UsageError(f"expected a known kind of URL ({', '.join(SCHEMES)}), not {scheme!r}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"expected a URL, not {url!r}: {error}") from None
+    if scheme in _WEB:
+        return {"driver": scheme, "url": url}
+    if parts.password is not None:
+        raise UsageError(f"a password in a {scheme} URL is not supported (others could read it)")
+    host = parts.hostname or ""
+    if not host and scheme != "gluster+unix":
+        raise UsageError(f"expected the name of a host in {url!r}")
+    path = unquote(parts.path)
+    match scheme:
+        case "ssh" | "sftp":
+            node: Node = {"driver": "ssh", "path": path,
+                          "server": {"host": host, "port": str(port or 22)}}  # fmt: skip
+            if parts.username:
+                node["user"] = unquote(parts.username)
+            return node
+        case "nfs":
+            return {"driver": "nfs", "path": path, "server": {"type": "inet", "host": host}}
+        case "iscsi":
+            return _iscsi(url, parts, host, port or 3260)
+        case _:
+            return _gluster(url, parts, host, port or 24007)
+
+
+def _iscsi(url: str, parts: SplitResult, host: str, port: int) -> Node:
+    target, _, lun = parts.path.removeprefix("/").partition("/")
+    if not target or not lun.isdecimal() or parts.username:
+        raise UsageError(f"expected iscsi://host:port/target/lun, not {url!r}")
+    portal = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return {"driver": "iscsi", "transport": "tcp", "portal": portal, "target": unquote(target),
+            "lun": int(lun)}  # fmt: skip
+
+
+def _gluster(url: str, parts: SplitResult, host: str, port: int) -> Node:
+    volume, _, path = unquote(parts.path).removeprefix("/").partition("/")
+    if not volume or not path:
+        raise UsageError(f"expected gluster://host:port/volume/path, not {url!r}")
+    server: Node = {"type": "inet", "host": host, "port": str(port)}
+    if parts.scheme == "gluster+unix":
+        key, _, socket = parts.query.partition("=")
+        if key != "socket" or not socket:
+            raise UsageError(f"expected gluster+unix:///volume/path?socket=path, not {url!r}")
+        server = {"type": "unix", "path": unquote(socket)}
+    return {"driver": "gluster", "volume": volume, "path": path, "server": [server]}
