@@ -1,0 +1,1 @@
+"""82540EM gigabit Ethernet controller."""

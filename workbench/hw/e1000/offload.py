@@ -1,0 +1,177 @@
+"""Checksums and segmentation of the 82540EM, on bytes (317453, 3.2.9, 3.3.5 to 3.5).
+
+All functions take any values: an offset outside the frame means that nothing is done.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+__all__ = [
+    "Context",
+    "RxChecks",
+    "check_received",
+    "insert_checksum",
+    "internet_sum",
+    "segment_headers",
+]
+
+ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN = 0x0800, 0x86DD, 0x8100
+TCP, UDP = 6, 17
+STATUS_IXSM, STATUS_TCPCS, STATUS_IPCS = 1 << 2, 1 << 5, 1 << 6
+ERROR_TCPE, ERROR_IPE = 1 << 5, 1 << 6
+IPOFLD, TUOFLD, IPV6OFL = 1 << 8, 1 << 9, 1 << 10
+FIN_PSH = 0x09
+
+
+@dataclass(slots=True)
+class Context:
+    """Checksum and segmentation offsets of a context descriptor (317453, 3.3.6)."""
+
+    ipcss: int = 0
+    ipcso: int = 0
+    ipcse: int = 0
+    tucss: int = 0
+    tucso: int = 0
+    tucse: int = 0
+    mss: int = 0
+    hdrlen: int = 0
+    paylen: int = 0
+    tcp: bool = False
+    ip: bool = False
+
+    def __post_init__(self) -> None:
+        bytes_fit = (self.ipcss | self.ipcso | self.tucss | self.tucso | self.hdrlen) >> 8 == 0
+        words_fit = (self.ipcse | self.tucse | self.mss) >> 16 == 0
+        if not bytes_fit or not words_fit or self.paylen >> 20:
+            raise ValueError("expected offsets as a descriptor holds them")
+
+
+def internet_sum(data: bytes | bytearray | memoryview) -> int:
+    """Ones' complement sum of big-endian 16-bit words, an odd byte padded with 0.
+
+    The number that the bytes are, modulo 2^16 - 1, is that sum.
+    """
+    number = int.from_bytes(data, "big")
+    if len(data) & 1:
+        number <<= 8
+    result = number % 0xFFFF
+    return 0xFFFF if number and not result else result
+
+
+def insert_checksum(frame: bytearray, start: int, at: int, end: int, *, udp: bool = False) -> None:
+    """Put the checksum of bytes `start` to `end` (inclusive; 0: to the last) at `at`."""
+    stop = end + 1 if end else len(frame)
+    stop = min(stop, len(frame))
+    if start >= stop or at + 2 > len(frame):
+        return
+    value = internet_sum(memoryview(frame)[start:stop]) ^ 0xFFFF
+    if udp and not value:
+        value = 0xFFFF
+    frame[at : at + 2] = value.to_bytes(2, "big")
+
+
+def segment_headers(
+    frame: bytearray, context: Context, index: int, sent_bytes: int, *, last: bool
+) -> None:
+    """Make the copied headers those of segment `index` (317453, 3.5.6): lengths, identification,
+    sequence number, flags, and the length in the partial checksum of the pseudo header.
+    """
+    length = len(frame)
+    ip, tu = context.ipcss, context.tucss
+    if context.ip:
+        if ip + 6 <= length:
+            _put(frame, ip + 2, length - ip)
+            _put(frame, ip + 4, int.from_bytes(frame[ip + 4 : ip + 6], "big") + index)
+    elif ip + 6 <= length:
+        _put(frame, ip + 4, length - ip - 40)
+    if context.tcp:
+        if tu + 14 <= length:
+            sequence = int.from_bytes(frame[tu + 4 : tu + 8], "big") + sent_bytes
+            frame[tu + 4 : tu + 8] = (sequence & 0xFFFF_FFFF).to_bytes(4, "big")
+            if not last:
+                frame[tu + 13] &= ~FIN_PSH
+    elif tu + 6 <= length:
+        _put(frame, tu + 4, length - tu)
+    at = context.tucso
+    if at + 2 <= length and tu < length:
+        partial = int.from_bytes(frame[at : at + 2], "big") + length - tu
+        _put(frame, at, partial % 0xFFFF or (0xFFFF if partial else 0))
+
+
+def _put(frame: bytearray, at: int, value: int) -> None:
+    frame[at : at + 2] = (value & 0xFFFF).to_bytes(2, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class RxChecks:
+    """Bits for status and errors of a receive descriptor."""
+
+    status: int = STATUS_IXSM
+    errors: int = 0
+
+
+_IGNORED = RxChecks()
+
+
+def check_received(frame: bytes, rxcsum: int) -> RxChecks:
+    """Check IPv4, TCP and UDP checksums of a frame without FCS, as RXCSUM wants it."""
+    at = 12
+    if len(frame) < 34:
+        return _IGNORED
+    ethertype = frame[12] << 8 | frame[13]
+    if ethertype == ETHERTYPE_VLAN:
+        at = 16
+        ethertype = frame[16] << 8 | frame[17]
+    ip = at + 2
+    if ethertype == ETHERTYPE_IPV4:
+        return _check_ipv4(frame, ip, rxcsum)
+    if ethertype == ETHERTYPE_IPV6 and rxcsum & TUOFLD and rxcsum & IPV6OFL:
+        return _check_ipv6(frame, ip)
+    return _IGNORED
+
+
+def _check_ipv4(frame: bytes, ip: int, rxcsum: int) -> RxChecks:
+    header = (frame[ip] & 15) * 4
+    total = frame[ip + 2] << 8 | frame[ip + 3]
+    if frame[ip] >> 4 != 4 or header < 20 or total < header or ip + total > len(frame):
+        return _IGNORED
+    status = errors = 0
+    if rxcsum & IPOFLD:
+        status |= STATUS_IPCS
+        if internet_sum(frame[ip : ip + header]) != 0xFFFF:
+            errors |= ERROR_IPE
+    fragment = (frame[ip + 6] << 8 | frame[ip + 7]) & 0x3FFF
+    if rxcsum & TUOFLD and not fragment:
+        protocol = frame[ip + 9]
+        pseudo = frame[ip + 12 : ip + 20] + struct.pack(">BBH", 0, protocol, total - header)
+        status, errors = _check_transport(
+            frame[ip + header : ip + total], pseudo, protocol, status, errors
+        )
+    return RxChecks(status, errors) if status else _IGNORED
+
+
+def _check_ipv6(frame: bytes, ip: int) -> RxChecks:
+    if len(frame) < ip + 40:
+        return _IGNORED
+    length, protocol = frame[ip + 4] << 8 | frame[ip + 5], frame[ip + 6]
+    if frame[ip] >> 4 != 6 or ip + 40 + length > len(frame):
+        return _IGNORED
+    pseudo = frame[ip + 8 : ip + 40] + struct.pack(">II", length, protocol)
+    body = frame[ip + 40 : ip + 40 + length]
+    status, errors = _check_transport(body, pseudo, protocol, 0, 0)
+    return RxChecks(status, errors) if status else _IGNORED
+
+
+def _check_transport(
+    body: bytes, pseudo: bytes, protocol: int, status: int, errors: int
+) -> tuple[int, int]:
+    if protocol == UDP:
+        if len(body) < 8 or body[6:8] == b"\0\0":
+            return status, errors  # the sender has made none
+    elif protocol != TCP or len(body) < 20:
+        return status, errors
+    if internet_sum(pseudo + body) != 0xFFFF:
+        errors |= ERROR_TCPE
+    return status | STATUS_TCPCS, errors

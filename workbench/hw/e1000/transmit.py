@@ -1,0 +1,274 @@
+"""Transmit engine of the 82540EM: descriptors to frames (317453, 3.3 and 3.5).
+
+A write to TDT wakes the engine START_PS later; it takes what the ring holds, at most BATCH frames
+at a time; the wire is busy for as long as these frames take at 1000 Mb/s. Indices or a length that
+are out of range stop it until software writes something else.
+
+Deliberately not modelled: descriptor thresholds of TXDCTL (write-back is at once), TXDMAC, TSPMT,
+collisions, and an MSS below 64, which counts as 64.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from workbench.core.clock import Clock
+from workbench.hw.e1000.offload import Context, insert_checksum, segment_headers
+from workbench.hw.e1000.state import MIN_FRAME_BYTES
+
+if TYPE_CHECKING:
+    from workbench.hw.e1000.mac import Mac
+
+__all__ = ["MAX_PACKET_BYTES", "Transmitter"]
+
+START_PS: Final = 1_000_000
+BIT_PS: Final = 1000  # 1000 Mb/s
+OVERHEAD_BYTES: Final = 8 + 4 + 12  # preamble, FCS, gap between frames
+MAX_PACKET_BYTES: Final = 16288  # 317453, 3.3.3: of one packet that is not segmented
+BATCH: Final = 64
+FETCH: Final = 32
+IDLE_DESCRIPTORS: Final = 512  # descriptors without frames that one go looks at
+LEAST_MSS: Final = 64
+MAX_HEADER_BYTES: Final = 255
+
+EOP, IFCS, TSE, IC, RS, DEXT, VLE, IDE = (1 << n for n in (24, 25, 26, 26, 27, 29, 30, 31))
+DTYP_DATA: Final = 1
+IXSM, TXSM = 1, 2
+DD: Final = 1
+TUCMD_TCP, TUCMD_IP = 1 << 24, 1 << 25
+TXDW, TXQE, TXD_LOW = 1 << 0, 1 << 1, 1 << 15
+TCTL_EN, CTRL_VME = 1 << 1, 1 << 30
+TICK_PS: Final = 1_024_000  # of TIDV and TADV
+
+
+class Transmitter:
+    """The engine of one MAC; `wire` takes finished frames without FCS."""
+
+    def __init__(self, mac: Mac, clock: Clock, name: str, wire: Callable[[bytes], None]) -> None:
+        self.mac = mac
+        self.clock = clock
+        self._wire = wire
+        self._timer = clock.timer(f"{name}.tx", self._run)
+        self._delay = clock.timer(f"{name}.tidv", self._delayed)
+        self._absolute = clock.timer(f"{name}.tadv", self._delayed)
+
+    def stop(self) -> None:
+        """Reset: nothing is under way."""
+        for timer in (self._timer, self._delay, self._absolute):
+            timer.cancel()
+
+    def kick(self) -> None:
+        """There may be something to do."""
+        if self._timer.deadline_ps is None and self._ready():
+            now = self.clock.now_ps
+            self._timer.arm(max(now + START_PS, self.mac.state.tx_free_ps))
+
+    def flush(self) -> None:
+        """TIDV.FPD: report what is held back, now."""
+        if self._delay.deadline_ps is not None:
+            self._delayed()
+
+    def _ready(self) -> bool:
+        state = self.mac.state
+        count = state.tdlen >> 4
+        return (
+            bool(state.tctl & TCTL_EN)
+            and self.mac.dma.allowed
+            and state.tdh < count
+            and state.tdt < count
+            and (state.tdh != state.tdt or self._segment_waits())
+        )
+
+    def _delayed(self) -> None:
+        self._delay.cancel()
+        self._absolute.cancel()
+        self.mac.raise_causes(TXDW)
+
+    def _report(self, command: int) -> None:
+        """A descriptor with RS was written back."""
+        state = self.mac.state
+        ticks = state.tidv & 0xFFFF
+        if not command & IDE or not ticks:
+            self.mac.raise_causes(TXDW)
+            return
+        now = self.clock.now_ps
+        self._delay.arm(now + ticks * TICK_PS)
+        if state.tadv and self._absolute.deadline_ps is None:
+            self._absolute.arm(now + state.tadv * TICK_PS)
+
+    # -- the ring --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        mac, state = self.mac, self.mac.state
+        frames = looked_at = 0
+        while frames < BATCH and looked_at < IDLE_DESCRIPTORS and self._ready():
+            if self._segment_waits():
+                self._send_segment()
+                frames += 1
+                continue
+            count = state.tdlen >> 4
+            upto = state.tdt if state.tdt > state.tdh else count
+            n = min(upto - state.tdh, FETCH)
+            base = state.tdbah << 32 | state.tdbal
+            first = base + state.tdh * 16
+            block = mac.dma.read(first, n * 16)
+            for k in range(n):
+                frames += self._descriptor(first + 16 * k, block[16 * k : 16 * k + 16])
+                looked_at += 1
+                before = state.tdt - state.tdh
+                state.tdh = (state.tdh + 1) % count
+                self._low_water(count, before)
+                if self._segment_waits() or frames >= BATCH:
+                    break
+        if self._ready():
+            self._timer.arm(max(self.clock.now_ps + START_PS, state.tx_free_ps))
+        elif state.tdh == state.tdt and looked_at:
+            mac.raise_causes(TXQE)
+
+    def _low_water(self, count: int, before: int) -> None:
+        state = self.mac.state
+        threshold = (state.txdctl >> 25) * 8
+        if threshold and before % count == threshold + 1:
+            self.mac.raise_causes(TXD_LOW)
+
+    def _descriptor(self, gpa: int, raw: bytes) -> int:
+        """One descriptor; gives the number of frames that left."""
+        address, low, high = struct.unpack("<QII", raw)
+        sent = 0
+        if not low & DEXT:
+            self._gather(address, low & 0xFFFF, low, high, legacy=True)
+            if low & EOP:
+                sent = self._end()
+        elif low >> 20 & 15 == DTYP_DATA:
+            self._gather(address, low & 0xF_FFFF, low, high, legacy=False)
+            if low & EOP:
+                sent = self._end()
+        else:
+            self._set_context(address, low, high)
+        if low & RS:
+            self.mac.dma.write(gpa + 12, bytes(((high | DD) & 0xFF,)))
+            self._report(low)
+        return sent
+
+    def _set_context(self, address: int, low: int, high: int) -> None:
+        context = Context(
+            ipcss=address & 0xFF,
+            ipcso=address >> 8 & 0xFF,
+            ipcse=address >> 16 & 0xFFFF,
+            tucss=address >> 32 & 0xFF,
+            tucso=address >> 40 & 0xFF,
+            tucse=address >> 48 & 0xFFFF,
+            mss=high >> 16 & 0xFFFF,
+            hdrlen=high >> 8 & 0xFF,
+            paylen=low & 0xF_FFFF,
+            tcp=bool(low & TUCMD_TCP),
+            ip=bool(low & TUCMD_IP),
+        )
+        if low & TSE:
+            self.mac.state.tx_tso = context
+        else:
+            self.mac.state.tx_context = context
+
+    # -- a packet --------------------------------------------------------------------------------
+
+    def _gather(self, address: int, length: int, low: int, high: int, *, legacy: bool) -> None:
+        """Data of one descriptor. The first one of a packet says what is done with it."""
+        state = self.mac.state
+        if not state.tx_open:
+            state.tx_open = True
+            state.tx_ended = False
+            state.tx_vlan = -1
+            state.tx_options = 0 if legacy else high >> 8 & 3
+            tso = state.tx_tso
+            state.tx_segmented = (
+                not legacy and bool(low & TSE) and 14 <= tso.hdrlen <= MAX_HEADER_BYTES
+            )
+            if not legacy and low & TSE:
+                self.mac.statistics.segmented(failed=not state.tx_segmented)
+            state.tx_segment = state.tx_sent_bytes = 0
+        if low & VLE and low & EOP and state.ctrl & CTRL_VME:
+            state.tx_vlan = high >> 16
+        if not state.tx_segmented:
+            length = min(length, MAX_PACKET_BYTES + 1 - len(state.tx_buffer))
+        if length > 0:
+            state.tx_buffer += self.mac.dma.read(address, length)
+        if legacy and low & IC and low & EOP:
+            start, at = high >> 8 & 0xFF, low >> 16 & 0xFF
+            insert_checksum(state.tx_buffer, start, at, 0)
+
+    def _end(self) -> int:
+        """EOP: gives 1 if a frame left at once; segments leave one at a time."""
+        state = self.mac.state
+        state.tx_ended = True
+        if state.tx_segmented:
+            if not self._segment_waits():
+                self._close()
+            return 0
+        frame = state.tx_buffer
+        sent = 0
+        if len(frame) <= MAX_PACKET_BYTES and len(frame) >= 14:
+            self._checksums(frame, state.tx_context)
+            self._send(frame)
+            sent = 1
+        self._close()
+        return sent
+
+    def _close(self) -> None:
+        state = self.mac.state
+        state.tx_open = state.tx_ended = state.tx_segmented = False
+        state.tx_buffer = bytearray()
+
+    def _checksums(self, frame: bytearray, context: Context) -> None:
+        options = self.mac.state.tx_options
+        if options & TXSM:
+            insert_checksum(frame, context.tucss, context.tucso, context.tucse, udp=not context.tcp)
+        if options & IXSM:
+            insert_checksum(frame, context.ipcss, context.ipcso, context.ipcse)
+
+    # -- segments --------------------------------------------------------------------------------
+
+    def _segment_waits(self) -> bool:
+        state = self.mac.state
+        if not state.tx_open or not state.tx_segmented:
+            return False
+        tso = state.tx_tso
+        payload = len(state.tx_buffer) - tso.hdrlen
+        if state.tx_ended:
+            return payload > 0
+        # one byte more than a segment: the last one is known only by EOP
+        return payload > max(tso.mss, LEAST_MSS)
+
+    def _send_segment(self) -> None:
+        state = self.mac.state
+        tso, buffer = state.tx_tso, state.tx_buffer
+        mss = min(max(tso.mss, LEAST_MSS), MAX_PACKET_BYTES - tso.hdrlen)
+        payload = bytes(buffer[tso.hdrlen : tso.hdrlen + mss])
+        last = state.tx_ended and len(buffer) - tso.hdrlen <= mss
+        frame = buffer[: tso.hdrlen] + payload
+        segment_headers(frame, tso, state.tx_segment, state.tx_sent_bytes, last=last)
+        self._checksums(frame, tso)
+        self._send(frame)
+        state.tx_segment += 1
+        state.tx_sent_bytes += len(payload)
+        del buffer[tso.hdrlen : tso.hdrlen + mss]
+        if last:
+            self._close()
+
+    # -- the wire --------------------------------------------------------------------------------
+
+    def _send(self, frame: bytearray) -> None:
+        state = self.mac.state
+        if state.tx_vlan >= 0:
+            frame[12:12] = struct.pack(">HH", state.vet & 0xFFFF, state.tx_vlan & 0xFFFF)
+        if len(frame) < MIN_FRAME_BYTES:
+            frame += bytes(
+                MIN_FRAME_BYTES - len(frame)
+            )  # TCTL.PSP; the wire carries no shorter ones
+        now = self.clock.now_ps
+        begin = max(now, state.tx_free_ps)
+        state.tx_free_ps = begin + (len(frame) + OVERHEAD_BYTES) * 8 * BIT_PS
+        data = bytes(frame)
+        self.mac.statistics.sent(data, len(data) + 4)
+        self._wire(data)
