@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 # Physical memory
+VGA_BASE: Final = 0xA_0000
+VGA_LAST: Final = 0xB_FFFF
 LOW_RAM_LIMIT: Final = 0xC000_0000  # RAM above this continues at 4 GiB
 HIGH_RAM_BASE: Final = 0x1_0000_0000
 PCI_WINDOW_BASE: Final = 0xC000_0000
@@ -45,3 +47,12 @@ LEVEL_IRQS: Final = (5, 9, 10, 11)  # level, active high towards the I/O APIC
 HPET_PERIOD_PS: Final = 10_000  # 100 MHz
 PM_TIMER_HZ: Final = 3_579_545
 PCI_INTX_SLOTS: Final = 32
+
+
+def is_ram(ram_bytes: int, gpa: int, length_bytes: int) -> bool:
+    """Whether all of a range is RAM in a machine with `ram_bytes`, the VGA area left out."""
+    end = gpa + length_bytes
+    if gpa < HIGH_RAM_BASE:
+        low_end = min(ram_bytes, LOW_RAM_LIMIT)
+        return gpa >= 0 and end <= low_end and (end <= VGA_BASE or gpa >= VGA_LAST + 1)
+    return end <= HIGH_RAM_BASE + ram_bytes - LOW_RAM_LIMIT

@@ -78,6 +78,9 @@ class Slot:
         self._root.memory_write(gpa, data)
         self._root.trace_dma(device, gpa, len(data), True)
 
+    def is_memory(self, gpa: int, length_bytes: int) -> bool:
+        return self._root.is_memory(gpa, length_bytes)
+
     def msi(self, address: int, data: int) -> None:
         self._root.msi(address, data)
 
@@ -117,6 +120,7 @@ class PciRoot(RegBank[PciRootState]):
         self.memory_read = memory_read
         self.memory_write = memory_write
         self.msi: Callable[[int, int], None] = lambda address, data: None
+        self.is_memory: Callable[[int, int], bool] = lambda gpa, length_bytes: True
         self.request_reset: Callable[[str], None] = lambda reason: None
         self.trace_cfg: Callable[[str, int, int, bool, int], None] = _no_trace
         self.trace_dma: Callable[[str, int, int, bool], None] = _no_trace

@@ -133,13 +133,17 @@ def _table(regmap: RegMap) -> list[str]:
     return lines
 
 
+def _page_name(module: ModuleType) -> str:
+    """`virtio-blk` for `workbench.hw.virtio.blk`."""
+    return module.__name__.removeprefix("workbench.hw.").replace(".", "-")
+
+
 def page(module: ModuleType) -> str | None:
     """The page of one module, None if it has no register map."""
     maps = maps_of(module)
     if not maps:
         return None
-    name = module.__name__.rpartition(".")[2]
-    lines = [f"# {name}", "", inspect.cleandoc(module.__doc__ or ""), ""]
+    lines = [f"# {_page_name(module)}", "", inspect.cleandoc(module.__doc__ or ""), ""]
     for regmap in maps:
         lines += [f"## Register map `{regmap.name}`", ""]
         about = f"{regmap.length:#x} bytes"
@@ -162,7 +166,7 @@ def pages() -> dict[str, str]:
     for module in modules():
         text = page(module)
         if text is not None:
-            result[module.__name__.rpartition(".")[2] + ".md"] = text
+            result[_page_name(module) + ".md"] = text
     result["README.md"] = index(result)
     return result
 

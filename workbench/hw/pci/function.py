@@ -51,6 +51,10 @@ class PciPort(Protocol):
         """Write guest memory as bus master."""
         ...
 
+    def is_memory(self, gpa: int, length_bytes: int) -> bool:
+        """Whether all of a range is RAM."""
+        ...
+
     def msi(self, address: int, data: int) -> None:
         """Message-signalled interrupt: a dword write to the interrupt controllers."""
         ...
@@ -67,6 +71,11 @@ class DmaHandle:
     def allowed(self) -> bool:
         """Whether the function may master the bus."""
         return bool(self._function.state.command & BME)
+
+    def contains(self, gpa: int, length_bytes: int) -> bool:
+        """Whether all of a range is RAM: for devices that must not do peer-to-peer transfers."""
+        port = self._function.port
+        return port is not None and port.is_memory(gpa, length_bytes)
 
     def read(self, gpa: int, length_bytes: int) -> bytes:
         """Bytes from guest memory; all ones and STATUS.RMA when refused."""
@@ -93,7 +102,7 @@ class DmaHandle:
 class PciFunction(RegBank[S]):
     """One function: a bank of configuration registers with the side effects that all share."""
 
-    BARS: ClassVar[tuple[Bar, ...]] = ()
+    BARS: tuple[Bar, ...] = ()  # of the class, or set before `super().__init__`
     COMMAND_WRITABLE: ClassVar[int] = IOSE | MSE | BME | 1 << 8 | INTD
     COMMAND_FIXED: ClassVar[int] = 0
     STATUS_FIXED: ClassVar[int] = DEVSEL_MEDIUM

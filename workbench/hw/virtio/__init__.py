@@ -1,0 +1,1 @@
+"""Virtio devices: queues, transports and devices, each independent of the others."""

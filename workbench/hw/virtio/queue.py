@@ -1,0 +1,241 @@
+"""What all virtqueues have in common (Virtual I/O Device 1.2, 2.6): state, buffers, bookkeeping.
+
+A queue knows guest memory and its own state; it knows neither transport nor device. The device
+takes buffers with `pop`, gives them back with `push`, and asks `wants_interrupt` once after a
+batch. What a driver does against the rules raises `VirtqueueError`, which `VirtioDevice` turns
+into DEVICE_NEEDS_RESET; nothing else lets it out.
+
+All work is bounded: a chain has at most as many descriptors as its table, every address is checked
+to be in RAM before anything is read, and a chain has at most `MOST_CHAIN_BYTES` bytes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from workbench.hw.virtio.spec import F_EVENT_IDX, F_INDIRECT_DESC
+
+__all__ = [
+    "MOST_CHAIN_BYTES",
+    "Chain",
+    "Mark",
+    "Memory",
+    "QueueState",
+    "Virtqueue",
+    "VirtqueueError",
+]
+
+MOST_CHAIN_BYTES: Final = 64 << 20
+DESC_BYTES: Final = 16
+DESC_F_NEXT, DESC_F_WRITE, DESC_F_INDIRECT = 1, 2, 4
+
+
+class VirtqueueError(Exception):
+    """The driver broke a rule of the ring; says which."""
+
+
+class Memory(Protocol):
+    """Guest memory as the device reaches it (`DmaHandle` is one)."""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the device may access memory now."""
+
+    def contains(self, gpa: int, length_bytes: int) -> bool:
+        """Whether all of this is RAM."""
+
+    def read(self, gpa: int, length_bytes: int) -> bytes:
+        """Bytes of guest memory."""
+
+    def write(self, gpa: int, data: bytes) -> object:
+        """Write guest memory."""
+
+
+@dataclass(slots=True)
+class QueueState:
+    """One queue: what the driver has configured, and where the device is."""
+
+    size: int = 0
+    ready: bool = False
+    desc: int = 0
+    driver: int = 0
+    device: int = 0
+    next_avail: int = 0
+    next_used: int = 0
+    avail_wrap: bool = True
+    used_wrap: bool = True
+    signalled: int = 0  # next_used when the driver was last asked whether it wants an interrupt
+    signalled_wrap: bool = True
+    quiet: bool = False  # the driver was told not to notify
+
+    def __post_init__(self) -> None:
+        for name in ("size", "next_avail", "next_used", "signalled"):
+            if not 0 <= getattr(self, name) <= 0xFFFF:
+                raise ValueError(f"expected 16 bits in {name}, not {getattr(self, name)!r}")
+        for name in ("desc", "driver", "device"):
+            if not 0 <= getattr(self, name) < 1 << 64:
+                raise ValueError(f"expected 64 bits in {name}, not {getattr(self, name)!r}")
+
+
+Mark = tuple[int, bool]
+Span = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Chain:
+    """One buffer: spans (gpa, bytes) that the device reads, then spans that it writes."""
+
+    memory: Memory
+    id: int
+    slots: int = 1
+    readable: list[Span] = field(default_factory=list)
+    writable: list[Span] = field(default_factory=list)
+    readable_bytes: int = 0
+    writable_bytes: int = 0
+
+    def add(self, gpa: int, length_bytes: int, flags: int) -> None:
+        """Take one descriptor; raises VirtqueueError."""
+        if flags & DESC_F_WRITE:
+            self.writable.append((gpa, length_bytes))
+            self.writable_bytes += length_bytes
+        elif self.writable:
+            raise VirtqueueError("a readable descriptor follows a writable one")
+        else:
+            self.readable.append((gpa, length_bytes))
+            self.readable_bytes += length_bytes
+        if self.readable_bytes + self.writable_bytes > MOST_CHAIN_BYTES:
+            raise VirtqueueError(f"a chain has more than {MOST_CHAIN_BYTES} bytes")
+        if length_bytes and not self.memory.contains(gpa, length_bytes):
+            raise VirtqueueError(f"a buffer is outside RAM: {length_bytes:#x} bytes at {gpa:#x}")
+
+    def read(self, offset: int = 0, length_bytes: int | None = None) -> bytes:
+        """Bytes of the readable part; fewer if it ends before."""
+        end = self.readable_bytes if length_bytes is None else offset + length_bytes
+        return b"".join(self.memory.read(*span) for span in _cut(self.readable, offset, end))
+
+    def write(self, data: bytes, offset: int = 0) -> int:
+        """Write into the writable part; gives how many bytes there was room for."""
+        done = 0
+        for gpa, length_bytes in _cut(self.writable, offset, offset + len(data)):
+            self.memory.write(gpa, data[done : done + length_bytes])
+            done += length_bytes
+        return done
+
+
+def _cut(spans: list[Span], start: int, end: int) -> list[Span]:
+    """The parts of `spans` that hold bytes `start` to `end`."""
+    result = []
+    for gpa, length_bytes in spans:
+        if end <= 0:
+            break
+        low, high = max(start, 0), min(end, length_bytes)
+        if low < high:
+            result.append((gpa + low, high - low))
+        start -= length_bytes
+        end -= length_bytes
+    return result
+
+
+class Virtqueue(ABC):
+    """A queue of either layout, on a state and a memory."""
+
+    def __init__(self, index: int, most: int, state: QueueState, memory: Memory, features: int):
+        """`most` is the size that the device offers."""
+        self.index = index
+        self.most = most
+        self.state = state
+        self.memory = memory
+        self.event_idx = bool(features & F_EVENT_IDX)
+        self.indirect = bool(features & F_INDIRECT_DESC)
+        self._checked = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the driver has switched it on."""
+        return self.state.ready
+
+    def pop(self) -> Chain | None:
+        """The next buffer, None if the driver has made none available; raises VirtqueueError."""
+        state = self.state
+        if not state.ready:
+            return None
+        self._ensure()
+        chain = self._pop()
+        if chain is None and (self.event_idx or state.quiet):
+            state.quiet = False
+            self._ask(True)
+        return chain
+
+    def quiet(self) -> None:
+        """Tell the driver not to notify; ends when `pop` finds nothing."""
+        if self.state.ready and not self.state.quiet:
+            self._ensure()
+            self.state.quiet = True
+            self._ask(False)
+
+    def push(self, chain_id: int, slots: int, written_bytes: int) -> None:
+        """Return the buffer whose `Chain` has this id and number of slots."""
+        self._ensure()
+        self._push(chain_id, slots, written_bytes)
+
+    def wants_interrupt(self) -> bool:
+        """Does the driver want to hear of what was pushed since the last call?"""
+        if not self.state.ready:
+            return False
+        self._ensure()
+        return self._wants_interrupt()
+
+    def _ensure(self) -> None:
+        if not self._checked:
+            self.check()
+            self._checked = True
+
+    def mark(self) -> Mark:
+        """Where the next `pop` looks, for `rewind`."""
+        return self.state.next_avail, self.state.avail_wrap
+
+    def rewind(self, mark: Mark) -> None:
+        """Give back what was taken since `mark`, unused."""
+        self.state.next_avail, self.state.avail_wrap = mark
+
+    def check(self) -> None:
+        """Is this configuration usable? Raises VirtqueueError."""
+        state = self.state
+        if not 1 <= state.size <= self.most:
+            raise VirtqueueError(f"a queue of {state.size} entries, {self.most} are offered")
+        for gpa, length_bytes, align in self.areas():
+            if gpa % align:
+                raise VirtqueueError(f"a ring at {gpa:#x}, which is no multiple of {align}")
+            if not self.memory.contains(gpa, length_bytes):
+                raise VirtqueueError(f"a ring outside RAM: {length_bytes:#x} bytes at {gpa:#x}")
+
+    @abstractmethod
+    def areas(self) -> list[tuple[int, int, int]]:
+        """(gpa, bytes, alignment) of the three parts of the ring."""
+
+    @abstractmethod
+    def _pop(self) -> Chain | None: ...
+
+    @abstractmethod
+    def _push(self, chain_id: int, slots: int, written_bytes: int) -> None: ...
+
+    @abstractmethod
+    def _wants_interrupt(self) -> bool: ...
+
+    @abstractmethod
+    def _ask(self, wanted: bool) -> None:
+        """Write into guest memory whether (and from where on) notifications are wanted."""
+
+    # -- descriptors -----------------------------------------------------------------------------
+
+    def _indirect_table(self, gpa: int, length_bytes: int) -> memoryview:
+        """The bytes of an indirect table (2.7.5.3, 2.8.7)."""
+        if not self.indirect:
+            raise VirtqueueError("an indirect descriptor without the feature")
+        if not length_bytes or length_bytes % DESC_BYTES or length_bytes > 1024 * DESC_BYTES:
+            raise VirtqueueError(f"an indirect table of {length_bytes} bytes")
+        if not self.memory.contains(gpa, length_bytes):
+            raise VirtqueueError(f"an indirect table outside RAM, at {gpa:#x}")
+        return memoryview(self.memory.read(gpa, length_bytes))
