@@ -11,9 +11,12 @@ import pytest
 
 from tests.hw import conformance
 from tests.hw.conformance import Case, Rig
+from tests.hw.ide_rig import MemoryDisk
 from workbench.core.bus import Bus, Window
 from workbench.core.regs import RegBank
 from workbench.core.state import StateError
+from workbench.hw.ata.ata import AtaDisk
+from workbench.hw.ata.atapi import AtapiDrive
 from workbench.hw.hpet import Hpet, LegacyGate
 from workbench.hw.i440fx import I440fx
 from workbench.hw.ioapic import Ioapic
@@ -21,6 +24,7 @@ from workbench.hw.lapic import Lapic
 from workbench.hw.pci_root import PciRoot
 from workbench.hw.piix3 import Piix3
 from workbench.hw.piix4_pm import Piix4Pm
+from workbench.hw.piix_ide import PiixIde
 
 
 def _whole(bank: RegBank[Any], length: int = 0) -> Window:
@@ -91,6 +95,24 @@ def _in_slot(rig: Rig, function: Any, device: int, number: int = 0) -> Any:
     return function
 
 
+def _ide(rig: Rig) -> PiixIde:
+    drives = (
+        (AtaDisk("d0", MemoryDisk(500)), AtaDisk("d1", MemoryDisk(90))),
+        (AtapiDrive("cd0", MemoryDisk(64)), None),
+    )
+    return PiixIde(drives, rig.clock, (rig.line("IRQ14"), rig.line("IRQ15")))
+
+
+def _ide_windows(ide: PiixIde) -> Sequence[Window]:
+    banks = [_whole(channel) for channel in ide.channels]
+    return [
+        _whole(ide),
+        _whole(ide.master),
+        *banks * 3,
+        *(_whole(c.control) for c in ide.channels),
+    ]
+
+
 def _config_windows(function: Any) -> Sequence[Window]:
     windows = [_whole(function)]
     if isinstance(function, Piix4Pm):
@@ -115,6 +137,12 @@ CASES = [
         lambda rig: _in_slot(rig, Piix4Pm(rig.clock, rig.line("sci"), rig.call("off")), 1, 3),
         _config_windows,
         lambda d, rng: d.handle_input("power", b""),
+    ),
+    Case(
+        "piix3_ide",
+        lambda rig: _in_slot(rig, _ide(rig), 1, 1),
+        _ide_windows,
+        lambda d, rng: d.channels[1].drives[0].receive(rng.choice(("eject", "insert")), b"0"),
     ),
 ]
 ALL = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -2,7 +2,7 @@
 
 ATA/ATAPI-7 volume 2, 5 and 9. Both drives take what is written to the command block; the selected
 one answers. Registers of the drive in bus address 1 that is not there are read from drive 0 (9.16),
-those of an empty cable as the pull-down of DD7 makes them. A drive that is busy ignores the command
+those of an empty cable as zeros. A drive that is busy ignores the command
 block, the Device register excepted.
 """
 
@@ -27,7 +27,6 @@ from workbench.hw.ata.registers import (
     DEVICE,
     DEVICE_CONTROL,
     DEVICE_OBSOLETE,
-    DRQ,
     ERROR,
     FEATURES,
     HOB,
@@ -42,7 +41,7 @@ from workbench.hw.ata.registers import (
 
 __all__ = ["Channel", "ChannelState"]
 
-EMPTY: Final = 0x7F
+EMPTY: Final = 0x00
 EXECUTE_DEVICE_DIAGNOSTIC: Final = 0x90
 DEVICE_RESET: Final = 0x08
 
@@ -237,7 +236,7 @@ class Channel(RegBank[ChannelState]):
         """Both drives take it; the previous content moves to bits 15:8."""
         self.state.device_control &= ~HOB
         for drive in self.drives:
-            if drive is not None and not drive.state.status & (BSY | DRQ):
+            if drive is not None and not drive.state.status & BSY:
                 state = drive.state
                 setattr(state, name, (getattr(state, name) & 0xFF) << 8 | value & 0xFF)
 
@@ -247,7 +246,7 @@ class Channel(RegBank[ChannelState]):
         state.device_control &= ~HOB
         state.selected = 1 if value & DEV else 0
         for drive in self.drives:
-            if drive is not None and not drive.state.status & (BSY | DRQ):
+            if drive is not None and not drive.state.status & BSY:
                 drive.state.device = value & 0xFF
         self._select()
         self.sync_irq()

@@ -1,0 +1,183 @@
+"""The CD-ROM drive behind PIIX3 IDE: packets by PIO and DMA, media, sense."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hw.ide_rig import DRDY, DRQ, DSC, ERR, IdeRig, MemoryDisk
+from workbench.hw.ata.atapi import AtapiDrive
+
+OK = DRDY | DSC
+CHECK = OK | ERR
+NO_MEDIUM, CHANGED, LOCKED = 0x023A00, 0x062800, 0x055302
+
+
+@pytest.fixture
+def rig():
+    return IdeRig()
+
+
+def cd(rig):
+    return rig.ide.channels[1].drives[0]
+
+
+def test_identify_packet_device(rig):
+    rig.command(0xA1, channel=1)
+    assert rig.wait(1) == OK | DRQ
+    data = rig.pio_in(channel=1)
+    assert data[0:2] == b"\xc0\x85"
+    assert sum(data) & 0xFF == 0
+    assert rig.status(1) == OK
+
+
+def test_identify_device_is_aborted_with_the_signature(rig):
+    rig.command(0xEC, channel=1)
+    assert rig.wait(1) == CHECK
+    assert rig.reg(1, 1) == 4
+    assert (rig.reg(4, 1), rig.reg(5, 1)) == (0x14, 0xEB)
+
+
+def test_inquiry(rig):
+    data = rig.packet_in(0x12, 0, 0, 0, 36)
+    assert len(data) == 36
+    assert data[0] == 5
+    assert data[1] == 0x80
+    assert data[16:32] == b"WORKBENCH CD-ROM"
+    assert len(rig.packet_in(0x12, 0, 0, 0, 5)) == 5
+
+
+def test_capacity(rig):
+    assert rig.packet_in(0x25) == bytes((0, 0, 0, 63, 0, 0, 8, 0))
+
+
+@pytest.mark.parametrize("limit", [2048, 512, 100, 5120, 0xFFFF, 0xFFFE, 1023])
+def test_read_10_by_pio(rig, limit):
+    assert rig.packet_in(0x28, 0, 0, 0, 0, 3, 0, 0, 5, limit=limit) == rig.iso.data[6144:16384]
+
+
+def test_interrupts_of_a_packet(rig):
+    rig.packet(0x28, 0, 0, 0, 0, 0, 0, 0, 1)
+    assert rig.edges == [(15, True)]  # for the data, not for the packet
+    assert rig.status(1) == OK | DRQ
+    rig.pio_in(channel=1, block=2048)
+    rig.wait(1)
+    assert rig.edges == [(15, True), (15, False), (15, True)]
+    assert rig.reg(2, 1) == 3
+
+
+def test_read_12_by_dma(rig):
+    rig.table((0x4000, 4096))
+    rig.command(0xA0, count=0, features=1, channel=1, device=0xA0)
+    rig.pio_out(bytes((0xA8, 0, 0, 0, 0, 10, 0, 0, 0, 2, 0, 0)), channel=1)
+    rig.start(1)
+    assert rig.wait(1) == OK
+    assert rig.bmis(1) == 4
+    assert rig.reg(2, 1) == 3
+    assert rig.ram[0x4000:0x5000] == rig.iso.data[20480:24576]
+
+
+def test_short_reply_by_dma(rig):
+    rig.table((0x4000, 36))
+    rig.command(0xA0, count=0, features=1, channel=1, device=0xA0)
+    rig.pio_out(bytes((0x12, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0)), channel=1)
+    rig.start(1)
+    assert rig.wait(1) == OK
+    assert rig.ram[0x4008:0x4010] == b"WORKBNCH"
+
+
+def test_byte_count_limit_of_zero(rig):
+    assert rig.packet(0x28, 0, 0, 0, 0, 0, 0, 0, 1, limit=0) == CHECK
+    assert rig.reg(1, 1) == 4
+
+
+def test_outside_the_disc(rig):
+    assert rig.packet(0x28, 0, 0, 0, 0, 63, 0, 0, 2) == CHECK
+    assert rig.reg(1, 1) == 0x54
+    assert rig.sense() == 0x052100
+    assert rig.sense() == 0
+
+
+def test_unknown_packet(rig):
+    assert rig.packet(0xFF) == CHECK
+    assert rig.sense() == 0x052000
+
+
+def test_toc(rig):
+    toc = rig.packet_in(0x43, 0, 0, 0, 0, 0, 0, 1, 0)
+    assert toc == bytes.fromhex("0012 0101 0014 0100 00000000 0016 aa00 00000040")
+    toc = rig.packet_in(0x43, 2, 0, 0, 0, 0xAA, 0, 1, 0)
+    assert rig.packet_in(0x43, 2, 0, 0, 0, 0, 0xAA, 1, 0)[8:] == bytes((0, 0, 2, 64))
+    assert rig.packet_in(0x43, 0, 1, 0, 0, 0, 0, 1, 0)[:4] == bytes((0, 10, 1, 1))
+    assert len(rig.packet_in(0x43, 0, 2, 0, 0, 0, 0, 1, 0)) == 4 + 4 * 11
+    assert rig.packet(0x43, 0, 0, 0, 0, 0, 2, 1, 0) == CHECK
+
+
+def test_mode_sense(rig):
+    assert rig.packet_in(0x5A, 0, 0x2A, 0, 0, 0, 0, 0, 128)[8:10] == b"\x2a\x12"
+    assert rig.packet_in(0x1A, 0, 0x0E, 0, 128)[4:6] == b"\x0e\x0e"
+    assert rig.packet(0x5A, 0, 0x33, 0, 0, 0, 0, 0, 128) == CHECK
+    assert rig.sense() == 0x052400
+
+
+def test_configuration_and_events(rig):
+    data = rig.packet_in(0x46, 0, 0, 0, 0, 0, 0, 0, 255)
+    assert int.from_bytes(data[:4], "big") == len(data) - 4
+    assert data[6:8] == b"\0\x08"
+    data = rig.packet_in(0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8)
+    assert data == bytes((0, 4, 4, 0x10, 0, 2, 0, 0))
+
+
+def test_eject_and_insert(rig):
+    assert rig.packet(0x1B, 0, 0, 0, 2) == OK
+    assert rig.packet(0x00) == CHECK
+    assert rig.sense() == NO_MEDIUM
+    assert rig.packet(0x1B, 0, 0, 0, 3) == OK
+    assert rig.packet(0x00) == CHECK
+    assert rig.sense() == CHANGED
+    assert rig.packet(0x00) == OK
+
+
+def test_the_button(rig):
+    assert rig.packet(0x1E, 0, 0, 0, 1) == OK
+    cd(rig).receive("eject", b"")
+    assert rig.packet(0x00) == OK
+    assert rig.packet_in(0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8)[4] == 1  # asks to be ejected
+    assert rig.packet(0x1B, 0, 0, 0, 2) == CHECK
+    assert rig.sense() == LOCKED
+    assert rig.packet(0x1E) == OK
+    cd(rig).receive("eject", b"")
+    assert rig.packet_in(0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8)[4:6] == b"\x03\x01"
+    assert rig.packet(0x25) == CHECK
+    assert rig.sense() == NO_MEDIUM
+
+
+def test_another_disc():
+    discs = [MemoryDisk(40), MemoryDisk(80)]
+    rig = IdeRig(((None, None), (AtapiDrive("cd0", discs=discs), None)))
+    assert rig.packet_in(0x25)[3] == 9
+    cd(rig).receive("eject", b"")
+    cd(rig).receive("insert", b"1")
+    assert rig.sense() == CHANGED
+    assert rig.packet_in(0x25)[3] == 19
+    for odd in (b"", b"x", b"77", b"99999999", b"\xff"):
+        cd(rig).receive("insert", odd)
+
+
+def test_no_disc_at_all():
+    rig = IdeRig(((None, None), (AtapiDrive("cd0"), None)))
+    for packet in ((0x00,), (0x25,), (0x28, 0, 0, 0, 0, 0, 0, 0, 1), (0x43,)):
+        assert rig.packet(*packet) == CHECK
+        assert rig.sense() == NO_MEDIUM
+
+
+def test_device_reset(rig):
+    rig.packet(0x28, 0, 0, 0, 0, 0, 0, 0, 1)
+    rig.put(7, 0x08, 1)
+    assert rig.status(1) == 0
+    assert (rig.reg(4, 1), rig.reg(5, 1)) == (0x14, 0xEB)
+
+
+def test_read_cd(rig):
+    packet = (0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0x10)
+    assert rig.packet_in(*packet) == rig.iso.data[2048:4096]
+    assert rig.packet(0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0xF8) == CHECK
