@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from workbench.block.errors import DiskError
 from workbench.core.bus import Bus
 from workbench.core.clock import Clock
 from workbench.core.irq import IrqLine
@@ -31,10 +32,13 @@ class MemoryDisk:
             sectors * 512 if seed is None else random.Random(seed).randbytes(sectors * 512)
         )
         self.calls: list[tuple[Any, ...]] = []
+        self.bad: set[int] = set()
 
     def read(self, lba: int, count: int) -> bytes:
         assert count > 0
         assert 0 <= lba <= lba + count <= self.sectors, (lba, count)
+        if self.bad.intersection(range(lba, lba + count)):
+            raise DiskError("a bad sector")
         return bytes(self.data[lba * 512 : (lba + count) * 512])
 
     def write(self, lba: int, data: bytes) -> None:

@@ -344,6 +344,18 @@ def test_outside_the_disk(rig, code, ext):
     assert rig.lines[0].level
 
 
+@pytest.mark.parametrize(("code", "dma"), [(0x20, False), (0xC8, True)])
+def test_bad_sector(rig, code, dma):
+    rig.disk.bad.add(12)
+    rig.table((0x2000, 512))
+    rig.command(code, 12)
+    if dma:
+        rig.start()
+    assert rig.wait() == OK | ERR
+    assert (rig.reg(1), rig.reg(3)) == (0x40, 12)
+    assert rig.bmis() == (5 if dma else 4)
+
+
 def test_read_only_disk():
     disk = MemoryDisk(100, read_only=True)
     rig = IdeRig(((AtaDisk("a", disk), None), (None, None)))

@@ -97,6 +97,12 @@ def test_outside_the_disc(rig):
     assert rig.sense() == 0
 
 
+def test_bad_block(rig):
+    rig.iso.bad.add(9)
+    assert rig.packet(0x28, 0, 0, 0, 0, 2, 0, 0, 1) == CHECK
+    assert rig.sense() == 0x031100
+
+
 def test_unknown_packet(rig):
     assert rig.packet(0xFF) == CHECK
     assert rig.sense() == 0x052000

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from workbench.block.errors import DiskError
 from workbench.core.bus import Window
 from workbench.core.clock import Clock
 from workbench.core.irq import IrqLine
@@ -157,12 +158,16 @@ class _Engine:
         dma = self._ide.dma
         wanted = drive.dma_bytes
         pieces, total, ended = self._pieces(wanted)
-        if drive.dma_to_memory:
-            data = memoryview(drive.dma_read(min(total, wanted)))
-            for gpa, at, length in pieces:
-                dma.write(gpa, bytes(data[at : at + length]))
-        else:
-            drive.dma_write(b"".join(dma.read(gpa, length) for gpa, _, length in pieces))
+        try:
+            if drive.dma_to_memory:
+                data = memoryview(drive.dma_read(min(total, wanted)))
+                for gpa, at, length in pieces:
+                    dma.write(gpa, bytes(data[at : at + length]))
+            else:
+                drive.dma_write(b"".join(dma.read(gpa, length) for gpa, _, length in pieces))
+        except DiskError:
+            drive.medium_error()
+            return
         if total < wanted:
             master.bmis[n] &= ~BMIDEA
             if not ended:

@@ -32,7 +32,7 @@ from workbench.hw.ata.identify import (
     geometry,
     to_bytes,
 )
-from workbench.hw.ata.registers import IDNF, LBA
+from workbench.hw.ata.registers import ABRT, IDNF, LBA, UNC
 
 __all__ = ["AtaDisk"]
 
@@ -260,6 +260,14 @@ class AtaDisk(Drive):
         inside = max(0, min(len(data) // SECTOR_BYTES, self.disk.sectors - lba))
         if inside and not self.disk.read_only:
             self.disk.write(lba, data[: inside * SECTOR_BYTES])
+
+    def medium_error(self) -> None:
+        """A sector cannot be read (UNC) or written."""
+        if self.state.command in READS | DMA_READS:
+            self._show_lba(self.state.lba, self._extended)
+            self._fail(UNC)
+        else:
+            self._fail(ABRT)
 
     def _verify(self, *, extended: bool, whole: bool = True) -> None:
         if not whole:

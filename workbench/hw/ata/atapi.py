@@ -42,6 +42,7 @@ INVALID_COMMAND: Final = 0x052000
 OUT_OF_RANGE: Final = 0x052100
 INVALID_FIELD: Final = 0x052400
 REMOVAL_PREVENTED: Final = 0x055302
+UNRECOVERED_READ: Final = 0x031100
 MEDIUM_CHANGED: Final = 0x062800
 
 EVENT_EJECT_REQUEST, EVENT_NEW_MEDIA, EVENT_MEDIA_REMOVAL = 1, 2, 3
@@ -321,6 +322,10 @@ class AtapiDrive(Drive):
     def dma_read(self, length_bytes: int) -> bytes:
         """The first bytes of the transfer."""
         return self._bytes(self.state.lba, length_bytes)
+
+    def medium_error(self) -> None:
+        """The disc cannot be read."""
+        self._check(UNRECOVERED_READ)
 
     # -- packets without data --------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol
 
+from workbench.block.errors import DiskError
 from workbench.core.clock import Clock
 from workbench.hw.ata.registers import ABRT, BSY, DRDY, DRQ, DSC, ERR
 
@@ -46,7 +47,7 @@ class BlockDevice(Protocol):
         """Whether the drive must refuse writes."""
 
     def read(self, lba: int, count: int) -> bytes:
-        """`count` sectors from `lba`."""
+        """`count` sectors from `lba`; DiskError if they cannot be read."""
 
     def write(self, lba: int, data: bytes) -> None:
         """Whole sectors from `lba`."""
@@ -383,7 +384,10 @@ class Drive:
                 self._signature(self.state)
                 self.state.intrq = 1
             case phase:
-                self.proceed(phase)
+                try:
+                    self.proceed(phase)
+                except DiskError:
+                    self.medium_error()
         self._changed()
 
     def proceed(self, phase: Phase) -> None:
@@ -418,11 +422,15 @@ class Drive:
         raise NotImplementedError
 
     def dma_read(self, length_bytes: int) -> bytes:
-        """The first bytes of the transfer, for memory."""
+        """The first bytes of the transfer, for memory; may raise DiskError."""
         raise NotImplementedError
 
     def dma_write(self, data: bytes) -> None:
         """The first bytes of the transfer, from memory; fewer than `dma_bytes` if it is short."""
+        raise NotImplementedError
+
+    def medium_error(self) -> None:
+        """The medium could not be read or written: the command ends so."""
         raise NotImplementedError
 
     def dma_done(self) -> None:
