@@ -1,0 +1,182 @@
+"""The real gdb on a recording."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pygdbmi.gdbcontroller import GdbController
+
+from workbench.gdbstub.server import Server, listen
+from workbench.gdbstub.stub import Stub
+from workbench.gdbstub.target import ReplayTarget
+from workbench.trace.timeline import Timeline
+
+pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+
+
+class Gdb:
+    """gdb by its console commands."""
+
+    def __init__(self, address: str) -> None:
+        self._mi = GdbController(["gdb", "--nx", "--quiet", "--interpreter=mi3"], 0.02)
+        self.do("set pagination off")
+        self.do("set architecture i386:x86-64")
+        self.do(f"target remote {address}")
+
+    def do(self, command: str) -> str:
+        """Run a command to its end, also to the stop of the guest; gives the console's text."""
+        text, waiting = "", True
+        moves = re.match(r"(reverse-)?(continue|stepi|step|next|finish|until)\b", command)
+        answers = self._mi.write(f'-interpreter-exec console "{command}"', timeout_sec=20)
+        while True:
+            for answer in answers:
+                if answer["type"] in ("console", "target", "log"):
+                    text += answer["payload"] or ""
+                elif answer["type"] == "result":
+                    waiting = bool(moves) and answer["message"] == "running"
+                    if answer["message"] == "error":
+                        text += answer["payload"]["msg"]
+                elif answer["message"] == "stopped":
+                    waiting = False
+            if not waiting:
+                return text
+            answers = self._mi.get_gdb_response(timeout_sec=20)
+
+    def value(self, expression: str) -> int:
+        """The value of an expression."""
+        found = re.search(r"= (0x[0-9a-f]+)", self.do(f"print/x {expression}"))
+        assert found is not None
+        return int(found[1], 16)
+
+    def icount(self) -> int:
+        """The position."""
+        found = re.search(r"instruction ([\d,]+)", self.do("monitor when"))
+        assert found is not None
+        return int(found[1].replace(",", ""))
+
+    def close(self) -> None:
+        """End gdb."""
+        self._mi.exit()
+
+
+@pytest.fixture
+def server(timeline: Timeline, tmp_path: Path) -> Iterator[Server]:
+    listener = listen(f"unix:{tmp_path / 'gdb'}")
+    with Server(Stub(ReplayTarget(timeline)), listener) as found:
+        thread = threading.Thread(target=found.serve, daemon=True)
+        thread.start()
+        yield found
+        found.stub.killed = True
+        thread.join(0.1)
+
+
+@pytest.fixture
+def gdb(server: Server) -> Iterator[Gdb]:
+    found = Gdb(server.address)
+    yield found
+    found.close()
+
+
+def test_registers_and_memory(gdb: Gdb, timeline: Timeline) -> None:
+    gdb.do("monitor seek 20000")
+    gdb.do("maintenance flush register-cache")
+    cpu = timeline.machine.cpu
+    assert gdb.value("$rip") == cpu.get("rip")
+    assert gdb.value("$rsp") == cpu.get("rsp")
+    assert gdb.value("$cr3") == cpu.get("cr3")
+    assert gdb.value("$efer") == cpu.get("efer")
+    code = int.from_bytes(cpu.read_linear(cpu.get("rip"), 8), "little")
+    assert gdb.value("*(unsigned long long *)$rip") == code
+    assert "v4_float" in gdb.do("info registers xmm0")
+    assert "Cannot access memory" in gdb.do("x/x 0xffff800000000000")
+
+
+def test_steps_in_both_directions(gdb: Gdb) -> None:
+    pcs = [gdb.value("$pc")]
+    for _ in range(5):
+        gdb.do("stepi")
+        pcs.append(gdb.value("$pc"))
+    assert gdb.icount() == 5
+    back = [gdb.value("$pc")]
+    for _ in range(5):
+        gdb.do("reverse-stepi")
+        back.append(gdb.value("$pc"))
+    assert back[::-1] == pcs
+    assert "No more reverse-execution history" in gdb.do("reverse-stepi")
+
+
+def test_breakpoints_in_both_directions(gdb: Gdb) -> None:
+    gdb.do("monitor seek 20000")
+    gdb.do("maintenance flush register-cache")
+    pc = gdb.value("$pc")
+    gdb.do("monitor seek 10000")
+    gdb.do("maintenance flush register-cache")
+    gdb.do(f"hbreak *{pc:#x}")
+    counts = []
+    for _ in range(3):
+        assert "Breakpoint 1" in gdb.do("continue")
+        assert gdb.value("$pc") == pc
+        counts.append(gdb.icount())
+    assert counts == sorted(counts)
+    for count in counts[1::-1]:
+        assert "Breakpoint 1" in gdb.do("reverse-continue")
+        assert gdb.icount() == count
+    gdb.do("delete")
+    assert "No more reverse-execution history" in gdb.do("continue")
+    assert "shutdown" in gdb.do("monitor when")
+    assert "No more reverse-execution history" in gdb.do("reverse-continue")
+    assert gdb.icount() == 0
+
+
+def test_a_watchpoint_finds_the_last_writer(gdb: Gdb) -> None:
+    gdb.do("monitor seek 3000000")
+    gdb.do("maintenance flush register-cache")
+    stack = gdb.value("$rsp") - 8
+    assert "atchpoint" in gdb.do(f"watch *(long *){stack:#x}")
+    assert "Old value" in gdb.do("continue")
+    after = gdb.icount()
+    value = gdb.value(f"*(long *){stack:#x}")
+    gdb.do("stepi")
+    assert "Old value" in gdb.do("reverse-continue")
+    assert gdb.icount() == after - 1
+    assert gdb.value(f"*(long *){stack:#x}") != value
+
+
+def test_a_device_register_is_watched(gdb: Gdb) -> None:
+    assert "watching" in gdb.do("monitor watch com1.THR write value 0x0a")
+    gdb.do("continue")
+    assert "com1" in gdb.do("monitor log 1")
+    assert "0xa" in gdb.do("monitor log 1")
+
+
+def test_writing_diverts_and_goes_back(gdb: Gdb) -> None:
+    gdb.do("monitor seek 20000")
+    gdb.do("maintenance flush register-cache")
+    rax = gdb.value("$rax")
+    gdb.do("set $rax = 0x55aa")
+    assert gdb.value("$rax") == 0x55AA
+    assert "diversion since 20,000" in gdb.do("monitor when")
+    gdb.do("monitor drop")
+    gdb.do("maintenance flush register-cache")
+    assert gdb.value("$rax") == rax
+
+
+def test_detach_and_attach_again(gdb: Gdb, server: Server) -> None:
+    gdb.do("stepi")
+    gdb.do("detach")
+    gdb.do(f"target remote {server.address}")
+    assert gdb.icount() == 1
+
+
+def test_monitor_says_what_is_wrong(gdb: Gdb) -> None:
+    assert "no command 'nonsense'" in gdb.do("monitor nonsense")
+    assert "expected" in gdb.do("monitor seek")
+    assert "there are:" in gdb.do("monitor info registers nothing")
+    assert "expected 0 to" in gdb.do("monitor seek 99999999999")
+    assert "com1" in gdb.do("monitor info devices")
+    assert "cc" not in gdb.do("monitor x 0x100000 16").split("\n")[0][:3]

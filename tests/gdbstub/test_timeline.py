@@ -1,0 +1,178 @@
+"""Time travel: the same states whichever way one comes."""
+
+import random
+
+import pytest
+
+from workbench.core.layout import WATCH_READ, WATCH_WRITE
+from workbench.trace.reader import Trace
+from workbench.trace.timeline import DeviceWatch, Moved, Timeline
+
+
+@pytest.fixture(scope="session")
+def digests() -> dict[int, bytes]:
+    """Digests by instruction count, from runs that never went back."""
+    return {}
+
+
+def digest_at(trace: Trace, icount: int, known: dict[int, bytes]) -> bytes:
+    if icount not in known:
+        fresh = Timeline(trace)
+        fresh.machine.run(icount)
+        known[icount] = fresh.machine.digest()
+    return known[icount]
+
+
+def test_forward_to_the_end(timeline: Timeline) -> None:
+    moved = timeline.go()
+    assert moved.kind == "end"
+    assert timeline.trace.end is not None
+    assert timeline.icount == timeline.trace.end.icount
+    assert timeline.machine.digest().hex() == timeline.trace.end.digest
+    assert timeline.go().kind == "end"
+    assert len(timeline.checkpoints) > 5
+
+
+def test_states_are_those_of_a_straight_run(
+    timeline: Timeline, trace: Trace, digests: dict[int, bytes]
+) -> None:
+    rng = random.Random(5)
+    places = [rng.randrange(trace.icount) for _ in range(6)]
+    timeline.go()
+    for icount in [*places, *reversed(places)]:
+        timeline.seek(icount)
+        assert timeline.icount == icount
+        assert timeline.machine.digest() == digest_at(trace, icount, digests)
+
+
+def test_random_actions_change_nothing(timeline: Timeline) -> None:
+    rng = random.Random(7)
+    timeline.go()
+    pcs = []
+    for _ in range(20):
+        timeline.seek(rng.randrange(timeline.end_icount))
+        pcs.append(timeline.machine.cpu.get("rip"))
+    for _ in range(150):
+        timeline.breakpoints = set(rng.sample(pcs, rng.randrange(4)))
+        stack = timeline.machine.cpu.get("rsp") & ~7
+        timeline.watches = [(stack - 64, stack, rng.choice([1, 2, 3]))] * rng.randrange(2)
+        match rng.randrange(6):
+            case 0:
+                timeline.seek(rng.randrange(timeline.end_icount))
+            case 1:
+                timeline.step(rng.randrange(1, 300))
+            case 2:
+                timeline.step_back(rng.randrange(1, 300))
+            case 3:
+                timeline.go(until=timeline.icount + rng.randrange(200_000))
+            case 4:
+                timeline.go()
+            case 5:
+                timeline.go_back()
+    timeline.breakpoints, timeline.watches = set(), []
+    assert timeline.go().kind == "end"
+    assert timeline.trace.end is not None
+    assert timeline.machine.digest().hex() == timeline.trace.end.digest
+
+
+def test_step_and_step_back(timeline: Timeline) -> None:
+    timeline.seek(100_000)
+    seen = []
+    for _ in range(50):
+        seen.append((timeline.icount, timeline.machine.cpu.get("rip")))
+        timeline.step()
+    for place in reversed(seen):
+        timeline.step_back()
+        assert (timeline.icount, timeline.machine.cpu.get("rip")) == place
+    timeline.seek(0)
+    assert timeline.step_back() == Moved("begin")
+
+
+def hits(timeline: Timeline) -> list[int]:
+    found = []
+    while (moved := timeline.go()).kind != "end":
+        found.append(timeline.icount - (moved.kind != "breakpoint"))
+    return found
+
+
+def hits_back(timeline: Timeline) -> list[int]:
+    found = []
+    while timeline.go_back().kind != "begin":
+        found.append(timeline.icount)
+    return found[::-1]
+
+
+def test_a_breakpoint_is_hit_the_same_both_ways(timeline: Timeline) -> None:
+    timeline.seek(20_000)
+    timeline.breakpoints = {timeline.machine.cpu.get("rip")}
+    timeline.seek(19_900)
+    forward = []
+    for _ in range(30):
+        assert timeline.go().kind == "breakpoint"
+        assert timeline.machine.cpu.get("rip") in timeline.breakpoints
+        forward.append(timeline.icount)
+    assert 20_000 in forward
+    backward = [forward[-1]]
+    for _ in range(29):
+        assert timeline.go_back().kind == "breakpoint"
+        assert timeline.machine.cpu.get("rip") in timeline.breakpoints
+        backward.append(timeline.icount)
+    assert backward[::-1] == forward
+
+
+@pytest.mark.parametrize("kind", [WATCH_WRITE, WATCH_READ])
+def test_a_watchpoint_is_hit_the_same_both_ways(timeline: Timeline, kind: int) -> None:
+    timeline.seek(timeline.end_icount // 2)
+    stack = timeline.machine.cpu.get("rsp") & ~7
+    timeline.watches = [(stack - 8, stack, kind)]
+    timeline.seek(timeline.end_icount // 2)
+    forward = []
+    for _ in range(20):
+        moved = timeline.go()
+        if moved.kind != "watch":
+            break
+        forward.append(timeline.icount - 1)
+    assert forward
+    backward = []
+    for _ in forward:
+        assert timeline.go_back().kind == "watch"
+        backward.append(timeline.icount)
+    assert backward[::-1] == forward
+
+
+def test_a_device_register_is_watched_both_ways(timeline: Timeline) -> None:
+    watch = DeviceWatch("com1", 0, 1, reads=False, writes=True, mask=0xFF, value=0x0A, text="lf")
+    timeline.set_device_watches([watch])
+    forward = hits(timeline)
+    accesses = timeline.trace.accesses.to_pylist()
+    logged = [
+        a["icount"]
+        for a in accesses
+        if (a["device"], a["offset"], a["write"], a["value"]) == ("com1", 0, True, 0x0A)
+    ]
+    assert forward == logged
+    assert hits_back(timeline) == logged
+
+
+def test_writing_opens_a_diversion(timeline: Timeline, digests: dict[int, bytes]) -> None:
+    timeline.seek(100_000)
+    before = timeline.machine.digest()
+    timeline.divert()
+    timeline.machine.cpu.set("rax", 0x1234)
+    timeline.machine.memory.write(0x2000, b"poked")
+    timeline.step(10)
+    assert timeline.diverted == 100_000
+    assert timeline.machine.digest() != before
+    timeline.step_back()
+    assert timeline.diverted is None
+    assert timeline.icount == 100_000
+    assert timeline.machine.digest() == before
+
+
+def test_the_budget_is_kept(trace: Trace) -> None:
+    timeline = Timeline(trace, budget_bytes=3 << 20)
+    timeline.spacing_icount = 20_000
+    timeline.go()
+    assert timeline._used_bytes() <= 3 << 20
+    assert 2 < len(timeline.checkpoints) < 200
+    assert timeline.spacing_icount > 20_000

@@ -1,0 +1,95 @@
+"""`workbench gdb`: debug a recording, forward and backward."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from workbench.cli import engine
+from workbench.errors import EXIT_OK, InputFileError
+
+EXAMPLES = """\
+examples:
+  workbench gdb boot.wbt
+  workbench gdb boot.wbt --symbols vmlinux
+  workbench gdb boot.wbt --listen :1234      # then: gdb -ex 'target remote :1234'
+
+in gdb: continue, stepi, reverse-continue, reverse-stepi, hbreak, watch; monitor help lists more.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "gdb", help="debug a trace with gdb, in both directions", description=__doc__,
+        epilog=EXAMPLES,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("trace", metavar="TRACE", help="a trace (.wbt)")
+    add("--listen", metavar="WHERE",
+        help="serve gdb at :PORT, HOST:PORT or unix:PATH instead of starting it")  # fmt: skip
+    add("--symbols", metavar="FILE", help="symbol file for gdb")
+    add("--gdb", metavar="PROGRAM", default="gdb", help="the debugger (default: gdb)")
+    add("--at", metavar="COUNT", help="start at this instruction count (default: 0)")
+    add("--memory-budget", metavar="SIZE", default="1G",
+        help="memory for checkpoints (default: 1G)")  # fmt: skip
+    add("gdb_args", nargs="*", metavar="ARG", help="arguments for gdb, after --")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve the trace to gdb."""
+    from workbench.cli import text
+    from workbench.cli.main import complain
+    from workbench.gdbstub.server import Server, listen
+    from workbench.gdbstub.stub import Stub
+    from workbench.gdbstub.target import ReplayTarget
+    from workbench.trace.reader import open_trace
+    from workbench.trace.timeline import Timeline
+
+    program = shutil.which(args.gdb)
+    if args.listen is None and program is None:
+        raise InputFileError(f"the debugger {args.gdb} is not installed; see --gdb and --listen")
+    budget_bytes = text.parse_size(args.memory_budget)
+    with (
+        open_trace(args.trace) as trace,
+        tempfile.TemporaryDirectory(prefix="workbench-") as folder,
+    ):
+        where = args.listen or f"unix:{Path(folder) / 'gdb'}"
+        listener = listen(where)
+        engine.prepare()
+        timeline = Timeline(trace, budget_bytes=budget_bytes)
+        if args.at is not None:
+            timeline.seek(text.parse_count(args.at))
+        with Server(Stub(ReplayTarget(timeline)), listener) as server:
+            if args.listen is not None:
+                complain(f"gdb may connect: target remote {server.address}")
+                server.serve()
+                return EXIT_OK
+            assert program is not None
+            return _with_gdb(program, args, server)
+
+
+def _with_gdb(program: str, args: argparse.Namespace, server: Any) -> int:
+    command = [program, "-q", *args.gdb_args]
+    if args.symbols is not None:
+        command += ["-ex", f"symbol-file {args.symbols}"]
+    command += ["-ex", "set architecture i386:x86-64", "-ex", f"target remote {server.address}"]
+    saved = signal.signal(signal.SIGINT, _leave_it_to_gdb)
+    try:
+        with subprocess.Popen(command) as process:
+            while process.poll() is None and not server.stub.killed:
+                server.wait(0.2)
+            return max(process.wait(), 0)
+    finally:
+        signal.signal(signal.SIGINT, saved)
+
+
+def _leave_it_to_gdb(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C is gdb's, which tells the stub; a handler, unlike SIG_IGN, is not inherited."""

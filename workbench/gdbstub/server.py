@@ -1,0 +1,152 @@
+"""The stub on a socket: TCP on the loopback unless told otherwise, or a Unix socket.
+
+One debugger at a time; another one that connects meanwhile waits until the first has gone. The
+server works in the thread that runs the machine: while the guest runs, `poll` looks for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from pathlib import Path
+from types import TracebackType
+
+from workbench.errors import InputFileError, UsageError, os_error_text
+from workbench.gdbstub.stub import Stub
+
+_READ_BYTES = 1 << 16
+
+
+def listen(where: str) -> socket.socket:
+    """Open the socket of `--gdb`: `:PORT`, `HOST:PORT`, `PORT` or `unix:PATH`.
+
+    Raises `UsageError` for an address that is none, `InputFileError` when it is not to be had.
+    """
+    kind, _, path = where.partition(":")
+    if kind == "unix" and path:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if Path(path).is_socket():
+                    Path(path).unlink()
+            server = socket.socket(socket.AF_UNIX)
+            server.bind(path)
+        except OSError as error:
+            raise InputFileError(f"the socket {path}: {os_error_text(error)}") from None
+    else:
+        host, _, port = where.rpartition(":")
+        host = host.removeprefix("tcp:").strip("[]") or "127.0.0.1"
+        if not port.isdecimal() or int(port) > 0xFFFF:
+            raise UsageError(f"expected --gdb :PORT, HOST:PORT or unix:PATH, not {where!r}")
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            server = socket.socket(family)
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind((host, int(port)))
+        except OSError as error:
+            raise InputFileError(f"gdb's port {host}:{port}: {os_error_text(error)}") from None
+    server.listen(1)
+    return server
+
+
+class Server:
+    """Serves a stub on a listening socket."""
+
+    def __init__(self, stub: Stub, listener: socket.socket) -> None:
+        self.stub = stub
+        self._listener = listener
+        self._peer: socket.socket | None = None
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._drop()
+        if self._listener.family == socket.AF_UNIX:
+            with contextlib.suppress(OSError):
+                Path(self._listener.getsockname()).unlink()
+        self._listener.close()
+
+    @property
+    def address(self) -> str:
+        """What gdb's `target remote` takes."""
+        name = self._listener.getsockname()
+        return name if isinstance(name, str) else f"{name[0]}:{name[1]}"
+
+    @property
+    def connected(self) -> bool:
+        """Is a debugger there?"""
+        return self._peer is not None
+
+    def serve(self) -> None:
+        """Serve one debugger after the other until one says `kill`."""
+        while not self.stub.killed:
+            self.wait()
+
+    def serve_one(self) -> None:
+        """Serve one debugger until it goes."""
+        while self._peer is None:
+            self.wait()
+        while self._peer is not None and not self.stub.killed:
+            self.wait()
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait for something from outside, do it, and run the guest if that is what it was."""
+        if self._peer is None:
+            self._accept(timeout_s)
+        else:
+            self._take(timeout_s)
+        if self.stub.running is not None and self._peer is not None:
+            self.stub.run(self.poll)
+            self._flush()
+
+    def poll(self) -> bool:
+        """Look whether the debugger has something to say while the guest runs."""
+        if self._peer is not None:
+            self._take(0)
+        return self._peer is None or self.stub.interrupted or self.stub.killed
+
+    def _accept(self, timeout_s: float | None) -> None:
+        ready, _, _ = select.select([self._listener], [], [], timeout_s)
+        if not ready:
+            return
+        self._peer, _ = self._listener.accept()
+        if self._peer.family != socket.AF_UNIX:
+            self._peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.stub.connected()
+
+    def _take(self, timeout_s: float | None) -> None:
+        assert self._peer is not None
+        ready, _, _ = select.select([self._peer], [], [], timeout_s)
+        if not ready:
+            return
+        try:
+            data = self._peer.recv(_READ_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            self._drop()
+            return
+        self.stub.receive(data)
+        self._flush()
+        if self.stub.detached:
+            self._drop()
+
+    def _flush(self) -> None:
+        data = self.stub.framing.take()
+        if data and self._peer is not None:
+            try:
+                self._peer.sendall(data)
+            except OSError:
+                self._drop()
+
+    def _drop(self) -> None:
+        if self._peer is not None:
+            self._peer.close()
+            self._peer = None
+            self.stub.running = None

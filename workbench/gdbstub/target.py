@@ -1,0 +1,79 @@
+"""What the stub needs of what it debugs, and the target that is a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from workbench.core.machine import Machine
+from workbench.trace.timeline import Moved, Timeline
+
+Poll = Callable[[], bool]
+WRITE, READ, ACCESS = 2, 3, 4
+_KINDS = {WRITE: 1, READ: 2, ACCESS: 3}
+
+
+class Target(Protocol):
+    """A machine under a debugger."""
+
+    @property
+    def machine(self) -> Machine:
+        """The machine at this moment."""
+
+    @property
+    def can_reverse(self) -> bool:
+        """Are `bs` and `bc` possible?"""
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """The recording, when it is one."""
+
+    def set_points(self, breakpoints: set[int], watches: list[tuple[int, int, int]]) -> None:
+        """Replace all breakpoints, and watches as (type, first address, length)."""
+
+    def resume(self, step: bool, reverse: bool, poll: Poll) -> Moved:
+        """Move until something happens; `poll` tells whether the user wants to stop."""
+
+    def before_write(self) -> str:
+        """Called before registers or memory are written; a sentence when that is refused."""
+
+
+class ReplayTarget:
+    """A recording under a debugger: forward, back, and diversions."""
+
+    can_reverse = True
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+
+    @property
+    def machine(self) -> Machine:
+        """The replaying machine."""
+        return self._timeline.machine
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """The recording."""
+        return self._timeline
+
+    def set_points(self, breakpoints: set[int], watches: list[tuple[int, int, int]]) -> None:
+        """Give them to the timeline, which arms them when it runs."""
+        self._timeline.breakpoints = set(breakpoints)
+        self._timeline.watches = engine_watches(watches)
+
+    def resume(self, step: bool, reverse: bool, poll: Poll) -> Moved:
+        """Move in the recording."""
+        timeline = self._timeline
+        if reverse:
+            return timeline.step_back() if step else timeline.go_back(poll)
+        return timeline.step() if step else timeline.go(poll)
+
+    def before_write(self) -> str:
+        """Open a diversion."""
+        self._timeline.divert()
+        return ""
+
+
+def engine_watches(watches: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """From (type, address, length) to what the engine takes."""
+    return [(address, address + max(length, 1), _KINDS[kind]) for kind, address, length in watches]

@@ -1,0 +1,370 @@
+"""Time travel over a trace: one replaying machine, checkpoints, and runs in both directions.
+
+A position is an instruction count. To go back, the nearest checkpoint below is restored and the
+machine runs forward; on the way a checkpoint is left near the target, so that the next step back is
+short. Breakpoints belong to the timeline, never to a checkpoint. Backwards, the processor only
+counts hits in a stretch between two checkpoints; the last one counts.
+
+Writing in the past opens a *diversion*: the state before it is kept, the machine may run on with
+what was written, and the first move back (or `drop_diversion`) throws it away.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from workbench.core.machine import Machine, Observer
+from workbench.trace import guest as guests
+from workbench.trace.guest import Builder, Guest
+from workbench.trace.pace import Pace
+from workbench.trace.reader import Trace
+from workbench.trace.replayer import inputs_of
+
+if TYPE_CHECKING:
+    from workbench.core.snapshot import Snapshot
+
+DEFAULT_BUDGET_BYTES = 1 << 30
+NEAR_ICOUNT = 50_000
+_SPACING_ICOUNT = 10_000_000
+_NEAR_KEPT = 4
+_NEVER = (1 << 64) - 1
+_USER_STOPS = frozenset({"limit", "interrupted"})
+
+Poll = Callable[[], bool]
+"""Called some times a second while the guest runs; True ends the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Why a move ended.
+
+    kind: "breakpoint", "watch" (of memory: `range`), "access" (of a device: `text`), "icount",
+    "interrupted", "begin", "end" (`text` says how the recording ended).
+    """
+
+    kind: str
+    range: int = -1
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceWatch:
+    """Accesses to stop at: a place in a device, a direction, bits of the value."""
+
+    device: str
+    offset: int
+    size: int
+    reads: bool
+    writes: bool
+    mask: int
+    value: int | None
+    text: str
+
+    def matches(self, device: str, offset: int, size: int, is_write: bool, value: int) -> bool:
+        """Is this access watched? Without a value any bit of the mask will do."""
+        if device != self.device or not (self.writes if is_write else self.reads):
+            return False
+        if offset >= self.offset + self.size or offset + size <= self.offset:
+            return False
+        shift = 8 * (offset - self.offset)
+        seen = (value << shift if shift >= 0 else value >> -shift) & self.mask
+        return bool(seen) if self.value is None else seen == self.value & self.mask
+
+
+@dataclass(slots=True)
+class _AccessLog(Observer):
+    """Notes accesses that are watched; it is an observer only while there are any."""
+
+    machine: Machine
+    watches: list[DeviceWatch] = field(default_factory=list)
+    stopping: bool = True
+    last: tuple[int, DeviceWatch] | None = None
+
+    def on_access(
+        self,
+        kind: str,
+        device: str,
+        offset: int,
+        size: int,
+        is_write: bool,
+        value: int,
+        addr: int,
+        icount: int,
+        pc: int,
+        count: int = 1,
+    ) -> None:
+        """Compare an access with the list."""
+        for watch in self.watches:
+            if watch.matches(device, offset, size, is_write, value):
+                self.last = (icount, watch)
+                if self.stopping:
+                    self.machine.interrupt()
+
+
+class Timeline:
+    """A position in a recording that moves in both directions."""
+
+    def __init__(
+        self,
+        trace: Trace,
+        *,
+        build: Builder | None = None,
+        budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    ) -> None:
+        self.trace = trace
+        make = build or guests.build_machine
+        self.machine = cast(Machine, make(trace.header.machine, Guest.from_trace(trace)))
+        self.machine.inputs.replay([item for _, item in inputs_of(trace)])
+        end = trace.end
+        self.end_icount = trace.icount
+        self._bound = trace.icount + (0 if end is not None and end.stop in _USER_STOPS else 1)
+        self.budget_bytes = budget_bytes
+        self.spacing_icount = _SPACING_ICOUNT
+        self.breakpoints: set[int] = set()
+        self.watches: list[tuple[int, int, int]] = []
+        self.diverted: int | None = None
+        """Instruction count at which a diversion began, None on the recording itself."""
+        self._log = _AccessLog(self.machine)
+        self._ended = ""
+        self._origin: Snapshot | None = None
+        self._checkpoints: list[Snapshot] = [self.machine.save()]
+        self._near: list[Snapshot] = []
+
+    # Where we are.
+
+    @property
+    def icount(self) -> int:
+        """Instructions that have retired."""
+        return self.machine.clock.icount
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Instruction counts of all checkpoints, in order."""
+        return [s.icount for s in self._all()]
+
+    @property
+    def device_watches(self) -> list[DeviceWatch]:
+        """Accesses to stop at; `set_device_watches` replaces them."""
+        return list(self._log.watches)
+
+    def set_device_watches(self, watches: Iterable[DeviceWatch]) -> None:
+        """Replace the watched device accesses."""
+        self._log.watches = list(watches)
+        observers = self.machine.observers
+        if self._log.watches and self._log not in observers:
+            observers.append(self._log)
+        elif not self._log.watches and self._log in observers:
+            observers.remove(self._log)
+
+    def _all(self) -> list[Snapshot]:
+        return sorted([*self._checkpoints, *self._near], key=lambda s: s.icount)
+
+    # Checkpoints.
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        self.machine.restore(snapshot)
+        self.machine.cpu.mark_watched()
+        self.machine.cpu.set("watch_pending", 0)
+        self._ended = ""
+        self.diverted = self._origin = None
+
+    def _below(self, icount: int) -> Snapshot:
+        found = self._checkpoints[0]
+        for snapshot in (*self._checkpoints, *self._near):
+            if found.icount < snapshot.icount <= icount:
+                found = snapshot
+        return found
+
+    def _keep(self) -> None:
+        """Leave a checkpoint here, if the last one is far enough away."""
+        icount = self.icount
+        if self.diverted is not None or self._ended:
+            return
+        place = bisect.bisect_right(self._checkpoints, icount, key=lambda s: s.icount)
+        if icount - self._checkpoints[place - 1].icount < self.spacing_icount:
+            return
+        self._checkpoints.insert(place, self.machine.save(self._checkpoints[place - 1]))
+        while self._used_bytes() > self.budget_bytes and len(self._checkpoints) > 2:
+            self.spacing_icount *= 2
+            del self._checkpoints[1::2]
+
+    def _used_bytes(self) -> int:
+        seen: dict[int, int] = {}
+        for snapshot in (*self._checkpoints, *self._near):
+            for chunk in snapshot.ram.values():
+                seen[id(chunk)] = len(chunk)
+            seen[id(snapshot)] = len(snapshot.cpu)
+        return sum(seen.values())
+
+    def _keep_near(self) -> None:
+        if any(s.icount == self.icount for s in (*self._near, *self._checkpoints)):
+            return
+        self._near.append(self.machine.save(self._below(self.icount)))
+        del self._near[:-_NEAR_KEPT]
+
+    # Forward.
+
+    def _arm(self, stopping: bool, points: bool = True) -> None:
+        cpu = self.machine.cpu
+        cpu.set_breakpoints(sorted(self.breakpoints) if points else [])
+        cpu.set_watches(self.watches if points else [])
+        for name in ("bp_log", "watch_log"):
+            cpu.set(name, not stopping)
+        for name in ("bp_hits", "watch_hits"):
+            cpu.set(name, 0)
+        self._log.stopping = stopping and points
+        self._log.last = None
+
+    def _run_to(self, icount: int, poll: Poll | None = None, keep: bool = True) -> Moved:
+        """Run with what is armed; leaves checkpoints on the way."""
+        machine, pace = self.machine, Pace()
+        target = min(icount, self._bound)
+        while not self._ended:
+            if self.icount >= target:
+                if target == self._bound:
+                    self._ended = self._end_text()
+                    break
+                return Moved("icount")
+            if poll is not None and poll():
+                return Moved("interrupted")
+            slice_end = pace.start(self.icount, target, self._next_keep() if keep else None)
+            stop = machine.run(slice_end)
+            pace.end(self.icount)
+            if stop.kind in ("breakpoint", "watch"):
+                return Moved(stop.kind, machine.cpu.get("watch_last_range"))
+            if stop.kind == "interrupted":
+                if self._log.stopping and self._log.last is not None:
+                    return Moved("access", text=self._log.last[1].text)
+            elif stop.kind != "icount":
+                self._ended = f"{stop.kind} {stop.reason}".strip()
+            elif keep:
+                self._keep()
+        return Moved("end", text=self._ended)
+
+    def _next_keep(self) -> int | None:
+        if self.diverted is not None:
+            return None
+        return self._below_permanent(self.icount) + self.spacing_icount
+
+    def _below_permanent(self, icount: int) -> int:
+        place = bisect.bisect_right(self._checkpoints, icount, key=lambda s: s.icount)
+        below = self._checkpoints[place - 1].icount
+        return max(below, icount - self.spacing_icount + 1)
+
+    def _end_text(self) -> str:
+        end = self.trace.end
+        return end.stop if end is not None else "the trace was cut here"
+
+    def step(self, count: int = 1) -> Moved:
+        """Run `count` instructions forward; breakpoints do not count."""
+        self._arm(stopping=True, points=False)
+        return self._run_to(self.icount + count)
+
+    def go(self, poll: Poll | None = None, until: int = _NEVER) -> Moved:
+        """Run forward to a breakpoint, a watchpoint, `until` or the end.
+
+        A breakpoint at the present position does not count.
+        """
+        cpu = self.machine.cpu
+        self._arm(stopping=True)
+        cpu.set("bp_skip", self.icount)
+        found = self._run_to(until, poll)
+        if found.kind == "access":
+            self._arm(stopping=True, points=False)
+            self._run_to(self.icount + 1)
+        elif found.kind == "watch":
+            hit = cpu.get("watch_last")
+            if hit + 1 < self.icount and self.diverted is None:
+                # A string instruction in the middle of a block: the run went on for a little.
+                self.seek(hit + 1)
+        return found
+
+    # Anywhere.
+
+    def seek(self, icount: int, poll: Poll | None = None) -> Moved:
+        """Go to an instruction count of the recording, without regard to breakpoints."""
+        target = max(0, min(icount, self.end_icount))
+        start = self._below(target)
+        if self.diverted is not None or not start.icount <= self.icount <= target or self._ended:
+            self._restore(start)
+        self._arm(stopping=True, points=False)
+        if target - self.icount > 2 * NEAR_ICOUNT:
+            found = self._run_to(target - NEAR_ICOUNT, poll)
+            if found.kind != "icount":
+                return found
+            self._keep_near()
+        return self._run_to(target, poll, keep=False)
+
+    def step_back(self, count: int = 1) -> Moved:
+        """Go back by `count` instructions."""
+        origin = self.diverted
+        if origin is not None:
+            self.seek(origin)
+            return Moved("icount")
+        if self.icount == 0:
+            return Moved("begin")
+        self.seek(self.icount - count)
+        return Moved("icount")
+
+    def go_back(self, poll: Poll | None = None) -> Moved:
+        """Go back to the last hit of a breakpoint or watchpoint before this position.
+
+        After a hit of a watchpoint the position is before the instruction that made the access.
+        """
+        if self.diverted is not None:
+            self.seek(self.diverted)
+        cpu = self.machine.cpu
+        present = high = self.icount
+        if self._ended:
+            high += 1
+        places = [s for s in self._all() if s.icount < high]
+        for snapshot in reversed(places):
+            self._restore(snapshot)
+            self._arm(stopping=False)
+            cpu.set("bp_skip", _NEVER)
+            found = self._run_to(high, poll, keep=False)
+            if found.kind == "interrupted":
+                self.seek(present)
+                return found
+            hit = self._last_hit()
+            if hit is not None and hit[0] < high:
+                return self._land(*hit)
+            high = snapshot.icount
+        self._restore(self._checkpoints[0])
+        return Moved("begin")
+
+    def _last_hit(self) -> tuple[int, Moved] | None:
+        cpu = self.machine.cpu
+        hits: list[tuple[int, Moved]] = []
+        if cpu.get("bp_hits"):
+            hits.append((cpu.get("bp_last"), Moved("breakpoint")))
+        if cpu.get("watch_hits"):
+            hits.append((cpu.get("watch_last"), Moved("watch", cpu.get("watch_last_range"))))
+        if self._log.last is not None:
+            hits.append((self._log.last[0], Moved("access", text=self._log.last[1].text)))
+        return max(hits, key=lambda hit: hit[0], default=None)
+
+    def _land(self, icount: int, found: Moved) -> Moved:
+        self.seek(icount)
+        if found.kind == "breakpoint":
+            # It may be at the first instruction of an interrupt that is delivered at this count.
+            self._arm(stopping=True)
+            self.machine.cpu.set("bp_skip", _NEVER)
+            self._run_to(icount + 1, keep=False)
+        return found
+
+    # Writing.
+
+    def divert(self) -> None:
+        """Say that something will be written: from here on it is another run."""
+        if self.diverted is None:
+            self._origin = self.machine.save(self._below(self.icount))
+            self.diverted = self.icount
+
+    def drop_diversion(self) -> None:
+        """Go back to where the diversion began."""
+        if self._origin is not None:
+            self._restore(self._origin)
