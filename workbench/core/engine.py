@@ -421,8 +421,9 @@ class Cpu:
         for n in range(0, words, 4):
             tag = tlb[n + 1]
             if tag & 0x7FF == 0:
-                page = ((tag & ~lay.WATCHED) + tlb[n + 3] - self.ram.address & 0xFFFFFFFFFFFFFFFF) // PAGE
-                if page < len(code) and code[page]:
+                host = (tag & ~lay.WATCHED) + tlb[n + 3] & 0xFFFFFFFFFFFFFFFF
+                page = (host - self.ram.address) // PAGE
+                if 0 <= page < len(code) and code[page]:
                     tlb[n + 1] = 0xFFFFFFFFFFFFFFFF
 
     def write_position(self, at: int, data: bytes) -> None:
