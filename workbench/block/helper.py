@@ -54,8 +54,8 @@ def open_node(name: str, kind: str, node: Node, read_only: bool) -> Image:
     if other is not None:
         return _start(name, kind, read_only, lambda s: [*other(s), *(["-r"] if read_only else [])])
     raise InputFileError(
-        f"{name} ({kind}) needs qemu-storage-daemon, which is not installed "
-        "(packages qemu-utils and qemu-block-extra)"
+        f"{name} ({kind}) needs qemu-storage-daemon, which is not installed (package "
+        "qemu-system-common; qemu-nbd of qemu-utils does as well)"
     )
 
 

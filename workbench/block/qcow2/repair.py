@@ -14,7 +14,8 @@ from workbench.block.qcow2.snapshots import Snapshot
 from workbench.block.qcow2.tables import decode_table, encode_table
 from workbench.errors import FormatError
 
-MAX_CLUSTERS = 1 << 26
+MAX_CLUSTERS = 1 << 25
+MAX_ENTRIES = 1 << 26  # of all tables together: what is larger takes too long here
 
 
 def rebuild_refcounts(
@@ -35,6 +36,7 @@ class _Rebuild:
                 "was not closed properly; repair it with `qemu-img check -r all`", path=file.name
             )
         self._seen = array("I", bytes(4 * self._clusters))
+        self._entries = 0
 
     def run(self, snapshots: list[Snapshot], snapshot_bytes: int) -> None:
         """Count, then write."""
@@ -77,11 +79,15 @@ class _Rebuild:
     def _tables(self, l1_offset: int, entries: int) -> None:
         self._count(l1_offset, entries * 8)
         raw = self._file.read_exactly(l1_offset, entries * 8, "an L1 table")
+        self._entries += entries
         for l1_entry in decode_table(raw):
             offset = l1_entry & OFFSET_MASK
             if not offset:
                 continue
             self._count(offset, 1 << self._bits)
+            self._entries += 1 << self._header.l2_bits
+            if self._entries > MAX_ENTRIES:
+                self._bad("the image is too large", l1_offset)
             for entry in decode_table(self._file.read(offset, 1 << self._bits)):
                 if entry & COMPRESSED:
                     at, length = compressed.place(entry, self._bits)
