@@ -23,8 +23,8 @@ from workbench.core.regs import (
     on_command,
     on_read,
 )
-from workbench.hw.e1000 import registers
 from workbench.hw.e1000.eeprom import EepromState, contents
+from workbench.hw.e1000.mac import MAP as MAC_MAP
 from workbench.hw.e1000.mac import Mac
 from workbench.hw.e1000.phy import PhyState
 from workbench.hw.e1000.state import MacState
@@ -54,7 +54,7 @@ IO_MAP = RegMap(
     64,
     (IOADDR, IODATA),
     ref="317453 13.2.2",
-    indirect=(Indirect(IOADDR, IODATA, registers.MAP, mask=0x1_FFFF),),
+    indirect=(Indirect(IOADDR, IODATA, MAC_MAP, mask=0x1_FFFF),),
 )
 
 
@@ -93,12 +93,12 @@ class IoWindow(RegBank[MacState]):
     @on_read(IODATA)
     def _read_data(self) -> int:
         at = self.state.ioaddr & ~3
-        return self._mac.read(at, 4) if at < registers.MAP.length else 0
+        return self._mac.read(at, 4) if at < MAC_MAP.length else 0
 
     @on_command(IODATA)
     def _write_data(self, value: int) -> None:
         at = self.state.ioaddr & ~3
-        if at < registers.MAP.length:
+        if at < MAC_MAP.length:
             self._mac.write(at, 4, value)
 
 
@@ -119,7 +119,7 @@ class E1000(PciFunction[E1000State]):
         ref="317453 4.1",
     )
     STATE = E1000State
-    BARS = (Bar(0, registers.MAP.length), Bar(2, IO_MAP.length, io=True))
+    BARS = (Bar(0, MAC_MAP.length), Bar(2, IO_MAP.length, io=True))
     COMMAND_WRITABLE = PciFunction.COMMAND_WRITABLE | 1 << 4  # MWIE
 
     def __init__(self, clock: Clock, name: str, mac: bytes, port: Port) -> None:

@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Final
 
 from workbench.core.clock import Clock
-from workbench.core.regs import RegBank, on_command, on_read, on_write
+from workbench.core.regs import RegBank, RegMap, on_command, on_read, on_write
 from workbench.hw.e1000 import registers as r
 from workbench.hw.e1000.eeprom import Eeprom, EepromState
 from workbench.hw.e1000.phy import LOOPBACK, PHY_ADDRESS, Phy, PhyState
@@ -22,7 +22,9 @@ from workbench.hw.e1000.statistics import HIGH, LOW, Statistics
 from workbench.hw.e1000.transmit import Transmitter
 from workbench.hw.pci.function import DmaHandle
 
-__all__ = ["LINK_PS", "Mac"]
+__all__ = ["LINK_PS", "MAP", "Mac"]
+
+MAP = RegMap("e1000", 0x2_0000, r.REGISTERS, ref="317453 table 13-2")
 
 LINK_PS: Final = 20_000_000_000  # 20 ms
 ITR_TICK_PS: Final = 256_000
@@ -45,7 +47,7 @@ FD, LU = 1 << 0, 1 << 1
 class Mac(RegBank[MacState]):
     """The registers in BAR 0 and the two engines."""
 
-    MAP = r.MAP
+    MAP = MAP
     STATE = MacState
 
     def __init__(

@@ -8,10 +8,10 @@ have (TXCW, RXCW, FLA) are reserved. Deliberately not modelled: the packet buffe
 
 from __future__ import annotations
 
-from workbench.core.regs import RC, RESERVED, RO, W1C, WO, Field, Reg, RegMap, array
+from workbench.core.regs import RC, RESERVED, RO, W1C, WO, Field, Reg, array
 from workbench.hw.e1000.statistics import STATISTICS
 
-__all__ = ["CAUSES", "MAP"]
+__all__ = ["CAUSES", "REGISTERS"]
 
 # General, 13.4.1 to 13.4.16
 
@@ -349,19 +349,14 @@ TDFHS = Reg("TDFHS", 0x3420, 4, fields=_FIFO, ref="317453 13.8.8")
 TDFTS = Reg("TDFTS", 0x3428, 4, fields=_FIFO, ref="317453 13.8.9")
 TDFPC = Reg("TDFPC", 0x3430, 4, 0, RO, (Field("COUNT", 0, 13),), "317453 13.8.10")
 
-MAP = RegMap(
-    "e1000",
-    0x2_0000,
-    (
-        CTRL, STATUS, EECD, EERD, CTRL_EXT, FLA, MDIC, FCAL, FCAH, FCT, VET, FCTTV, TXCW, RXCW,
-        LEDCTL, PBA,
-        ICR, ITR, ICS, IMS, IMC,
-        RCTL, FCRTL, FCRTH, RDBAL, RDBAH, RDLEN, RDH, RDT, RDTR, RXDCTL, RADV, RSRPD, RXCSUM,
-        TCTL, TIPG, AIFS, TXDMAC, TDBAL, TDBAH, TDLEN, TDH, TDT, TIDV, TXDCTL, TADV, TSPMT,
-        *MTA, *RAL, *RAH, *VFTA,
-        WUC, WUFC, WUS, MANC, IPAV, *IP4AT, *IP6AT, WUPL, *WUPM, *FFLT, *FFMT, *FFVT,
-        RDFH, RDFT, RDFHS, RDFTS, RDFPC, TDFH, TDFT, TDFHS, TDFTS, TDFPC,
-        *STATISTICS,
-    ),
-    ref="317453 table 13-2",
+REGISTERS = (
+    CTRL, STATUS, EECD, EERD, CTRL_EXT, FLA, MDIC, FCAL, FCAH, FCT, VET, FCTTV, TXCW, RXCW,
+    LEDCTL, PBA,
+    ICR, ITR, ICS, IMS, IMC,
+    RCTL, FCRTL, FCRTH, RDBAL, RDBAH, RDLEN, RDH, RDT, RDTR, RXDCTL, RADV, RSRPD, RXCSUM,
+    TCTL, TIPG, AIFS, TXDMAC, TDBAL, TDBAH, TDLEN, TDH, TDT, TIDV, TXDCTL, TADV, TSPMT,
+    *MTA, *RAL, *RAH, *VFTA,
+    WUC, WUFC, WUS, MANC, IPAV, *IP4AT, *IP6AT, WUPL, *WUPM, *FFLT, *FFMT, *FFVT,
+    RDFH, RDFT, RDFHS, RDFTS, RDFPC, TDFH, TDFT, TDFHS, TDFTS, TDFPC,
+    *STATISTICS,
 )  # fmt: skip

@@ -1,0 +1,425 @@
+"""82540EM: frames out and in. Descriptors, offloads, filters, rings."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pytest
+
+from tests.hw.e1000_rig import (
+    BROADCAST,
+    DATA,
+    EOP,
+    IC,
+    IFCS,
+    MAC,
+    OTHER,
+    RING,
+    RS,
+    RX_DATA,
+    RX_RING,
+    TSE,
+    TX_DATA,
+    VLE,
+    NicRig,
+    ethernet,
+)
+from workbench.hw.e1000.offload import check_received, internet_sum
+
+TXDW, TXQE, RXDMT0, RXO, TXD_LOW = 1, 2, 1 << 4, 1 << 6, 1 << 15
+SEND = EOP | IFCS | RS
+IPV4, IPV6 = 0x0800, 0x86DD
+ALL_CHECKS = 0x700
+
+
+def plain_sum(data: bytes) -> int:
+    """RFC 1071, word by word."""
+    total = 0
+    for (word,) in struct.iter_unpack(">H", data + b"\0" * (len(data) & 1)):
+        total += word
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0\0", b"\xff\xff", b"\xff\xff\0\0", b"a", b"ab", b"abc", bytes(range(256)) * 9]
+)
+def test_internet_sum(data):
+    assert internet_sum(data) == plain_sum(data)
+
+
+def ipv4(protocol: int, body: bytes, ident: int = 7) -> bytes:
+    return struct.pack(
+        ">BBHHHBBH4s4s", 0x45, 0, 20 + len(body), ident, 0x4000, 64, protocol, 0,
+        bytes([10, 0, 2, 15]), bytes([10, 0, 2, 2]),
+    ) + body  # fmt: skip
+
+
+def pseudo(packet: bytes, protocol: int, length: int) -> int:
+    """The partial checksum that a driver leaves; length 0 for segmentation."""
+    if packet[0] >> 4 == 4:
+        return plain_sum(packet[12:20] + struct.pack(">HH", protocol, length))
+    return plain_sum(packet[8:40] + struct.pack(">II", length, protocol))
+
+
+def tcp(sequence: int, flags: int, data: bytes) -> bytes:
+    return struct.pack(">HHIIBBHHH", 1000, 80, sequence, 9, 0x50, flags, 512, 0, 0) + data
+
+
+def tso_packet(rig: NicRig, data: bytes, *, mss: int, ipv6: bool = False) -> bytes:
+    """Queue a context and two data descriptors; gives the headers."""
+    segment = tcp(0xFFFF_FF00, 0x19, b"")
+    if ipv6:
+        ip = struct.pack(">IHBB16s16s", 6 << 28, 0, 6, 64, b"\xfe" * 16, b"\xfd" * 16)
+        l3, kind = 40, IPV6
+    else:
+        ip = ipv4(6, b"", ident=0xFFFF)
+        ip = ip[:2] + b"\0\0" + ip[4:]
+        l3, kind = 20, IPV4
+    segment = segment[:16] + struct.pack(">H", pseudo(ip, 6, 0)) + segment[18:]
+    headers = ethernet(ip + segment, kind=kind)
+    tu = 14 + l3
+    context = 14 | 24 << 8 | (tu - 1) << 16 | tu << 32 | (tu + 16) << 40
+    low = 1 << 24 | (0 if ipv6 else 1 << 25) | TSE | len(data)
+    rig.context(context, low, len(headers) << 8 | mss << 16)
+    options = (2 if ipv6 else 3) << 8
+    rig.put(DATA | TSE, options, headers)
+    rig.put(DATA | TSE | SEND, options, data)
+    return headers
+
+
+# -- transmit ------------------------------------------------------------------------------------
+
+
+def test_legacy_descriptor():
+    rig = NicRig()
+    rig.start_tx()
+    rig.set("IMS", TXDW)
+    index = rig.put(SEND, 0, ethernet(b"x" * 100))
+    assert rig.go() == [ethernet(b"x" * 100)]
+    assert rig.tx_status(index) == 1
+    assert rig.line
+    assert rig.get("ICR") & (TXDW | TXQE) == TXDW | TXQE
+    assert rig.get("TDH") == rig.get("TDT") == 1
+    assert (rig.get("GPTC"), rig.get("TOTL"), rig.get("PTC127")) == (1, 118, 1)
+
+
+def test_short_frames_are_padded_and_rs_is_needed_for_status():
+    rig = NicRig()
+    rig.start_tx()
+    index = rig.put(EOP, 0, ethernet(b"x"))
+    assert rig.go() == [ethernet(b"x").ljust(60, b"\0")]
+    assert rig.tx_status(index) == 0
+    assert not rig.get("ICR") & TXDW
+
+
+def test_a_packet_of_several_descriptors_over_the_end_of_the_ring():
+    rig = NicRig()
+    rig.start_tx(8)
+    for k in range(20):
+        parts = [bytes([65 + k]) * 40, b"-" * 30, b"." * 20]
+        rig.put(0, 0, ethernet(parts[0]))
+        rig.put(0, 0, parts[1])
+        rig.put(SEND, 0, parts[2])
+        assert rig.go() == [ethernet(b"".join(parts))]
+
+
+def test_legacy_checksum():
+    rig = NicRig()
+    rig.start_tx()
+    rig.put(SEND | IC | 40 << 16, 14 << 8, ethernet(bytes(range(100))))
+    (frame,) = rig.go()
+    expected = plain_sum(ethernet(bytes(range(100)))[14:]) ^ 0xFFFF
+    assert int.from_bytes(frame[40:42], "big") == expected
+
+
+def test_extended_checksums():
+    rig = NicRig()
+    rig.start_tx()
+    segment = tcp(1, 0x18, b"hello world")
+    packet = ipv4(6, segment)
+    partial = pseudo(packet, 6, len(segment))
+    packet = packet[:36] + partial.to_bytes(2, "big") + packet[38:]
+    frame = ethernet(packet, kind=IPV4)
+    rig.context(14 | 24 << 8 | 33 << 16 | 34 << 32 | 50 << 40, 3 << 24, 0)
+    rig.put(DATA, 3 << 8, frame[:30])
+    rig.put(DATA | SEND, 0, frame[30:])
+    (sent,) = rig.go()
+    checks = check_received(sent, ALL_CHECKS)
+    assert (checks.status, checks.errors) == (0x60, 0)
+    assert sent[54:65] == b"hello world"
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize(("size", "mss"), [(5000, 1460), (2920, 1460), (100, 1460), (65000, 1000)])
+def test_tcp_segmentation(ipv6: bool, size: int, mss: int) -> None:
+    rig = NicRig()
+    rig.start_tx()
+    data = bytes(n * 7 & 0xFF for n in range(size))
+    headers = tso_packet(rig, data, mss=mss, ipv6=ipv6)
+    frames = rig.go(20_000)
+    assert len(frames) == -(-size // mss)
+    l3 = 40 if ipv6 else 20
+    got = b""
+    for n, frame in enumerate(frames):
+        ip, last = frame[14:], n == len(frames) - 1
+        length = int.from_bytes(ip[4:6], "big") + 40 if ipv6 else int.from_bytes(ip[2:4], "big")
+        segment = ip[l3:length]
+        checks = check_received(frame, ALL_CHECKS)
+        assert (checks.status, checks.errors) == (0x20 if ipv6 else 0x60, 0), n
+        assert int.from_bytes(segment[4:8], "big") == (0xFFFF_FF00 + n * mss) & 0xFFFF_FFFF
+        assert segment[13] == (0x19 if last else 0x10), "FIN and PSH in the last one only"
+        if not ipv6:
+            assert int.from_bytes(ip[4:6], "big") == (0xFFFF + n) & 0xFFFF
+        assert frame[:14] == headers[:14]
+        got += segment[20:]
+    assert got == data
+    assert rig.get("TSCTC") == 1
+    assert rig.get("GPTC") == len(frames)
+    assert rig.get("TDH") == rig.get("TDT")
+
+
+def test_segmentation_takes_the_time_of_the_wire():
+    rig = NicRig()
+    rig.start_tx()
+    start = rig.clock.now_ps
+    tso_packet(rig, bytes(62_500), mss=1250)
+    frames = rig.go(wait_us=500)
+    assert len(frames) == 50
+    busy_us = (rig.mac.state.tx_free_ps - start) / 1e6
+    assert busy_us == pytest.approx(1 + 50 * (1250 + 54 + 24) * 8e-3, abs=0.01)
+
+
+def test_vlan_tag_is_inserted():
+    rig = NicRig()
+    rig.start_tx()
+    rig.put(SEND | VLE, 0x2123 << 16, ethernet(b"v" * 60))
+    assert rig.go() == [ethernet(b"v" * 60)], "CTRL.VME is off"
+    rig.set("CTRL", 0x4000_0241)
+    rig.put(SEND | VLE, 0x2123 << 16, ethernet(b"v" * 60))
+    plain = ethernet(b"v" * 60)
+    assert rig.go() == [plain[:12] + b"\x81\x00\x21\x23" + plain[12:]]
+
+
+def test_too_long_a_packet_is_not_sent():
+    rig = NicRig()
+    rig.start_tx()
+    rig.put(0, 0, bytes(16000))
+    rig.put(SEND, 0, bytes(16000))
+    rig.put(SEND, 0, ethernet())
+    assert rig.go() == [ethernet().ljust(60, b"\0")]
+
+
+def test_txd_low():
+    rig = NicRig()
+    rig.start_tx(32)
+    rig.set("TXDCTL", 1 << 25)
+    for _ in range(20):
+        rig.put(SEND, 0, ethernet())
+    rig.go(3)
+    assert rig.get("ICR") & TXD_LOW
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("TDT", 0xFFFF), ("TDH", 0xFFFF), ("TDLEN", 0), ("TCTL", 0)]
+)
+def test_a_ring_that_makes_no_sense_stands_still(name: str, value: int) -> None:
+    rig = NicRig()
+    rig.start_tx()
+    rig.set("TCTL", 0)
+    rig.set("TDT", 4)
+    rig.set(name, value)
+    if name != "TCTL":
+        rig.set("TCTL", 2)
+    rig.advance(10**9)
+    assert rig.port.sent == []
+    assert rig.clock.next_deadline_ps() is None
+
+
+# -- receive -------------------------------------------------------------------------------------
+
+
+def test_receive():
+    rig = NicRig()
+    rig.start_rx()
+    rig.set("IMS", 0x80)
+    frame = ethernet(b"r" * 100)
+    rig.arrive(frame)
+    data, checksum, status, errors, special = rig.rx(0)
+    assert data == frame + zlib.crc32(frame).to_bytes(4, "little")
+    assert (status, errors, special) == (0x07, 0, 0)
+    assert checksum == plain_sum(frame) ^ 0xFFFF
+    assert rig.line
+    assert rig.get("RDH") == 1
+    rig.set("RCTL", 0x0400_8002)
+    rig.arrive(ethernet(b"s"))
+    assert rig.rx(1)[0] == ethernet(b"s").ljust(60, b"\0"), "SECRC; padded like on the wire"
+
+
+@pytest.mark.parametrize(
+    ("rctl", "size"),
+    [(0, 2048), (1 << 16, 1024), (2 << 16, 512), (3 << 16, 256), (1 << 25 | 3 << 16, 4096)],
+)
+def test_buffer_sizes(rctl: int, size: int) -> None:
+    rig = NicRig()
+    rig.start_rx(0x0400_8022 | rctl)
+    frame = ethernet(bytes(n & 0xFF for n in range(3486)))
+    rig.arrive(frame)
+    n = -(-len(frame) // size)
+    parts = [rig.rx(k) for k in range(n)]
+    assert b"".join(p[0] for p in parts) == frame
+    assert [len(p[0]) for p in parts[:-1]] == [size] * (n - 1)
+    assert [p[2] & 3 for p in parts] == [1] * (n - 1) + [3]
+
+
+def test_lengths():
+    rig = NicRig()
+    rig.start_rx()
+    assert rig.accepted(ethernet(bytes(1500)))
+    assert not rig.accepted(ethernet(bytes(1501)))
+    assert rig.accepted(ethernet(b"\0\1" + bytes(1502), kind=0x8100)), "four more with a tag"
+    assert not rig.accepted(ethernet(b"\0\1" + bytes(1503), kind=0x8100))
+    assert rig.get("ROC") == 2
+    rig.set("RCTL", 0x8022)
+    assert rig.accepted(ethernet(bytes(9000)))
+    assert not rig.accepted(ethernet(bytes(16367)))
+    rig.arrive(b"short")
+    rig.arrive(b"")
+
+
+def test_address_filters():
+    rig = NicRig()
+    stranger, group = bytes.fromhex("525400999999"), bytes.fromhex("01005e0000fb")
+    rig.start_rx(0x2)
+    assert rig.accepted(ethernet())
+    assert not rig.accepted(ethernet(to=stranger))
+    assert not rig.accepted(ethernet(to=BROADCAST))
+    assert not rig.accepted(ethernet(to=group))
+    rig.set("RCTL", 0x8002)
+    assert rig.accepted(ethernet(to=BROADCAST))
+    rig.set("RCTL", 0x000A)
+    assert rig.accepted(ethernet(to=stranger))
+    assert not rig.accepted(ethernet(to=group))
+    rig.set("RCTL", 0x0012)
+    assert not rig.accepted(ethernet(to=stranger))
+    assert rig.accepted(ethernet(to=group))
+    rig.set("RCTL", 0x0002)
+    rig.set("RAL3", int.from_bytes(stranger[:4], "little"))
+    rig.set("RAH3", int.from_bytes(stranger[4:], "little") | 1 << 31)
+    assert rig.accepted(ethernet(to=stranger))
+    rig.set("RAH3", int.from_bytes(stranger[4:], "little") | 1 << 31 | 1 << 16)
+    assert not rig.accepted(ethernet(to=stranger))
+    assert rig.accepted(ethernet(to=OTHER, source=stranger)), "AS: source"
+    rig.set("RAH3", 0)
+    assert not rig.accepted(ethernet(to=OTHER, source=stranger))
+
+
+@pytest.mark.parametrize(("offset", "value"), [(0, 0x563), (1, 0xAC6), (2, 0x58D), (3, 0x634)])
+def test_multicast_table(offset: int, value: int) -> None:
+    """The manual's example address (13.4.22, MO) with the group bit set."""
+    rig = NicRig()
+    rig.start_rx(0x2 | offset << 12)
+    frame = ethernet(to=bytes.fromhex("01aa00123456"))
+    assert not rig.accepted(frame)
+    rig.set(f"MTA{value >> 5}", 1 << (value & 31))
+    assert rig.accepted(frame)
+    index = (rig.get("RDH") - 1) % RING
+    assert rig.rx(index)[2] & 0x80, "passed by hash only: PIF"
+
+
+def test_vlan():
+    rig = NicRig()
+    rig.start_rx(0x0404_8002)
+    rig.set("CTRL", 0x4000_0241)
+    tagged = ethernet(b"\x20\x45\x88\xb5" + b"t" * 60, kind=0x8100)
+    assert not rig.accepted(tagged)
+    rig.set("VFTA2", 1 << 5)
+    assert rig.accepted(tagged)
+    data, _, status, _, special = rig.rx(0)
+    assert data == ethernet(b"t" * 60)
+    assert status & 8
+    assert special == 0x2045
+    rig.set("CTRL", 0x241)
+    assert rig.accepted(tagged)
+    assert rig.rx(1)[0] == tagged, "not stripped without CTRL.VME"
+    rig.set("RCTL", 0x040C_8002)
+    assert rig.accepted(tagged), "CFI is 0, as RCTL.CFI"
+    assert not rig.accepted(ethernet(b"\x30\x45" + bytes(60), kind=0x8100))
+    assert rig.accepted(ethernet()), "no tag: no VLAN filter"
+
+
+def test_receive_checksums():
+    rig = NicRig()
+    rig.start_rx()
+    rig.set("RXCSUM", 0x300)
+    body = struct.pack(">HHHH", 1, 2, 13, 0) + b"hello"
+    packet = ipv4(17, body)
+    udp_sum = plain_sum(packet[12:20] + struct.pack(">HH", 17, 13) + body) ^ 0xFFFF
+    body = body[:6] + udp_sum.to_bytes(2, "big") + body[8:]
+    packet = packet[:10] + (plain_sum(packet[:20]) ^ 0xFFFF).to_bytes(2, "big") + packet[12:20]
+    good = ethernet(packet + body, kind=IPV4)
+    for n, (frame, status, errors) in enumerate(
+        (
+            (good, 0x60, 0),
+            (good[:-1] + b"!", 0x60, 0x20),
+            (good[:22] + b"\1" + good[23:], 0x60, 0x40),
+            (ethernet(), 0x04, 0),
+            (good[:40] + b"\0\0" + good[42:], 0x40, 0),
+        )
+    ):
+        rig.arrive(frame)
+        _, _, got, error, _ = rig.rx(n)
+        assert (got & 0x64, error) == (status, errors), n
+
+
+def test_frames_wait_in_the_packet_buffer():
+    rig = NicRig()
+    rig.start_rx(tail=2)
+    rig.set("IMS", RXO)
+    frames = [ethernet(bytes([n]) * 1000) for n in range(60)]
+    for frame in frames:
+        rig.arrive(frame)
+    assert rig.get("RDH") == 2
+    assert rig.line, "48 KB are full"
+    kept = rig.get("RDFPC")
+    assert kept == 48 * 1024 // 1018
+    assert rig.get("MPC") == 60 - 2 - kept
+    assert rig.get("RNBC") == kept
+    rig.set("RDT", 12)
+    assert rig.get("RDH") == 12
+    assert [rig.rx(n)[0][:-4] for n in range(12)] == frames[:12]
+
+
+def test_rxdmt0():
+    rig = NicRig()
+    rig.start_rx(0x8002 | 1 << 8)  # a quarter of 16
+    for n in range(1, 15):
+        rig.arrive(ethernet())
+        assert bool(rig.get("ICR") & RXDMT0) is (n == 11), n
+
+
+def test_pause_frames_are_counted():
+    rig = NicRig()
+    rig.start_rx()
+    rig.set("CTRL", 0x0800_0241)
+    rig.set("FCAL", 0x00C28001)
+    rig.set("FCAH", 0x0100)
+    rig.set("FCT", 0x8808)
+    pause = bytes.fromhex("0180c2000001") + OTHER + b"\x88\x08\0\1"
+    assert not rig.accepted(pause + b"\1\0" + bytes(42))
+    assert not rig.accepted(pause + b"\0\0" + bytes(42))
+    assert not rig.accepted(pause[:-1] + b"\7" + bytes(44))
+    assert [rig.get(n) for n in ("XOFFRXC", "XONRXC", "FCRUC")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("name", "value"), [("RDT", 0xFFFF), ("RDH", 0xFFFF), ("RDLEN", 0)])
+def test_a_receive_ring_that_makes_no_sense(name: str, value: int) -> None:
+    rig = NicRig()
+    rig.start_rx()
+    rig.set(name, value)
+    before = bytes(rig.ram)
+    for _ in range(2000):
+        rig.arrive(ethernet(to=MAC))
+    assert bytes(rig.ram) == before
+    assert RX_RING != RX_DATA != TX_DATA
