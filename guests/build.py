@@ -4,6 +4,7 @@ The layout of the cache directory is::
 
     {cloud,generic}/vmlinuz          the kernel
     {cloud,generic}/boot.cpio.gz     runs some commands, then powers off
+    {cloud,generic}/drivers.cpio.gz  loads drivers, then runs what the command line says
     {cloud,generic}/shell.cpio.gz    an interactive shell on the serial port
     {cloud,generic}/PACKAGES         what it was made from
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from guests.apt import Apt
 from guests.errors import GuestError
 from guests.initramfs import INITS, initramfs
+from guests.modules import WANTED, collect
 
 # Meta packages by flavour, the first that the distribution has is taken.
 FLAVOURS = {
@@ -74,8 +76,9 @@ def ensure(flavour: str, *, rebuild: bool = False) -> Guest:
         made.mkdir()
         shutil.copyfile(_kernel_of(work / "kernel", kernel_deb), made / "vmlinuz")
         busybox = _busybox_of(work / "busybox")
+        modules = collect(work / "kernel")
         for variant in INITS:
-            (made / f"{variant}.cpio.gz").write_bytes(initramfs(busybox, variant))
+            (made / f"{variant}.cpio.gz").write_bytes(initramfs(busybox, variant, modules))
         (made / "PACKAGES").write_text(f"{kernel_deb.name}\n{busybox_deb.name}\n")
         (made / "FORMAT").write_text(_format())
         _publish(made, cache / flavour)
@@ -111,7 +114,8 @@ def _cached(cache: Path, flavour: str) -> Guest | None:
 
 def _format() -> str:
     """Return what the images depend on besides the packages: a changed script remakes them."""
-    return "\n".join(f"--- {variant}\n{script}" for variant, script in INITS.items())
+    parts = [f"--- {variant}\n{script}" for variant, script in INITS.items()]
+    return "\n".join([*parts, *WANTED])
 
 
 def _kernel_of(tree: Path, deb: Path) -> Path:

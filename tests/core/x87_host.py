@@ -237,6 +237,8 @@ class Guest:
         cpu.set("rsp", self.STACK)
         cpu.set("rdx", operand)
         reason = cpu.run(cpu.icount + 100)
+        if reason == "undefined":
+            return 6
         assert reason == "hlt", reason
         rip = cpu.get("rip")
         if rip == self.CODE + len(insn) + 1:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli import engine, terminal, text
+from workbench.cli import devices, engine, terminal, text
 from workbench.cli.options import CONSOLE_DEVICE, add_serial, rtc_epoch_s, serial_output
 from workbench.errors import (
     EXIT_BAD_INPUT,
@@ -52,6 +52,7 @@ def add_parser(commands: Any) -> None:
     add("-o", "--output", metavar="FILE", default="record.wbt",
         help="the trace (default: record.wbt)")  # fmt: skip
     add_serial(parser, "where the first serial port goes")
+    devices.add_devices(parser)
     add("--no-embed", action="store_true", help="keep kernel and initrd out of the trace")
     add("--ps-per-insn", metavar="N", type=int, default=1000,
         help="guest picoseconds an instruction takes (default: 1000)")  # fmt: skip
@@ -98,18 +99,20 @@ def run(args: argparse.Namespace) -> int:
     )
     _refuse_overwriting(args.output, [args.kernel, args.initrd])
     output = serial_output(args.serial)
-    config = machine_config(args)
     guest = Guest.from_files(args.kernel, args.initrd, args.append)
-    engine.prepare()
-    recording = Recording(
-        args.output,
-        config,
-        guest,
-        options=_options(args),
-        embed=not args.no_embed,
-        limits=limits,
-    )
-    outcome = record_on_terminal(recording, output, read_stdin=_reads_stdin(args.serial))
+    with devices.opened(args) as attached:
+        config = {**machine_config(args), **attached.config()}
+        engine.prepare()
+        recording = Recording(
+            args.output,
+            config,
+            guest,
+            options=_options(args),
+            embed=not args.no_embed,
+            limits=limits,
+            build=attached.builder(),
+        )
+        outcome = record_on_terminal(recording, output, read_stdin=_reads_stdin(args.serial))
     return finish(args, recording, outcome)
 
 

@@ -239,7 +239,10 @@ class Machine:
             self._deliver_inputs()
             due = clock.next_deadline_ps()
             if due is not None and due <= clock.icount * clock.ps_per_insn + clock.bias_ps:
-                clock.run_due()
+                try:
+                    clock.run_due()
+                except ReplayMissing as missing:
+                    return Stop("diverged", 0, str(missing))
                 continue
             if self._nmi and not cpu.get("nmi_blocked"):
                 self._nmi = self._halted = False
@@ -294,8 +297,8 @@ class Machine:
     def _exit_pio(self) -> None:
         cpu = self.cpu
         port, size, is_write, value, count, linear = cpu._q[_INFO : _INFO + 6]
-        if count > 1 or linear:
-            self._string_count = max(count, 1)
+        if count:  # INS and OUTS give one, IN and OUT give none
+            self._string_count = count
             self._string_io(port, size, is_write, count, linear)
             self._string_count = 1
         elif is_write:

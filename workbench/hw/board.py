@@ -11,8 +11,9 @@ speaker, VGA.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from workbench.core.bus import Window
 from workbench.core.config import MachineConfig
@@ -39,6 +40,10 @@ from workbench.hw.port61 import Port61
 from workbench.hw.port80 import Port80
 from workbench.hw.port92 import Port92
 from workbench.hw.uart16550 import Uart16550
+
+if TYPE_CHECKING:
+    from workbench.block.image import Image
+    from workbench.net.port import Backend
 
 __all__ = ["E820", "Board", "PortDevice", "build_board", "build_pc", "e820"]
 
@@ -118,6 +123,7 @@ class Board:
             pirq=self._pirq,
         )
         self.pci.msi = self.lapic.msi
+        self.pci.is_memory = partial(layout.is_ram, config.ram_bytes)
         self.pci.request_reset = machine.request_reset
         self.pci.trace_cfg = machine.trace_cfg
         self.pci.trace_dma = machine.trace_dma
@@ -276,8 +282,21 @@ def build_board(config: MachineConfig) -> Board:
     return Board(Machine(config))
 
 
-def build_pc(config: MachineConfig) -> Machine:
-    """A machine with all parts of the board, in the state that firmware leaves."""
+def build_pc(
+    config: MachineConfig,
+    images: Mapping[str, Image] | None = None,
+    networks: Mapping[str, Backend] | None = None,
+    write_through: Collection[str] = (),
+) -> Machine:
+    """A machine with all parts of the board, in the state that firmware leaves.
+
+    `images` are behind the drives of `config`, by name, those in `write_through` to be written;
+    `networks` behind its NICs.  A replay gives none: what a run read from them is in its trace.
+    """
     board = build_board(config)
+    if config.drives or config.nics:
+        from workbench.hw.peripherals import attach
+
+        attach(board, images or {}, networks or {}, write_through)
     board.post()
     return board.machine

@@ -7,7 +7,7 @@ is in the header of the trace and nothing else.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,17 @@ Builder = Callable[[Mapping[str, Any], Guest], MachineLike]
 """Makes a machine from the JSON of its MachineConfig and loads the guest into it."""
 
 
-def build_machine(config: Mapping[str, Any], guest: Guest) -> MachineLike:
-    """Build the machine and load the guest; raises `GuestError` with the loader's sentence."""
+def build_machine(
+    config: Mapping[str, Any],
+    guest: Guest,
+    images: Mapping[str, Any] | None = None,
+    networks: Mapping[str, Any] | None = None,
+    write_through: Collection[str] = (),
+) -> MachineLike:
+    """Build the machine and load the guest; raises `GuestError` with the loader's sentence.
+
+    A recording gives what is behind the drives and NICs of the configuration.
+    """
     from workbench import firmware
     from workbench.core.config import MachineConfig
     from workbench.hw.board import build_pc
@@ -79,11 +88,11 @@ def build_machine(config: Mapping[str, Any], guest: Guest) -> MachineLike:
         raise GuestError(f"this machine cannot be built: {error}") from None
     try:
         try:
-            machine = build_pc(settings)
+            machine = build_pc(settings, images, networks, write_through)
         except OSError:
             # A machine that was dropped is a cycle and keeps its memory until it is collected.
             gc.collect()
-            machine = build_pc(settings)
+            machine = build_pc(settings, images, networks, write_through)
     except (MemoryError, OSError):
         raise GuestError(
             f"the host has no memory for a guest of {settings.ram_bytes >> 20:,} MiB"
