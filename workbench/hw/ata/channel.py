@@ -1,9 +1,9 @@
 """One ATA channel: up to two drives on a cable, their task files, and INTRQ.
 
 ATA/ATAPI-7 volume 2, 5 and 9. Both drives take what is written to the command block; the selected
-one answers. Registers of the drive in bus address 1 that is not there are read from drive 0 (9.16),
-those of an empty cable as zeros. A drive that is busy ignores the command
-block, the Device register excepted.
+one answers. Registers of the drive in bus address 1 that is not there are read from drive 0 (9.16);
+those of an empty cable read as zeros, where the standard leaves all but bit 7 open. A drive that is
+busy ignores the command block, the Device register excepted.
 """
 
 from __future__ import annotations
