@@ -8,6 +8,7 @@ import pytest
 from workbench.block.disk import Disk, DiskError
 from workbench.block.opening import open_image
 from workbench.core.inputs import Input, Inputs
+from workbench.core.state import StateError
 from workbench.errors import FormatError
 
 SIZE = 12 << 20
@@ -94,13 +95,17 @@ def test_a_disk_whose_last_block_is_short(tmp_path: Path) -> None:
 def test_state(raw: Path) -> None:
     disk = Disk("drive0", open_image(raw), Inputs().fetch)
     exercise(disk, None, 5)
-    state, overlay = disk.save(), disk.checkpoint()
+    state = disk.save()
     disk.write(0, b"z" * 512)
+    disk.discard(2048, 16384)
     assert disk.save() != state
     disk.restore(state)
     assert disk.save() == state
-    disk.write(0, b"z" * 512)
-    disk.rollback(overlay)
+    for wrong in ({}, {"blocks": {1 << 40: bytes(4096)}}, {"blocks": {0: b""}}):
+        fields = {**state["fields"], **wrong}
+        bad = {**state, "fields": fields, "version": 1 if wrong else 2}
+        with pytest.raises(StateError, match="drive0: expected"):
+            disk.restore(bad)
     assert disk.save() == state
 
 

@@ -15,12 +15,11 @@ Not modelled: a time that the host takes. Devices compute completion times from 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.block.errors import DiskError
 from workbench.block.image import SECTOR_BYTES, Image
-from workbench.core.state import decode, encode
+from workbench.core.state import StateError
 from workbench.errors import FormatError, WorkbenchError
 
 __all__ = ["SECTOR_BYTES", "Disk", "DiskError"]
@@ -33,14 +32,6 @@ MAX_ERRORS = 16
 CHUNK_BLOCKS = 1024  # 4 MiB, the unit in which much zeroed space is kept
 
 Fetch = Callable[[str, Callable[[], bytes]], bytes]
-
-
-@dataclass(slots=True)
-class DiskState:
-    """The overlay: number of a block -> its 4096 bytes (none at all for zeroes)."""
-
-    blocks: dict[int, bytes] = field(default_factory=dict)
-    zero_chunks: list[int] = field(default_factory=list)  # all zero where `blocks` has nothing
 
 
 class Disk:
@@ -161,29 +152,33 @@ class Disk:
     def reset(self) -> None:
         """A reset of the machine changes nothing on its disks."""
 
-    def checkpoint(self) -> tuple[dict[int, bytes], set[int]]:
-        """The overlay, cheaply: blocks are immutable and shared."""
-        return dict(self._blocks), set(self._zero_chunks)
-
-    def rollback(self, overlay: tuple[dict[int, bytes], set[int]]) -> None:
-        """Take the overlay that `checkpoint` gave."""
-        self._blocks, self._zero_chunks = dict(overlay[0]), set(overlay[1])
-
     def save(self) -> dict[str, Any]:
-        """The overlay as plain values."""
-        blocks = {n: b"" if b == _ZERO else b for n, b in self._blocks.items()}
-        return encode(DiskState(blocks, sorted(self._zero_chunks)), "disk")
+        """The overlay. Its blocks stay bytes, shared by all that is saved: a checkpoint costs what
+        has changed.
+        """
+        fields = {"blocks": dict(self._blocks), "zero_chunks": sorted(self._zero_chunks)}
+        return {"kind": "disk", "version": 1, "fields": fields}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take what `save` gave."""
-        saved = decode(DiskState, state, "disk")
-        blocks = saved.blocks
+        """Take what `save` gave. Raises StateError for anything else."""
+        match state:
+            case {
+                "kind": "disk",
+                "version": 1,
+                "fields": {"blocks": dict(), "zero_chunks": list()},
+            }:
+                blocks, chunks = state["fields"]["blocks"], state["fields"]["zero_chunks"]
+            case _:
+                raise StateError(f"{self.name}: expected the state of a disk")
         count = -(-self.sectors // _SECTORS)
-        for n, b in blocks.items():
-            if not 0 <= n < count or len(b) not in (0, BLOCK_BYTES):
-                raise FormatError(f"{self.name}: expected a block of {BLOCK_BYTES} bytes, not #{n}")
-        self._blocks = {n: b or _ZERO for n, b in blocks.items()}
-        self._zero_chunks = set(saved.zero_chunks)
+        for n, block in blocks.items():
+            if type(n) is not int or not 0 <= n < count:
+                raise StateError(f"{self.name}: expected a block below {count}, not {n!r:.80}")
+            if type(block) is not bytes or len(block) != BLOCK_BYTES:
+                raise StateError(f"{self.name}: expected {BLOCK_BYTES} bytes in block {n}")
+        if any(type(n) is not int or not 0 <= n * CHUNK_BLOCKS < count for n in chunks):
+            raise StateError(f"{self.name}: expected chunks of the disk")
+        self._blocks, self._zero_chunks = dict(blocks), set(chunks)
 
     # -- inside
 
