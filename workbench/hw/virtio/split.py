@@ -23,12 +23,14 @@ _DESC = struct.Struct("<QIHH")
 _USED_ELEM = struct.Struct("<II")
 AVAIL_F_NO_INTERRUPT = 1
 USED_F_NO_NOTIFY = 1
+ALL_ONES = (1 << 64) - 1
 
 
 def legacy_layout(size: int, gpa: int, align: int = 4096) -> tuple[int, int, int]:
     """Addresses of the three parts of a queue whose pages start at `gpa` (2.7.2)."""
     avail = gpa + DESC_BYTES * size
-    return gpa, avail, -(-(avail + 6 + 2 * size) // align) * align
+    used = -(-(avail + 6 + 2 * size) // align) * align
+    return gpa & ALL_ONES, avail & ALL_ONES, used & ALL_ONES
 
 
 class SplitQueue(Virtqueue):

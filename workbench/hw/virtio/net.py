@@ -1,0 +1,444 @@
+"""Network device (Virtual I/O Device 1.2, 5.1) on a `net.NetPort`.
+
+Transmission takes no guest time: a frame leaves while the driver notifies. Checksums are completed
+and large frames cut up here, so that the network sees what a wire would carry. Received frames wait
+in a backlog, which is state, while the driver has no buffers; at most 256, more are lost. A large
+frame from the network (a peer that does not segment) is handed on as one if the driver takes such
+frames. Deliberately not modelled: RSS and hash reports, UDP fragmentation offload (UFO), standby.
+"""
+
+# ruff: noqa: RUF009 (`sized` specifies a field)
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from workbench.core.regs import RO, Field, Reg, array, on_read, on_write
+from workbench.core.state import sized
+from workbench.hw.virtio import spec
+from workbench.hw.virtio.device import VirtioDevice, VirtioState, regmap
+from workbench.hw.virtio.offload import (
+    ETH_IPV4,
+    ETH_IPV6,
+    GSO_ECN,
+    GSO_TCPV4,
+    GSO_TCPV6,
+    GSO_UDP_L4,
+    IP_TCP,
+    complete,
+    network_layer,
+    segments,
+)
+from workbench.hw.virtio.queue import Chain, Virtqueue, VirtqueueError
+
+__all__ = ["FramePort", "NetState", "VirtioNet"]
+
+QUEUE_SIZE: Final = 256
+CTRL_SIZE: Final = 64
+MOST_PAIRS: Final = 16
+MOST_WAITING: Final = 256
+MOST_FRAME_BYTES: Final = 65535 + 18
+MOST_MACS: Final = 64
+LEAST_FRAME_BYTES: Final = 14
+WIRE_BYTES: Final = 1514
+TAGGED_WIRE_BYTES: Final = 1518
+
+F_CSUM, F_GUEST_CSUM, F_CTRL_GUEST_OFFLOADS, F_MAC = 1 << 0, 1 << 1, 1 << 2, 1 << 5
+F_GUEST_TSO4, F_GUEST_TSO6, F_GUEST_ECN = 1 << 7, 1 << 8, 1 << 9
+F_HOST_TSO4, F_HOST_TSO6, F_HOST_ECN = 1 << 11, 1 << 12, 1 << 13
+F_MRG_RXBUF, F_STATUS, F_CTRL_VQ, F_CTRL_RX = 1 << 15, 1 << 16, 1 << 17, 1 << 18
+F_CTRL_VLAN, F_CTRL_RX_EXTRA, F_GUEST_ANNOUNCE = 1 << 19, 1 << 20, 1 << 21
+F_MQ, F_CTRL_MAC_ADDR, F_HOST_USO, F_SPEED_DUPLEX = 1 << 22, 1 << 23, 1 << 56, 1 << 63
+
+S_LINK_UP, S_ANNOUNCE = 1, 2
+HDR_F_NEEDS_CSUM: Final = 1
+_HDR = struct.Struct("<BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
+
+CTRL_RX, CTRL_MAC, CTRL_VLAN, CTRL_ANNOUNCE, CTRL_MQ, CTRL_GUEST_OFFLOADS = range(6)
+RX_MODES: Final = ("promisc", "allmulti", "alluni", "nomulti", "nouni", "nobcast")
+OK, ERR = 0, 1
+
+REF = "VIRTIO 1.2 5.1.4"
+MAC = array("mac", 0, 1, 6, 1, ref=REF)
+STATUS = Reg("status", 6, 2, access=RO, fields=(Field("LINK_UP", 0), Field("ANNOUNCE", 1)), ref=REF)
+MAX_PAIRS = Reg("max_virtqueue_pairs", 8, 2, access=RO, ref=REF)
+CONFIG = regmap(
+    "virtio-net",
+    (
+        *MAC,
+        STATUS,
+        MAX_PAIRS,
+        Reg("mtu", 10, 2, 1500, RO, ref=REF),
+        Reg("speed", 12, 4, 10_000, RO, ref=REF),
+        Reg("duplex", 16, 1, 1, RO, ref=REF),
+    ),
+    REF,
+    length=20,
+)
+
+
+class FramePort(Protocol):
+    """Where the cable goes (`net.port.NetPort`)."""
+
+    def send(self, frame: bytes, /) -> None:
+        """A frame without FCS."""
+
+    def connect(self, receiver: Any, /) -> None:
+        """Take where inputs go: `receiver(kind, data)`."""
+
+
+@dataclass(slots=True)
+class NetState(VirtioState):
+    """Address, filters, and frames that wait for buffers."""
+
+    mac: list[int] = sized(6)
+    link: int = 1
+    announce: int = 0
+    promisc: int = 1
+    allmulti: int = 0
+    alluni: int = 0
+    nomulti: int = 0
+    nouni: int = 0
+    nobcast: int = 0
+    unicast: list[bytes] = field(default_factory=list)
+    multicast: list[bytes] = field(default_factory=list)
+    vlans: list[int] = field(default_factory=list)
+    offloads: int = 0
+    pairs: int = 1
+    backlog: list[bytes] = field(default_factory=list)
+    lost: int = 0
+
+
+class VirtioNet(VirtioDevice[NetState]):
+    """One interface. Queues: receive and transmit for each pair, then control."""
+
+    TYPE = spec.NET
+    TRANSITIONAL_ID = 0x1000
+    CLASS_CODE = 0x020000
+    MAP = CONFIG
+    STATE = NetState
+
+    def __init__(
+        self,
+        name: str,
+        mac: bytes | str,
+        port: FramePort,
+        *,
+        pairs: int = 1,
+        packed: bool = False,
+        without: int = 0,
+        **features: bool,
+    ) -> None:
+        """`mac` as six bytes or as 52:54:00:..; `without` is a mask of features not to offer."""
+        address = bytes.fromhex(mac.replace(":", "")) if isinstance(mac, str) else mac
+        if len(address) != 6:
+            raise ValueError(f"expected a MAC address of 6 bytes, not {mac!r}")
+        if not 1 <= pairs <= MOST_PAIRS:
+            raise ValueError(f"expected 1 to {MOST_PAIRS} queue pairs, not {pairs!r}")
+        self.port = port
+        self._mac = address
+        self._pairs = pairs
+        self._without = without
+        sizes = (QUEUE_SIZE,) * (2 * pairs) + (CTRL_SIZE,)
+        super().__init__(name, sizes, packed=packed, **features)
+        port.connect(self.receive)
+
+    # -- configuration ---------------------------------------------------------------------------
+
+    def init_state(self, state: NetState) -> None:
+        state.mac = list(self._mac)
+
+    def reset(self) -> None:
+        """The cable stays as it is."""
+        link = self.state.link
+        super().reset()
+        self.state.link = link
+
+    def device_features(self) -> int:
+        features = F_CSUM | F_GUEST_CSUM | F_CTRL_GUEST_OFFLOADS | F_MAC | F_MRG_RXBUF | F_STATUS
+        features |= F_GUEST_TSO4 | F_GUEST_TSO6 | F_GUEST_ECN
+        features |= F_HOST_TSO4 | F_HOST_TSO6 | F_HOST_ECN | F_HOST_USO
+        features |= F_CTRL_VQ | F_CTRL_RX | F_CTRL_VLAN | F_CTRL_RX_EXTRA | F_CTRL_MAC_ADDR
+        features |= F_GUEST_ANNOUNCE | F_SPEED_DUPLEX
+        return (features | (F_MQ if self._pairs > 1 else 0)) & ~self._without
+
+    def features_fit(self, features: int) -> bool:
+        """5.1.3.1: which features need which others."""
+        needs = (
+            (F_GUEST_TSO4, F_GUEST_CSUM),
+            (F_GUEST_TSO6, F_GUEST_CSUM),
+            (F_HOST_TSO4, F_CSUM),
+            (F_HOST_TSO6, F_CSUM),
+            (F_HOST_USO, F_CSUM),
+            (F_CTRL_RX, F_CTRL_VQ),
+            (F_CTRL_VLAN, F_CTRL_VQ),
+            (F_GUEST_ANNOUNCE, F_CTRL_VQ),
+            (F_MQ, F_CTRL_VQ),
+            (F_CTRL_MAC_ADDR, F_CTRL_VQ),
+        )
+        return all(not features & wanted or features & base for wanted, base in needs)
+
+    @on_write(*MAC)
+    def _write_mac(self, index: int, old: int, new: int) -> None:
+        if self.has(spec.F_VERSION_1) or self.has(F_CTRL_MAC_ADDR):
+            self.state.mac[index] = old  # writable for legacy drivers only (5.1.4)
+
+    @on_read(STATUS)
+    def _status(self) -> int:
+        state = self.state
+        return (S_LINK_UP if state.link else 0) | (S_ANNOUNCE if state.announce else 0)
+
+    @on_read(MAX_PAIRS)
+    def _max_pairs(self) -> int:
+        return self._pairs
+
+    # -- queues ----------------------------------------------------------------------------------
+
+    @property
+    def _control(self) -> int:
+        """Index of the control queue (5.1.2)."""
+        return 2 * self._pairs if self.has(F_MQ) else 2
+
+    @property
+    def _header_bytes(self) -> int:
+        return 12 if self.state.driver_features & (spec.F_VERSION_1 | F_MRG_RXBUF) else 10
+
+    def started(self) -> None:
+        self.state.offloads = self.state.driver_features
+
+    def service(self, index: int) -> None:
+        """A notification of any queue."""
+        if index == self._control and self.has(F_CTRL_VQ):
+            self._each(index, self._command)
+        elif index & 1:
+            self._each(index, self._transmit)
+        elif self.state.backlog:
+            self._drain()
+        else:
+            self.queues[index].quiet()
+
+    def _each(self, index: int, work: Any) -> None:
+        queue = self.queues[index]
+        for _ in range(queue.state.size):
+            chain = queue.pop()
+            if chain is None:
+                break
+            queue.push(chain.id, chain.slots, work(chain))
+        self.interrupt(index)
+
+    # -- transmission ----------------------------------------------------------------------------
+
+    def _transmit(self, chain: Chain) -> int:
+        size = self._header_bytes
+        if chain.readable_bytes < size:
+            raise VirtqueueError("a frame without its header")
+        if chain.readable_bytes - size > MOST_FRAME_BYTES or not self.state.link:
+            return 0
+        data = chain.read()
+        for frame in self._frames(data, size):
+            if len(frame) >= LEAST_FRAME_BYTES:
+                self.port.send(frame)
+        return 0
+
+    def _frames(self, data: bytes, size: int) -> list[bytes]:
+        """What a wire would carry for one buffer of the driver (5.1.6.2)."""
+        flags, gso_type, _, gso_size, start, offset = _HDR.unpack_from(data)
+        frame = data[size:]
+        needs_csum = flags & HDR_F_NEEDS_CSUM and self.has(F_CSUM)
+        kind = gso_type & ~GSO_ECN
+        allowed = {
+            GSO_TCPV4: F_HOST_TSO4,
+            GSO_TCPV6: F_HOST_TSO6,
+            GSO_UDP_L4: F_HOST_USO,
+        }.get(kind, 0)
+        if kind and (not needs_csum or not self.has(allowed)):
+            return []
+        if kind:
+            return segments(frame, gso_type, gso_size, start)
+        if needs_csum:
+            whole = complete(frame, start, offset)
+            return [] if whole is None else [whole]
+        return [frame]
+
+    # -- reception -------------------------------------------------------------------------------
+
+    def receive(self, kind: str, data: bytes) -> None:
+        """An input: a frame, or one byte for the link."""
+        state = self.state
+        if kind == "link":
+            link = int(bool(data and data[0]))
+            if link != state.link:
+                state.link = link
+                self._link_changed()
+        elif kind == "frame" and state.link and state.status & spec.DRIVER_OK:
+            if not self._wanted(data):
+                return
+            if len(state.backlog) >= MOST_WAITING:
+                state.lost += 1
+                return
+            state.backlog.append(bytes(data))
+            if self.running:
+                self.guard(0, lambda _: self._drain())
+
+    def _link_changed(self) -> None:
+        if self.state.link and self.has(F_GUEST_ANNOUNCE):
+            self.state.announce = 1
+        if self.has(F_STATUS):
+            self.config_changed()
+
+    def _wanted(self, frame: bytes) -> bool:
+        """The filters of the control queue (5.1.6.5.1 to 5.1.6.5.3)."""
+        state = self.state
+        if not LEAST_FRAME_BYTES <= len(frame) <= MOST_FRAME_BYTES:
+            return False
+        if state.promisc or not self.has(F_CTRL_RX):
+            return True
+        tagged = frame[12:14] == b"\x81\x00"
+        vlan = int.from_bytes(frame[14:16], "big") & 0xFFF
+        if tagged and self.has(F_CTRL_VLAN) and vlan not in state.vlans:
+            return False
+        to = frame[:6]
+        if to == b"\xff" * 6:
+            return not state.nobcast
+        if to[0] & 1:
+            return not state.nomulti and (bool(state.allmulti) or to in state.multicast)
+        if state.nouni:
+            return False
+        return bool(state.alluni) or to == bytes(state.mac) or to in state.unicast
+
+    def _receive_queue(self, frame: bytes) -> int:
+        pairs = min(max(self.state.pairs, 1), self._pairs)
+        return 0 if pairs == 1 else 2 * (zlib.crc32(frame[26:38]) % pairs)
+
+    def _drain(self) -> None:
+        """Frames into buffers, as far as there are any."""
+        state = self.state
+        touched: dict[int, None] = {}
+        while state.backlog:
+            index = self._receive_queue(state.backlog[0])
+            queue = self.queues[index]
+            if not self._put(queue, state.backlog[0]):
+                break
+            state.backlog.pop(0)
+            touched[index] = None
+        for index in touched:
+            self.interrupt(index)
+
+    def _put(self, queue: Virtqueue, frame: bytes) -> bool:
+        """One frame into one buffer, or several (5.1.6.3); False while there are too few."""
+        size = self._header_bytes
+        mergeable = self.has(F_MRG_RXBUF)
+        mark = queue.mark()
+        chains: list[Chain] = []
+        room = 0
+        while room < size + len(frame):
+            chain = queue.pop() if len(chains) < queue.state.size else None
+            if chain is None:
+                queue.rewind(mark)
+                return False
+            if not chain.writable_bytes or (not chains and chain.writable_bytes < size):
+                raise VirtqueueError("a receive buffer without room")
+            chains.append(chain)
+            room += chain.writable_bytes
+            if not mergeable and room < size + len(frame):
+                queue.rewind(mark)
+                self.state.lost += 1
+                return True
+        header = self._receive_header(frame)
+        if size == 12:
+            header += len(chains).to_bytes(2, "little")
+        data = header + frame
+        at = 0
+        for chain in chains:
+            count = chain.write(data[at : at + chain.writable_bytes])
+            at += count
+            queue.push(chain.id, chain.slots, count)
+        return True
+
+    def _receive_header(self, frame: bytes) -> bytes:
+        """All zeroes, but for a large TCP frame that the driver takes whole."""
+        if len(frame) <= TAGGED_WIRE_BYTES:
+            return bytes(10)
+        kind, at = network_layer(frame)
+        offloads = self.state.offloads
+        if kind == ETH_IPV4 and offloads & F_GUEST_TSO4 and frame[at + 9] == IP_TCP:
+            gso, tcp = GSO_TCPV4, at + (frame[at] & 15) * 4
+        elif kind == ETH_IPV6 and offloads & F_GUEST_TSO6 and frame[at + 6] == IP_TCP:
+            gso, tcp = GSO_TCPV6, at + 40
+        else:
+            return bytes(10)
+        if tcp + 20 > len(frame):
+            return bytes(10)
+        header = tcp + (frame[tcp + 12] >> 4) * 4
+        return _HDR.pack(0, gso, header, max(WIRE_BYTES - header, 1), 0, 0)
+
+    # -- control queue (5.1.6.5) -----------------------------------------------------------------
+
+    def _command(self, chain: Chain) -> int:
+        if chain.readable_bytes < 2 or not chain.writable_bytes:
+            raise VirtqueueError("a command without header or acknowledgement")
+        data = chain.read(0, 4096)
+        chain.write(bytes([OK if self._control_command(data[0], data[1], data[2:]) else ERR]))
+        return 1
+
+    def _control_command(self, group: int, command: int, data: bytes) -> bool:
+        state = self.state
+        if group == CTRL_RX and self.has(F_CTRL_RX):
+            if command >= (6 if self.has(F_CTRL_RX_EXTRA) else 2) or len(data) != 1:
+                return False
+            setattr(state, RX_MODES[command], int(bool(data[0])))
+            return True
+        if group == CTRL_MAC:
+            return self._control_mac(command, data)
+        if group == CTRL_VLAN and self.has(F_CTRL_VLAN) and len(data) == 2:
+            return self._control_vlan(command, int.from_bytes(data, "little"))
+        if group == CTRL_ANNOUNCE and self.has(F_GUEST_ANNOUNCE) and command == 0:
+            state.announce = 0
+            return True
+        if group == CTRL_MQ and self.has(F_MQ) and command == 0 and len(data) == 2:
+            pairs = int.from_bytes(data, "little")
+            if 1 <= pairs <= self._pairs:
+                state.pairs = pairs
+                return True
+        if group == CTRL_GUEST_OFFLOADS and command == 0 and len(data) == 8:
+            offloads = int.from_bytes(data, "little")
+            if self.has(F_CTRL_GUEST_OFFLOADS) and not offloads & ~state.driver_features:
+                state.offloads = offloads
+                return True
+        return False
+
+    def _control_mac(self, command: int, data: bytes) -> bool:
+        state = self.state
+        if command == 1 and self.has(F_CTRL_MAC_ADDR) and len(data) == 6:
+            state.mac = list(data)
+            return True
+        if command != 0 or not self.has(F_CTRL_RX):
+            return False
+        tables = []
+        for _ in range(2):
+            count = int.from_bytes(data[:4], "little")
+            if len(data) < 4 or len(data) - 4 < 6 * count:
+                return False
+            tables.append([data[4 + 6 * i : 10 + 6 * i] for i in range(count)])
+            data = data[4 + 6 * count :]
+        if data:
+            return False
+        # Too many addresses: let everything of the kind pass, as the driver may expect of a filter.
+        state.unicast, state.multicast = tables
+        if len(state.unicast) > MOST_MACS:
+            state.unicast, state.alluni = [], 1
+        if len(state.multicast) > MOST_MACS:
+            state.multicast, state.allmulti = [], 1
+        return True
+
+    def _control_vlan(self, command: int, vlan: int) -> bool:
+        vlans = self.state.vlans
+        if vlan > 0xFFF or command > 1:
+            return False
+        if command == 0 and vlan not in vlans:
+            vlans.append(vlan)
+        elif command == 1 and vlan in vlans:
+            vlans.remove(vlan)
+        return True
