@@ -185,7 +185,7 @@ class StreamBackend(HostThread):
         """Frames without a peer, or that the peer does not take, are lost."""
         while self.outgoing:
             frame = self.outgoing.popleft()
-            if self._peer is None or len(self._out) > MAX_UNSENT_BYTES:
+            if not self.connected or len(self._out) > MAX_UNSENT_BYTES:
                 self.lost += 1
             else:
                 self._out += struct.pack(">I", len(frame)) + frame
