@@ -191,6 +191,18 @@ def test_urls_that_are_refused(spec: str, message: str) -> None:
         open_image(spec)
 
 
+def test_a_guest_cannot_make_a_raw_image_another(raw: Path) -> None:
+    with open_image(raw, read_only=False) as image:
+        image.write(0, b"MZ" + bytes(2000))
+        image.write(4, b"anything")
+        with pytest.raises(InputFileError, match="the start of another image format"):
+            image.write(0, b"QFI\xfb" + bytes(508))
+        with pytest.raises(InputFileError, match="the start of another image format"):
+            image.write(0x40, b"\x7f\x10\xda\xbe")
+    with open_image(raw, read_only=False, format_name="raw") as image:
+        image.write(0, b"QFI\xfb" + bytes(508))
+
+
 def test_files_that_are_refused(tmp_path: Path) -> None:
     for path, message in ((tmp_path, "expected a file"), (tmp_path / "no", "no such file")):
         with pytest.raises(InputFileError, match=message):

@@ -36,6 +36,7 @@ Fetch = Callable[[str, Callable[[], bytes]], bytes]
 
 class Disk:
     """`name` is the target of its fetches in the trace. `fetch` is `machine.inputs.fetch`.
+    `machine.attach(disk)` makes the overlay a part of snapshots and digests.
 
     `image` is None in replay, and then `size_bytes` comes from the machine's configuration.
     """
@@ -54,7 +55,8 @@ class Disk:
         if size is None:
             raise ValueError(f"{name}: expected an image or a size")
         # wires
-        self.name = name
+        self.target = name
+        self.name = f"{name}.disk"  # among the machine's devices
         self.read_only = read_only
         self.size_bytes = size // SECTOR_BYTES * SECTOR_BYTES
         self.sectors = size // SECTOR_BYTES
@@ -88,7 +90,7 @@ class Disk:
         """Write whole sectors at `lba`. Raises DiskError outside the disk or on a read-only one."""
         data = bytes(data)
         if len(data) % SECTOR_BYTES:
-            raise DiskError(f"{self.name}: expected whole sectors, not {len(data)} bytes")
+            raise DiskError(f"{self.target}: expected whole sectors, not {len(data)} bytes")
         count = len(data) // SECTOR_BYTES
         self._check_writable(lba, count)
         if not count:
@@ -169,15 +171,15 @@ class Disk:
             }:
                 blocks, chunks = state["fields"]["blocks"], state["fields"]["zero_chunks"]
             case _:
-                raise StateError(f"{self.name}: expected the state of a disk")
+                raise StateError(f"{self.target}: expected the state of a disk")
         count = -(-self.sectors // _SECTORS)
         for n, block in blocks.items():
             if type(n) is not int or not 0 <= n < count:
-                raise StateError(f"{self.name}: expected a block below {count}, not {n!r:.80}")
+                raise StateError(f"{self.target}: expected a block below {count}, not {n!r:.80}")
             if type(block) is not bytes or len(block) != BLOCK_BYTES:
-                raise StateError(f"{self.name}: expected {BLOCK_BYTES} bytes in block {n}")
+                raise StateError(f"{self.target}: expected {BLOCK_BYTES} bytes in block {n}")
         if any(type(n) is not int or not 0 <= n * CHUNK_BLOCKS < count for n in chunks):
-            raise StateError(f"{self.name}: expected chunks of the disk")
+            raise StateError(f"{self.target}: expected chunks of the disk")
         self._blocks, self._zero_chunks = dict(blocks), set(chunks)
 
     # -- inside
@@ -185,13 +187,13 @@ class Disk:
     def _check(self, lba: int, count: int) -> None:
         if lba < 0 or count < 0 or lba + count > self.sectors:
             raise DiskError(
-                f"{self.name}: expected some of {self.sectors} sectors, not {lba} + {count}"
+                f"{self.target}: expected some of {self.sectors} sectors, not {lba} + {count}"
             )
 
     def _check_writable(self, lba: int, count: int) -> None:
         self._check(lba, count)
         if self.read_only:
-            raise DiskError(f"{self.name} is read-only")
+            raise DiskError(f"{self.target} is read-only")
 
     def _zero_blocks(self, first: int, end: int) -> None:
         blocks = self._blocks
@@ -232,12 +234,12 @@ class Disk:
 
     def _fetch_blocks(self, first: int, end: int) -> None:
         start, stop = first * BLOCK_BYTES, min(end * BLOCK_BYTES, self.size_bytes)
-        data = self._fetch(self.name, lambda: self._supply(start, stop - start))
+        data = self._fetch(self.target, lambda: self._supply(start, stop - start))
         if not data:
-            raise DiskError(f"{self.name}: sectors from {start // SECTOR_BYTES} cannot be read")
+            raise DiskError(f"{self.target}: sectors from {start // SECTOR_BYTES} cannot be read")
         if len(data) != stop - start:
             raise FormatError(
-                f"expected {stop - start} bytes of {self.name} in the trace, not {len(data)}"
+                f"expected {stop - start} bytes of {self.target} in the trace, not {len(data)}"
             )
         self.fetched_bytes += len(data)
         data += bytes(-len(data) % BLOCK_BYTES)
@@ -249,7 +251,7 @@ class Disk:
     def _supply(self, offset: int, length: int) -> bytes:
         """What the image holds; empty when it cannot be read."""
         if self._image is None:
-            raise AssertionError(f"{self.name}: no image, and not in replay")
+            raise AssertionError(f"{self.target}: no image, and not in replay")
         try:
             return self._image.read(offset, length)
         except WorkbenchError as error:

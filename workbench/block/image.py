@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,13 @@ class Image(ABC):
         self.name = name  # as messages call it
         self.size_bytes = size_bytes
         self.read_only = read_only
+        self._looks_raw: Callable[[bytes], bool] | None = None
+
+    def guard_start(self, looks_raw: Callable[[bytes], bool]) -> None:
+        """This image counts as raw because of its start. A guest must not write there what makes
+        the next opening take it for another format, which may name files of the host.
+        """
+        self._looks_raw = looks_raw
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`."""
@@ -34,6 +42,14 @@ class Image(ABC):
     def write(self, offset: int, data: bytes) -> None:
         """Write `data`; it is stable after `flush`."""
         self._check_writable(offset, len(data))
+        if self._looks_raw is not None and offset < SECTOR_BYTES and data:
+            start = bytearray(self._read(0, min(SECTOR_BYTES, self.size_bytes)))
+            start[offset : offset + len(data)] = data[: SECTOR_BYTES - offset]
+            if not self._looks_raw(bytes(start)):
+                raise InputFileError(
+                    f"{self.name}: the guest writes the start of another image format into this "
+                    "raw image; allow it by naming the format (raw)"
+                )
         if data:
             self._write(offset, data)
 

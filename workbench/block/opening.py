@@ -64,6 +64,8 @@ def _open_file(
         if kind is None:
             last = file.read(max(0, file.size_bytes - 512), 512)
             kind = image_format(file.name, start, last)
+            if kind == "raw":
+                return _guarded(RawImage(file))
         if kind == "raw":
             return RawImage(file)
         if kind == "qcow2":
@@ -78,6 +80,12 @@ def _open_file(
     foreign.check(file.name, kind, start, allow_backing=allow_backing)
     node: helper.Node = {"driver": "file", "filename": str(path.absolute())}
     return _open_node(file.name, kind, node, read_only, allow_backing)
+
+
+def _guarded(image: Image) -> Image:
+    """An image whose format was found by looking at it."""
+    image.guard_start(lambda start: image_format("", start) == "raw")
+    return image
 
 
 def _open_qcow2(file: HostFile, allow_backing: bool, chain: Chain) -> Qcow2Image:
@@ -113,6 +121,7 @@ def _open_url(url: str, read_only: bool, kind: str | None) -> Image:
         start = image.read(0, min(foreign.MAX_DESCRIPTOR_BYTES, image.size_bytes))
         if kind is None:
             kind = image_format(url, start)
+            _guarded(image)
         if kind == "raw":
             return image
         if kind not in FORMATS:
