@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.cli import engine
-from workbench.errors import EXIT_OK, InputFileError
+from workbench.errors import EXIT_OK, InputFileError, UsageError
+
+if TYPE_CHECKING:
+    from workbench.trace.session import Recording
 
 EXAMPLES = """\
 examples:
@@ -76,6 +81,28 @@ def run(args: argparse.Namespace) -> int:
             return _with_gdb(program, args, server)
 
 
+@contextlib.contextmanager
+def held(recording: Recording, where: str | None, wait: bool) -> Iterator[None]:
+    """Let gdb connect to a recording while it runs, if `where` says so."""
+    if where is None:
+        if wait:
+            raise UsageError("expected --gdb with --wait")
+        yield
+        return
+    from workbench.cli.main import complain
+    from workbench.gdbstub.live import LiveDebugger, LiveTarget
+    from workbench.gdbstub.server import Server, listen
+    from workbench.gdbstub.stub import Stub
+
+    target = LiveTarget(recording)
+    with Server(Stub(target), listen(where)) as server:
+        complain(f"gdb may connect: target remote {server.address}")
+        debugger = LiveDebugger(server, target, wait)
+        recording.debugger = debugger
+        yield
+        debugger.ended()
+
+
 def _with_gdb(program: str, args: argparse.Namespace, server: Any) -> int:
     command = [program, "-q", *args.gdb_args]
     if args.symbols is not None:
@@ -85,7 +112,7 @@ def _with_gdb(program: str, args: argparse.Namespace, server: Any) -> int:
     try:
         with subprocess.Popen(command) as process:
             while process.poll() is None and not server.stub.killed:
-                server.wait(0.2)
+                server.work(0.2)
             return max(process.wait(), 0)
     finally:
         signal.signal(signal.SIGINT, saved)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli import devices, engine, terminal, text
+from workbench.cli import devices, engine, gdb, terminal, text
 from workbench.cli.options import CONSOLE_DEVICE, add_serial, rtc_epoch_s, serial_output
 from workbench.errors import (
     EXIT_BAD_INPUT,
@@ -64,6 +64,9 @@ def add_parser(commands: Any) -> None:
     add("--max-insns", metavar="N", help="end after N instructions (suffixes k, M, G)")
     add("--timeout", metavar="SECONDS", type=float, help="end after so much real time")
     add("--digest-every", metavar="N", help="digest of the whole state every N instructions")
+    add("--gdb", "-gdb", metavar="WHERE",
+        help="let gdb connect at :PORT, HOST:PORT or unix:PATH")  # fmt: skip
+    add("--wait", action="store_true", help="with --gdb: wait for gdb before the first instruction")
     add("-q", "--quiet", action="store_true", help="no closing summary")
     for name in ("-nographic", "-no-reboot"):
         add(name, action="store_true", help=argparse.SUPPRESS)
@@ -112,7 +115,8 @@ def run(args: argparse.Namespace) -> int:
             limits=limits,
             build=attached.builder(),
         )
-        outcome = record_on_terminal(recording, output, read_stdin=_reads_stdin(args.serial))
+        with gdb.held(recording, args.gdb, args.wait):
+            outcome = record_on_terminal(recording, output, read_stdin=_reads_stdin(args.serial))
     return finish(args, recording, outcome)
 
 
@@ -207,7 +211,7 @@ def _timeout(seconds: float | None) -> float | None:
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
-    skipped = ("run", "command", "debug", "nographic", "no_reboot", "quiet")
+    skipped = ("gdb", "wait", "run", "command", "debug", "nographic", "no_reboot", "quiet")
     return {k: v for k, v in vars(args).items() if k not in skipped and v not in (None, False)}
 
 

@@ -86,24 +86,21 @@ class Server:
     def serve(self) -> None:
         """Serve one debugger after the other until one says `kill`."""
         while not self.stub.killed:
-            self.wait()
+            self.work()
 
-    def serve_one(self) -> None:
-        """Serve one debugger until it goes."""
-        while self._peer is None:
-            self.wait()
-        while self._peer is not None and not self.stub.killed:
-            self.wait()
+    def work(self, timeout_s: float | None = None) -> None:
+        """Wait for something from outside, do it, and run the guest if that is what it was."""
+        self.wait(timeout_s)
+        if self.stub.running is not None and self._peer is not None:
+            self.stub.run(self.poll)
+            self.flush()
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Wait for something from outside, do it, and run the guest if that is what it was."""
+        """Wait for something from outside and answer it; the guest does not move."""
         if self._peer is None:
             self._accept(timeout_s)
         else:
             self._take(timeout_s)
-        if self.stub.running is not None and self._peer is not None:
-            self.stub.run(self.poll)
-            self._flush()
 
     def poll(self) -> bool:
         """Look whether the debugger has something to say while the guest runs."""
@@ -133,11 +130,12 @@ class Server:
             self._drop()
             return
         self.stub.receive(data)
-        self._flush()
+        self.flush()
         if self.stub.detached:
             self._drop()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what the stub has to say."""
         data = self.stub.framing.take()
         if data and self._peer is not None:
             try:

@@ -74,14 +74,22 @@ class Stub:
 
     def run(self, poll: Callable[[], bool]) -> None:
         """Make the move that is asked for, and report it; `poll` has to feed `receive`."""
+        move = self.start()
+        self.report(self.target.resume(move.step, move.reverse, lambda: poll() or self.interrupted))
+
+    def start(self) -> packets.Resume:
+        """Take the move that is asked for; `report` has to follow."""
         move, self.running = self.running, None
         assert move is not None
         self.interrupted = False
-        found = self.target.resume(move.step, move.reverse, lambda: poll() or self.interrupted)
-        self._last_stop = self._report(found)
+        return move
+
+    def report(self, found: Moved) -> None:
+        """Tell the debugger how a move ended."""
+        self._last_stop = self._stop_reply(found)
         self.framing.send(self._last_stop)
 
-    def _report(self, found: Moved) -> bytes:
+    def _stop_reply(self, found: Moved) -> bytes:
         thread = b"thread:%s;" % _THREAD
         match found.kind:
             case "interrupted":

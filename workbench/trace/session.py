@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from workbench.trace import guest as guests
 from workbench.trace.guest import Builder, Guest
@@ -49,6 +49,16 @@ class Outcome:
     digest: str
 
 
+class Debugger(Protocol):
+    """Who may hold the guest while it is recorded; called in the thread that runs it."""
+
+    def before_slice(self) -> int | None:
+        """Called before the guest runs; may wait. Gives the instruction count to stop at."""
+
+    def after_slice(self, stop: StopLike) -> bool:
+        """Called when the guest does not run; True for a stop that was the debugger's own."""
+
+
 class Recording:
     """One recording. Build it, then `run` it; `interrupt` may come from a signal handler."""
 
@@ -78,6 +88,7 @@ class Recording:
         self.machine.observers.append(self.recorder)
         self.interactive = False
         """Someone types: a halted guest waits for them, and guest time does not run ahead."""
+        self.debugger: Debugger | None = None
         self._interrupted = False
         self._started = 0.0
         self._ahead = _Ahead(0.0)
@@ -90,6 +101,11 @@ class Recording:
         """Ask the run to end at the next instruction boundary that it looks up from."""
         self._interrupted = True
         self._attention.set()
+
+    @property
+    def interrupting(self) -> bool:
+        """Was `interrupt` called?"""
+        return self._interrupted
 
     def run(self) -> Outcome:
         """Run the guest to its end and close the trace.
@@ -138,8 +154,11 @@ class Recording:
             if now - checked_s >= _CHECKPOINT_SECONDS and clock.icount > checked_icount:
                 self.recorder.on_digest(CLOCK, b"", clock.icount, clock.now_ps)
                 checked_s, checked_icount = now, clock.icount
-            stop = self.machine.run(pace.start(clock.icount, limit, next_digest))
+            until = None if self.debugger is None else self.debugger.before_slice()
+            stop = self.machine.run(pace.start(clock.icount, limit, next_digest, until))
             pace.end(clock.icount)
+            if self.debugger is not None and self.debugger.after_slice(stop):
+                continue
             if stop.kind == "icount":
                 if next_digest is not None and clock.icount >= next_digest:
                     self._digest(FULL)

@@ -132,6 +132,7 @@ class Timeline:
         self._origin: Snapshot | None = None
         self._checkpoints: list[Snapshot] = [self.machine.save()]
         self._near: list[Snapshot] = []
+        self._bytes = self._used_bytes()
 
     # Where we are.
 
@@ -186,10 +187,14 @@ class Timeline:
         place = bisect.bisect_right(self._checkpoints, icount, key=lambda s: s.icount)
         if icount - self._checkpoints[place - 1].icount < self.spacing_icount:
             return
-        self._checkpoints.insert(place, self.machine.save(self._checkpoints[place - 1]))
-        while self._used_bytes() > self.budget_bytes and len(self._checkpoints) > 2:
+        below = self._checkpoints[place - 1]
+        snapshot = self.machine.save(below)
+        self._checkpoints.insert(place, snapshot)
+        self._bytes += snapshot.own_bytes(below)
+        while self._bytes > self.budget_bytes and len(self._checkpoints) > 2:
             self.spacing_icount *= 2
             del self._checkpoints[1::2]
+            self._bytes = self._used_bytes()
 
     def _used_bytes(self) -> int:
         seen: dict[int, int] = {}
@@ -202,20 +207,27 @@ class Timeline:
     def _keep_near(self) -> None:
         if any(s.icount == self.icount for s in (*self._near, *self._checkpoints)):
             return
-        self._near.append(self.machine.save(self._below(self.icount)))
-        del self._near[:-_NEAR_KEPT]
+        below = self._below(self.icount)
+        snapshot = self.machine.save(below)
+        self._near.append(snapshot)
+        self._bytes += snapshot.own_bytes(below)
+        if len(self._near) > _NEAR_KEPT:
+            del self._near[0]
+            self._bytes = self._used_bytes()
 
     # Forward.
 
     def _arm(self, stopping: bool, points: bool = True) -> None:
+        """Stop at hits, or only count them; without `points` what was armed stays and counts."""
         cpu = self.machine.cpu
-        cpu.set_breakpoints(sorted(self.breakpoints) if points else [])
-        cpu.set_watches(self.watches if points else [])
+        if points:
+            cpu.set_breakpoints(sorted(self.breakpoints))
+            cpu.set_watches(self.watches)
         for name in ("bp_log", "watch_log"):
             cpu.set(name, not stopping)
         for name in ("bp_hits", "watch_hits"):
             cpu.set(name, 0)
-        self._log.stopping = stopping and points
+        self._log.stopping = stopping
         self._log.last = None
 
     def _run_to(self, icount: int, poll: Poll | None = None, keep: bool = True) -> Moved:
@@ -260,7 +272,7 @@ class Timeline:
 
     def step(self, count: int = 1) -> Moved:
         """Run `count` instructions forward; breakpoints do not count."""
-        self._arm(stopping=True, points=False)
+        self._arm(stopping=False, points=False)
         return self._run_to(self.icount + count)
 
     def go(self, poll: Poll | None = None, until: int = _NEVER) -> Moved:
@@ -273,7 +285,7 @@ class Timeline:
         cpu.set("bp_skip", self.icount)
         found = self._run_to(until, poll)
         if found.kind == "access":
-            self._arm(stopping=True, points=False)
+            self._arm(stopping=False, points=False)
             self._run_to(self.icount + 1)
         elif found.kind == "watch":
             hit = cpu.get("watch_last")
@@ -290,7 +302,7 @@ class Timeline:
         start = self._below(target)
         if self.diverted is not None or not start.icount <= self.icount <= target or self._ended:
             self._restore(start)
-        self._arm(stopping=True, points=False)
+        self._arm(stopping=False, points=False)
         if target - self.icount > 2 * NEAR_ICOUNT:
             found = self._run_to(target - NEAR_ICOUNT, poll)
             if found.kind != "icount":
