@@ -1,0 +1,270 @@
+"""Compares two traces: their register accesses, aligned, and the first event that differs.
+
+Two accesses match when kind, device, offset, size, direction and value are equal, the value after
+`noise` has taken out times and addresses; instruction counts and PCs never count. `Diff.hunks`
+gives what does not match, rows of both sides that belong to the same register side by side.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.trace import tables
+from workbench.trace.align import Block, Words, align, combine
+from workbench.trace.noise import digits_as_one, rules_for
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from workbench.trace.header import Header
+    from workbench.trace.reader import Trace
+
+_COLUMNS: Final = (
+    "seq", "icount", "pc", "kind", "device", "offset", "size", "write", "value", "count",
+)  # fmt: skip
+SAME, CHANGED, ONLY_A, ONLY_B = "=", "|", "<", ">"
+
+
+class Row(NamedTuple):
+    """One line of a comparison: the row numbers in both traces, and how they compare."""
+
+    mark: str
+    a: int | None
+    b: int | None
+
+
+class RegisterCount(NamedTuple):
+    """Differences at one register in one direction."""
+
+    kind: str
+    device: str
+    offset: int
+    write: bool
+    only_a: int
+    only_b: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDifference:
+    """The first event that differs; None stands for no event."""
+
+    seq: int
+    a: tables.Event | None
+    b: tables.Event | None
+
+
+class Accesses:
+    """The accesses of one trace as arrays, with the hashes that are compared."""
+
+    def __init__(self, trace: Trace, *, exact: bool = False) -> None:
+        table = trace.table("accesses", _COLUMNS)
+        self.rows = table.num_rows
+        self._numbers: dict[str, Words] = {
+            name: table[name].to_numpy().astype(np.uint64)
+            for name in _COLUMNS
+            if name not in ("kind", "device")
+        }
+        self._names = {name: _names(table[name]) for name in ("kind", "device")}
+        kind, device = (self._hashed(name) for name in ("kind", "device"))
+        column: dict[str, Words] = self._numbers
+        self.registers: Words = combine(
+            kind, device, column["offset"], column["size"], column["write"]
+        )
+        values = column["value"] if exact else self._quiet(trace.header)
+        self.words: Words = combine(self.registers, values, column["count"])
+
+    def _hashed(self, name: str) -> Words:
+        codes, names = self._names[name]
+        known = [zlib.crc32(text.encode()) << 16 | len(text) for text in names] or [0]
+        hashed: Words = np.array(known, np.uint64)[codes]
+        return hashed
+
+    def _where(self, name: str, wanted: str) -> npt.NDArray[np.bool_]:
+        codes, names = self._names[name]
+        if wanted not in names:
+            return np.zeros(len(codes), np.bool_)
+        return np.asarray(codes == names.index(wanted))
+
+    def _quiet(self, header: Header) -> Words:
+        values: Words = self._numbers["value"].copy()
+        offset = self._numbers["offset"]
+        for rule in rules_for(header):
+            rows = self._where("kind", rule.kind) & self._where("device", rule.device)
+            rows &= (offset >= np.uint64(rule.first)) & (offset <= np.uint64(rule.last))
+            values[rows] &= np.uint64(rule.bits)
+        ports = header.machine.get("serial_ports")
+        for port in ports if isinstance(ports, list) else []:
+            rows = self._where("device", str(port)) & (offset == np.uint64(0))
+            values[rows] = digits_as_one(values[rows])
+        return values
+
+    def number(self, name: str, row: int) -> int:
+        """Give a number of a row."""
+        return int(self._numbers[name][row])
+
+    def name(self, name: str, row: int) -> str:
+        """Give `kind` or `device` of a row."""
+        codes, names = self._names[name]
+        return names[int(codes[row])]
+
+    def as_dict(self, row: int) -> dict[str, Any]:
+        """Give the columns of a row by name."""
+        found: dict[str, Any] = {}
+        for name in _COLUMNS:
+            named = name in ("kind", "device")
+            found[name] = self.name(name, row) if named else self.number(name, row)
+        found["write"] = bool(found["write"])
+        return found
+
+    def register(self, row: int) -> tuple[str, str, int, bool]:
+        """Give the register and direction of a row: kind, device, offset, write."""
+        return (
+            self.name("kind", row),
+            self.name("device", row),
+            self.number("offset", row),
+            bool(self.number("write", row)),
+        )
+
+
+def _names(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], list[str]]:
+    import pyarrow as pa
+
+    if not len(column):
+        return np.zeros(0, np.int64), []
+    whole = pa.chunked_array(column).combine_chunks() if not column.num_chunks else column
+    whole = whole.unify_dictionaries().combine_chunks()
+    names = [str(name) for name in whole.dictionary.to_pylist()]
+    return whole.indices.to_numpy().astype(np.int64), names
+
+
+class Diff:
+    """The comparison of two traces."""
+
+    def __init__(self, first: Trace, second: Trace, *, exact: bool = False) -> None:
+        self.a = Accesses(first, exact=exact)
+        self.b = Accesses(second, exact=exact)
+        self.blocks = align(self.a.words, self.b.words)
+        self.same = sum(block.length for block in self.blocks)
+
+    @property
+    def equal(self) -> bool:
+        """Whether all accesses match."""
+        return bool(self.same == self.a.rows == self.b.rows)
+
+    def gaps(self) -> Iterator[tuple[int, int, int, int]]:
+        """Give what lies between the matches: rows from and to in A, from and to in B."""
+        at_a = at_b = 0
+        for block in (*self.blocks, Block(self.a.rows, self.b.rows, 0)):
+            if block.first > at_a or block.second > at_b:
+                yield at_a, block.first, at_b, block.second
+            at_a, at_b = block.first + block.length, block.second + block.length
+
+    def pair(self, gap: tuple[int, int, int, int]) -> Iterator[Row]:
+        """Put the rows of a gap side by side: those of the same register as changed."""
+        a0, a1, b0, b1 = gap
+        found = align(self.a.registers[a0:a1], self.b.registers[b0:b1])
+        at_a, at_b = a0, b0
+        for block in (*found, Block(a1 - a0, b1 - b0, 0)):
+            yield from (Row(ONLY_A, row, None) for row in range(at_a, a0 + block.first))
+            yield from (Row(ONLY_B, None, row) for row in range(at_b, b0 + block.second))
+            at_a, at_b = a0 + block.first, b0 + block.second
+            yield from (Row(CHANGED, at_a + n, at_b + n) for n in range(block.length))
+            at_a, at_b = at_a + block.length, at_b + block.length
+
+    def hunks(self, context: int) -> Iterator[list[Row]]:
+        """Give each stretch with differences, with up to `context` matching rows around it."""
+        hunk: list[Row] = []
+        last_a = last_b = 0
+        for gap in self.gaps():
+            a0, a1, b0, b1 = gap
+            between = a0 - last_a
+            if hunk and between > 2 * context:
+                hunk += [Row(SAME, last_a + n, last_b + n) for n in range(context)]
+                yield hunk
+                hunk = []
+            before = between if hunk else min(between, context)
+            hunk += [Row(SAME, a0 - n, b0 - n) for n in range(before, 0, -1)]
+            hunk += self.pair(gap)
+            last_a, last_b = a1, b1
+        if hunk:
+            after = min(context, self.a.rows - last_a)
+            hunk += [Row(SAME, last_a + n, last_b + n) for n in range(after)]
+            yield hunk
+
+    def by_register(self) -> list[RegisterCount]:
+        """Count the differences of each register, most first."""
+        counts: dict[tuple[str, str, int, bool], list[int]] = {}
+        for gap in self.gaps():
+            for row in self.pair(gap):
+                side, number = (self.a, row.a) if row.a is not None else (self.b, row.b)
+                assert number is not None
+                place = (ONLY_A, ONLY_B, CHANGED).index(row.mark)
+                counts.setdefault(side.register(number), [0, 0, 0])[place] += 1
+        found = [RegisterCount(*key, *count) for key, count in counts.items()]
+        return sorted(found, key=lambda c: (-c.only_a - c.only_b - c.changed, c))
+
+
+def different_inputs(first: Trace, second: Trace) -> list[str]:
+    """Name what was put into two runs and differs; empty when they have to be the same run."""
+    found = []
+    a, b = first.header, second.header
+    if a.machine != b.machine:
+        names = sorted(n for n in {*a.machine, *b.machine} if a.machine.get(n) != b.machine.get(n))
+        found.append(f"machine ({', '.join(names)})")
+    if a.cmdline != b.cmdline:
+        found.append("command line")
+    if {i.role: i.sha256 for i in a.images} != {i.role: i.sha256 for i in b.images}:
+        found.append("images")
+    columns = ("icount", "target", "kind", "data")
+    rows_a, rows_b = (trace.table("inputs", columns).to_pylist() for trace in (first, second))
+    if rows_a != rows_b:
+        found.append("inputs")
+    return found
+
+
+def first_difference(first: Trace, second: Trace) -> FirstDifference | None:
+    """Find the first event that differs in any column, instruction count and PC included."""
+    seqs = []
+    for spec in tables.TABLES:
+        a, b = first.table(spec.name), second.table(spec.name)
+        row = _first_row(a, b, spec)
+        found = [int(t[tables.SEQ][row].as_py()) for t in (a, b) if row < t.num_rows]
+        seqs += found
+    if not seqs:
+        return None
+    seq = min(seqs)
+    return FirstDifference(seq, _event(first, seq), _event(second, seq))
+
+
+def _first_row(a: pa.Table, b: pa.Table, spec: tables.TableSpec) -> int:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    first: int = min(a.num_rows, b.num_rows)
+    for column in spec.columns:
+        if not first:
+            break
+        plain = pa.type_for_alias(column.type)
+        one, other = (t[column.name].slice(0, first).cast(plain) for t in (a, b))
+        wrong = pc.not_equal(one, other).to_numpy()
+        places = np.flatnonzero(wrong)
+        if len(places):
+            first = int(places[0])
+    return first
+
+
+def _event(trace: Trace, seq: int) -> tables.Event | None:
+    for spec in tables.TABLES:
+        seqs = trace.table(spec.name, (tables.SEQ,))[tables.SEQ].to_numpy()
+        place = int(np.searchsorted(seqs, seq))
+        if place < len(seqs) and seqs[place] == seq:
+            rows = trace.table(spec.name).slice(place, 1)
+            return next(iter(tables.event_rows(spec, rows)), None)
+    return None
