@@ -12,7 +12,7 @@ import ctypes
 import ctypes.util
 import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from workbench.core import layout as lay
@@ -333,8 +333,8 @@ class Cpu:
         if at is not None and at + n <= (self.low_bytes if gpa < FOUR_GIB else self.ram_bytes):
             return bytes(self.ram.view[at : at + n])
         return b"".join(
-            b"\xff" if (p := self.position(a)) is None else bytes(self.ram.view[p : p + 1])
-            for a in range(gpa, gpa + n)
+            b"\xff" * length if p is None else bytes(self.ram.view[p : p + length])
+            for _, length, p in self._spans(gpa, n)
         )
 
     def write_phys(self, gpa: int, data: bytes) -> None:
@@ -344,12 +344,21 @@ class Cpu:
         at = self.position(gpa)
         n = len(data)
         if at is None or at + n > (self.low_bytes if gpa < FOUR_GIB else self.ram_bytes):
-            for i, b in enumerate(data):
-                p = self.position(gpa + i)
+            for offset, length, p in self._spans(gpa, n):
                 if p is not None:
-                    self._write(p, bytes([b]))
+                    self._write(p, data[offset : offset + length])
             return
         self._write(at, data)
+
+    def _spans(self, gpa: int, n: int) -> Iterator[tuple[int, int, int | None]]:
+        """(offset, bytes, position or None) of the parts of a range that are RAM or are not."""
+        ends = (self.low_bytes, FOUR_GIB, FOUR_GIB + self.ram_bytes - self.low_bytes)
+        at = gpa
+        while at < gpa + n:
+            stop = min((end for end in ends if end > at), default=gpa + n)
+            length = min(stop, gpa + n) - at
+            yield at - gpa, length, self.position(at)
+            at += length
 
     @property
     def state_view(self) -> memoryview:

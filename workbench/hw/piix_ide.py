@@ -8,7 +8,7 @@ the wrong direction (the command's direction counts, not RWCON's).
 A descriptor table that is too short ends the command without an interrupt, as the Bus Master IDE
 specification's table of status bits has it; stopping the engine during a transfer lets the transfer
 finish first. A table lies in one 64-KiB block, so it has at most 8,192 entries: the engine gives up
-with ERR after that many.
+with ERR after that many. It fetches as many entries at once as there are pages to be moved.
 """
 
 # ruff: noqa: RUF009 (`sized` specifies a field)
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from struct import Struct
 from typing import Any, Final
 
 from workbench.block.errors import DiskError
@@ -37,6 +38,8 @@ LEGACY: Final = ((0x1F0, 0x3F6), (0x170, 0x376))
 CHANNELS: Final = ("primary", "secondary")
 MOST_DESCRIPTORS: Final = 0x10000 // 8
 EOT: Final = 1 << 31
+DESCRIPTOR: Final = Struct("<II")  # address; byte count and EOT
+PAGE_BYTES: Final = 4096
 SSBM: Final = 1
 BMIDEA, BMERR, IDEINTS = 1, 2, 4
 IDE_DECODE: Final = 1 << 15
@@ -187,16 +190,18 @@ class _Engine:
         dma = self._ide.dma
         pieces: list[tuple[int, int, int]] = []
         total = 0
-        for k in range(MOST_DESCRIPTORS):
-            raw = dma.read(block | table + 8 * k & 0xFFFF, 8)
-            gpa = int.from_bytes(raw[:4], "little") & ~1
-            word = int.from_bytes(raw[4:], "little")
-            length = word & 0xFFFE or 0x10000
-            if total < wanted:
-                pieces.append((gpa, total, min(length, wanted - total)))
-            total += length
-            if word & EOT or total >= wanted:
-                return pieces, total, bool(word & EOT)
+        read = 0
+        while read < MOST_DESCRIPTORS:
+            at = table + 8 * read & 0xFFFF
+            count = -(-(wanted - total) // PAGE_BYTES)  # if each is a page: most drivers' tables
+            count = min(count, (0x10000 - at) // 8, MOST_DESCRIPTORS - read)
+            read += count
+            for gpa, word in DESCRIPTOR.iter_unpack(dma.read(block | at, 8 * count)):
+                length = word & 0xFFFE or 0x10000
+                pieces.append((gpa & ~1, total, min(length, wanted - total)))
+                total += length
+                if word & EOT or total >= wanted:
+                    return pieces, total, bool(word & EOT)
         return pieces, total, False
 
 
