@@ -115,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
             limits=limits,
             build=attached.builder(),
         )
+        recording.interactive = bool(attached.networks)  # the other end lives in real time
         with gdb.held(recording, args.gdb, args.wait):
             outcome = record_on_terminal(recording, output, read_stdin=_reads_stdin(args.serial))
     return finish(args, recording, outcome)

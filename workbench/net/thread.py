@@ -29,9 +29,10 @@ class HostThread:
         self._thread = threading.Thread(target=self._main, name=f"net-{name}", daemon=True)
 
     def start(self, receive: Callable[[bytes], None]) -> None:
-        """Begin to receive."""
+        """Begin to receive; a second call replaces the receiver."""
         self._receive = receive
-        self._thread.start()
+        if self._thread.ident is None:
+            self._thread.start()
 
     def send(self, frame: bytes) -> None:
         """Leave a frame for the thread."""
