@@ -147,7 +147,10 @@ def _connect(
             try:
                 return HelperImage(name, kind, address, read_only, stop)
             except RemoteError:
-                # The socket is there before the export is.
+                # qemu-storage-daemon listens before it has the export; nbdkit opens the image only
+                # when somebody connects, and complains then.
+                if b"error: " in log.read_bytes():
+                    raise InputFileError(f"{name} cannot be opened: {_complaint(log)}") from None
                 if time.monotonic() > end:
                     raise
         if time.monotonic() > end:
@@ -162,7 +165,7 @@ def _complaint(log: Path) -> str:
     lines = text.splitlines()
     line = lines[-1] if lines else "the helper has ended without a message"
     line = "".join(c if c.isprintable() else "?" for c in line)
-    for mark in ("}: ", "qemu-storage-daemon: ", "qemu-nbd: ", "nbdkit: error: "):
+    for mark in ("}: ", "qemu-storage-daemon: ", "qemu-nbd: ", "error: "):
         if mark in line:
             line = line.rpartition(mark)[2]
     if "nknown driver" in line or "Parameter 'driver' does not accept" in line:
