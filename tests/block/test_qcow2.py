@@ -54,7 +54,7 @@ def test_random_operations(
         (tmp_path / "base.raw").write_bytes(model[: SIZE // 2])
         options = ["-b", "base.raw", "-F", "raw"]
     qemu_img("create", "-q", "-f", "qcow2", "-o", kind, *options, path, SIZE)
-    for turn in range(2):
+    for turn in range(3):
         work(path, model, rnd, 120)
         qemu_img("check", path)
         copy.write_bytes(model)
@@ -65,8 +65,12 @@ def test_random_operations(
         for _ in range(10):
             n = rnd.randrange(1, 100) * 512
             at, value = rnd.randrange((SIZE - n) // 512 + 1) * 512, rnd.randrange(256)
-            model[at : at + n] = bytes([value]) * n
-            commands.append(f"write -P {value} {at} {n}")
+            if value % 3 == 0:  # which keeps the clusters that are there
+                model[at : at + n] = bytes(n)
+                commands.append(f"write -z {at} {n}")
+            else:
+                model[at : at + n] = bytes([value]) * n
+                commands.append(f"write -P {value} {at} {n}")
         qemu_io(path, *commands)
     with open_image(path, allow_backing=True) as image:
         assert image.read(0, SIZE) == model

@@ -268,7 +268,7 @@ class NbdImage(Image):
                 return code, bytes(result)
             if kind == p.CHUNK_NONE:
                 break
-            if self._structured and magic_is_wrong(self._wire.receive(4)):
+            if int.from_bytes(self._wire.receive(4), "big") != p.STRUCTURED_REPLY_MAGIC:
                 raise self._lie("expected another chunk")
         raise self._lie("expected an end of the reply")
 
@@ -292,11 +292,6 @@ class NbdImage(Image):
     def _check_cookie(self, cookie: int) -> None:
         if cookie != self._cookie:
             raise self._lie("expected the reply to the request that was sent")
-
-
-def magic_is_wrong(raw: bytes) -> bool:
-    """Is this not the start of a structured reply?"""
-    return int.from_bytes(raw, "big") != p.STRUCTURED_REPLY_MAGIC
 
 
 def _text(raw: bytes) -> str:
