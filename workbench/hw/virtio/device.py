@@ -248,7 +248,11 @@ class VirtioDevice(RegBank[S]):
             return
         if not self.transport.memory.allowed or not self.queues[index].ready:
             return
-        self.guard(index, self.service)
+        self.guard(index, self._serve)
+
+    def _serve(self, index: int) -> None:
+        self.queues[index].ensure()
+        self.service(index)
 
     def kick_all(self) -> None:
         """Look into every queue: at DRIVER_OK, and when bus mastering comes back."""

@@ -135,7 +135,14 @@ class MmioState:
     queue_align: int = 4096
 
     def __post_init__(self) -> None:
-        numbers = (self.queue_sel, self.interrupt_status, self.guest_page_size, self.queue_align)
+        numbers = (
+            self.device_features_sel,
+            self.driver_features_sel,
+            self.queue_sel,
+            self.interrupt_status,
+            self.guest_page_size,
+            self.queue_align,
+        )
         if any(not 0 <= n < 1 << 32 for n in numbers):
             raise ValueError(f"expected numbers of 32 bits, not {numbers!r}")
 

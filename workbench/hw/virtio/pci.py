@@ -184,12 +184,12 @@ class CommonState:
     driver_feature_select: int = 0
     config_msix_vector: int = NO_VECTOR
     queue_select: int = 0
-    queue_msix_vector: list[int] = field(default_factory=list)
+    queue_vectors: list[int] = field(default_factory=list)
     isr_status: int = 0
 
     def __post_init__(self) -> None:
-        if any(not 0 <= vector <= 0xFFFF for vector in self.queue_msix_vector):
-            raise ValueError(f"expected vectors of 16 bits, not {self.queue_msix_vector!r:.80}")
+        if any(not 0 <= vector <= 0xFFFF for vector in self.queue_vectors):
+            raise ValueError(f"expected vectors of 16 bits, not {self.queue_vectors!r:.80}")
         if not 0 <= self.isr_status <= 3:
             raise ValueError(f"expected two bits of ISR status, not {self.isr_status!r}")
 
@@ -226,12 +226,12 @@ class _Bank(RegBank[CommonState]):
 
     def vector(self) -> int:
         index = self.queue_index()
-        return NO_VECTOR if index is None else self.state.queue_msix_vector[index]
+        return NO_VECTOR if index is None else self.state.queue_vectors[index]
 
     def set_vector(self, value: int) -> None:
         index = self.queue_index()
         if index is not None:
-            self.state.queue_msix_vector[index] = self.owner.usable_vector(value)
+            self.state.queue_vectors[index] = self.owner.usable_vector(value)
 
 
 class CommonBank(_Bank):
@@ -546,7 +546,7 @@ class VirtioPci(PciFunction[VirtioPciState]):
     def _init_state(self, state: VirtioPciState) -> None:
         super()._init_state(state)
         state.msix_ctrl = self._msix_ctrl.reset
-        state.common.queue_msix_vector = [NO_VECTOR] * len(self.virtio.queue_sizes)
+        state.common.queue_vectors = [NO_VECTOR] * len(self.virtio.queue_sizes)
 
     def set_state(self, state: VirtioPciState) -> None:
         """Replace the state, also that of the parts."""
@@ -558,7 +558,7 @@ class VirtioPci(PciFunction[VirtioPciState]):
     def _check_values(self, state: VirtioPciState) -> None:
         super()._check_values(state)
         expected = len(self.virtio.queue_sizes)
-        if len(state.common.queue_msix_vector) != expected:
+        if len(state.common.queue_vectors) != expected:
             raise StateError(f"{self.map.name}: expected {expected} vectors of queues")
         self.common._check_values(state.common)
         self.msix._check_values(state.msix)
@@ -612,7 +612,7 @@ class VirtioPci(PciFunction[VirtioPciState]):
 
     def queue_interrupt(self, index: int) -> None:
         """Used buffers in a queue."""
-        self._interrupt(self.state.common.queue_msix_vector[index], ISR_QUEUE)
+        self._interrupt(self.state.common.queue_vectors[index], ISR_QUEUE)
 
     def config_interrupt(self) -> None:
         """Configuration or DEVICE_NEEDS_RESET changed."""
@@ -668,7 +668,7 @@ class VirtioPci(PciFunction[VirtioPciState]):
     def set_status(self, value: int) -> None:
         """Device status; 0 resets the transport's part as well (4.1.4.3.1)."""
         if not value & 0xFF:
-            common = CommonState(queue_msix_vector=[NO_VECTOR] * len(self.virtio.queue_sizes))
+            common = CommonState(queue_vectors=[NO_VECTOR] * len(self.virtio.queue_sizes))
             self.state.common = common
             for bank in self._banks:
                 bank.set_state(common)

@@ -161,7 +161,7 @@ class Virtqueue(ABC):
         state = self.state
         if not state.ready:
             return None
-        self._ensure()
+        self.ensure()
         chain = self._pop()
         if chain is None and (self.event_idx or state.quiet):
             state.quiet = False
@@ -171,23 +171,24 @@ class Virtqueue(ABC):
     def quiet(self) -> None:
         """Tell the driver not to notify; ends when `pop` finds nothing."""
         if self.state.ready and not self.state.quiet:
-            self._ensure()
+            self.ensure()
             self.state.quiet = True
             self._ask(False)
 
     def push(self, chain_id: int, slots: int, written_bytes: int) -> None:
         """Return the buffer whose `Chain` has this id and number of slots."""
-        self._ensure()
+        self.ensure()
         self._push(chain_id, slots, written_bytes)
 
     def wants_interrupt(self) -> bool:
         """Does the driver want to hear of what was pushed since the last call?"""
         if not self.state.ready:
             return False
-        self._ensure()
+        self.ensure()
         return self._wants_interrupt()
 
-    def _ensure(self) -> None:
+    def ensure(self) -> None:
+        """Check the configuration, once; raises VirtqueueError."""
         if not self._checked:
             self.check()
             self._checked = True

@@ -1,0 +1,153 @@
+"""virtio-rng, virtio-console, and what queues do at their edges."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hw.virtio.disks import MemoryDisk, header
+from tests.hw.virtio.driver import Rig
+from workbench.hw.virtio import blk
+from workbench.hw.virtio import pci as vpci
+from workbench.hw.virtio.blk import VirtioBlk
+from workbench.hw.virtio.console import VirtioConsole
+from workbench.hw.virtio.queue import _cut
+from workbench.hw.virtio.rng import VirtioRng
+from workbench.hw.virtio.spec import F_EVENT_IDX, F_RING_PACKED, F_RING_RESET
+
+
+def test_entropy_follows_from_the_seed():
+    def first(seed):
+        return Rig(lambda clock: VirtioRng("rng", seed)).start().request([], [40, 60]).data
+
+    assert first(1) == first(1) != first(2)
+    assert len(set(first(1))) > 50
+
+
+def test_entropy_goes_on():
+    rig = Rig(lambda clock: VirtioRng("rng", 1)).start()
+    one = rig.request([], [64]).data
+    two = rig.request([], [64]).data
+    saved = rig.function.save()
+    rig.start()
+    three = rig.request([], [64]).data
+    assert len({one, two, three}) == 3
+    other = Rig(lambda clock: VirtioRng("rng", 1))
+    other.function.restore(saved)
+    assert other.start().request([], [64]).data == three
+
+
+def test_a_large_request_gets_a_part():
+    rig = Rig(lambda clock: VirtioRng("rng", 1)).start()
+    assert rig.request([], [100_000]).written == 65536
+
+
+def test_console():
+    printed = []
+    rig = Rig(lambda clock: VirtioConsole("con", printed.append)).start(1)
+    assert rig.config(0, 4) == 80 | 25 << 16
+    rig.request([b"hello"], [], 1)
+    assert printed == [b"hello"]
+    rig.device.receive("rx", b"typed ahead")
+    assert rig.request([], [5]).data == b"typed"
+    assert rig.request([], [50]).written == 6
+    rig.rings[0].add([], [8])
+    rig.kick(0)
+    rig.device.receive("rx", b"x")
+    assert rig.rings[0].collect()[0].data[:1] == b"x"
+    rig.device.receive("size", b"\x84\0\x2b\0")
+    assert rig.config(0, 4) == 132 | 43 << 16
+    assert rig.msis[-1] == 0x40
+    rig.mmio.write(0xF001_2008, 4, ord("!"))
+    assert printed[-1] == b"!"
+
+
+@pytest.mark.parametrize("features", [F_EVENT_IDX, F_EVENT_IDX | F_RING_PACKED])
+def test_event_index(features):
+    """Interrupts only when the driver has seen all before, over many turns of the ring."""
+    rig = Rig(lambda clock: VirtioBlk("d", MemoryDisk(), clock, packed=True))
+    rig.start(features)
+    for n in range(60):
+        count = n % 4 + 1
+        for _ in range(count):
+            rig.rings[0].add([header(blk.T_FLUSH)], [1])
+        rig.kick()
+        before = len(rig.msis)
+        rig.wait()
+        assert len(rig.msis) == before + 1  # the first one; then the driver is behind
+        assert len(rig.rings[0].collect()) == count
+
+
+def test_kicks_are_asked_for_when_the_queue_is_empty():
+    rig = Rig(lambda clock: VirtioBlk("d", MemoryDisk(), clock)).start(F_EVENT_IDX)
+    ring = rig.rings[0]
+    for _ in range(40):
+        old = ring.avail
+        ring.add([header(blk.T_FLUSH)], [1])
+        assert ring.wants_kick(old)
+        rig.kick()
+        rig.wait()
+        ring.collect()
+
+
+def test_ring_reset():
+    rig = Rig(lambda clock: VirtioBlk("d", MemoryDisk(), clock)).start(F_RING_RESET)
+    rig.request([header(blk.T_FLUSH)], [1])
+    rig.set(vpci.QUEUE_SELECT, 0)
+    rig.set(vpci.QUEUE_RESET, 1)
+    assert rig.get(vpci.QUEUE_RESET) == 0
+    assert rig.get(vpci.QUEUE_ENABLE) == 0
+    assert rig.get(vpci.QUEUE_SIZE) == 256
+
+
+def test_capabilities_lead_to_the_registers():
+    rig = Rig(lambda clock: VirtioRng("rng", 1))
+    read = rig.function.read
+    at, found = read(0x34, 1), []
+    while at:
+        found.append((read(at, 1), read(at + 3, 1)))
+        if found[-1] == (9, 2):
+            assert read(at + 16, 4) == 4
+        if found[-1] == (9, 5):
+            rig.function.write(at + 4, 1, 4)
+            rig.function.write(at + 8, 4, vpci.NUM_QUEUES.offset)
+            rig.function.write(at + 12, 4, 2)
+            assert read(at + 16, 4) == 1
+        at = read(at + 1, 1)
+    assert [kind for cap, kind in found if cap == 9] == [1, 3, 4, 2, 5]
+    assert found[-1][0] == 0x11
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "revision"),
+    [({}, 0x1005, 0), ({"legacy": False}, 0x1044, 1), ({"modern": False}, 0x1005, 0)],
+)
+def test_identity(options, device, revision):
+    rig = Rig(lambda clock: VirtioRng("rng", 1), **options)
+    assert rig.function.read(2, 2) == device
+    assert rig.function.read(8, 1) == revision
+    assert bool(rig.pio.find(0xC000)) == options.get("legacy", True)
+    assert bool(rig.mmio.find(0xF001_0000)) == options.get("modern", True)
+
+
+def test_wrong_options():
+    with pytest.raises(ValueError, match="expected an interface"):
+        Rig(lambda clock: VirtioRng("rng", 1), legacy=False, modern=False)
+    with pytest.raises(ValueError, match="expected 1 to 16 queues"):
+        VirtioBlk("d", MemoryDisk(), Rig(lambda c: VirtioRng("r", 1)).clock, num_queues=17)
+    with pytest.raises(ValueError, match="expected a power of two"):
+        VirtioBlk("e", MemoryDisk(), Rig(lambda c: VirtioRng("r", 1)).clock, queue_size=100)
+
+
+def test_names_in_the_trace():
+    rig = Rig(lambda clock: VirtioRng("rng", 1))
+    window = rig.mmio.find(0xF001_0000)
+    assert window.name == "rng"
+    assert window.regmap.explain(20, 1, 3, write=True) == "device_status[ACKNOWLEDGE=1 DRIVER=1]"
+    assert window.regmap.explain(0x3004, 2, 1, write=True) == "queue_notify1=0x0001"
+
+
+def test_cut():
+    spans = [(100, 10), (200, 5), (300, 0), (400, 7)]
+    assert _cut(spans, 0, 22) == [(100, 10), (200, 5), (400, 7)]
+    assert _cut(spans, 8, 16) == [(108, 2), (200, 5), (400, 1)]
+    assert _cut(spans, 30, 40) == []
