@@ -6,6 +6,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from workbench.errors import UsageError, WorkbenchError
 from workbench.net.sockets import Address, DgramBackend, StreamBackend
 
 QEMU = shutil.which("qemu-system-x86_64")
+PASST = shutil.which("passt")
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -163,6 +165,35 @@ def talk(backend: StreamBackend | DgramBackend) -> None:
     backend.send(ping(gateway, b"through QEMU"))
     assert b"through QEMU" in host.wait(lambda f: f[23:24] == b"\1")
     backend.close()
+
+
+@pytest.mark.skipif(PASST is None, reason="needs passt")
+def test_passt() -> None:
+    """The other NAT without privileges speaks the same framing (docs/decisions/0010)."""
+    path = Path(tempfile.mkdtemp(prefix="wb-passt-"))  # passt is nobody when started by root
+    path.chmod(0o777)
+    wire = path / "wire"
+    command = [
+        PASST, "-f", "-q", "-1", "-s", wire, "-a", "10.0.2.15", "-n", "255.255.255.0",
+        "-g", "10.0.2.2", "-t", "none", "-u", "none",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 5
+        while not wire.exists():
+            if process.poll() is not None or time.monotonic() > end:
+                pytest.skip("passt does not run here")
+            time.sleep(0.01)
+        backend, host = StreamBackend(Address(path=str(wire)), listen=False), Host()
+        backend.start(host.receive)
+        until(lambda: backend.connected)
+        backend.send(arp_request())
+        assert host.wait(is_arp_reply)[:6] == MAC
+        backend.close()
+    finally:
+        process.kill()
+        process.wait(10)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.mark.qemu
