@@ -17,7 +17,9 @@ from workbench.cli import engine
 from workbench.errors import EXIT_OK, InputFileError, UsageError
 
 if TYPE_CHECKING:
+    from workbench.gdbstub.server import Server
     from workbench.trace.session import Recording
+    from workbench.trace.timeline import Timeline
 
 EXAMPLES = """\
 examples:
@@ -26,6 +28,12 @@ examples:
   workbench gdb boot.wbt --listen :1234      # then: gdb -ex 'target remote :1234'
 
 in gdb: continue, stepi, reverse-continue, reverse-stepi, hbreak, watch; monitor help lists more.
+"""
+_SCRIPT = """\
+set architecture i386:x86-64
+define hookpost-monitor
+maintenance flush register-cache
+end
 """
 
 
@@ -39,7 +47,8 @@ def add_parser(commands: Any) -> None:
     add("trace", metavar="TRACE", help="a trace (.wbt)")
     add("--listen", metavar="WHERE",
         help="serve gdb at :PORT, HOST:PORT or unix:PATH instead of starting it")  # fmt: skip
-    add("--symbols", metavar="FILE", help="symbol file for gdb")
+    add("--symbols", metavar="FILE|none",
+        help="symbol file for gdb (default: the guest kernel's own symbols)")  # fmt: skip
     add("--gdb", metavar="PROGRAM", default="gdb", help="the debugger (default: gdb)")
     add("--at", metavar="COUNT", help="start at this instruction count (default: 0)")
     add("--memory-budget", metavar="SIZE", default="1G",
@@ -70,15 +79,19 @@ def run(args: argparse.Namespace) -> int:
         listener = listen(where)
         engine.prepare()
         timeline = Timeline(trace, budget_bytes=budget_bytes)
-        if args.at is not None:
-            timeline.seek(text.parse_count(args.at))
+        symbols = args.symbols
+        if symbols is None and args.listen is None:
+            symbols = _kernel_symbols(timeline, Path(folder) / "symbols")
+        timeline.seek(0 if args.at is None else text.parse_count(args.at))
         with Server(Stub(ReplayTarget(timeline)), listener) as server:
             if args.listen is not None:
                 complain(f"gdb may connect: target remote {server.address}")
                 server.serve()
                 return EXIT_OK
             assert program is not None
-            return _with_gdb(program, args, server)
+            script = Path(folder) / "gdbinit"
+            script.write_text(_SCRIPT)
+            return _with_gdb([program, "-q", "-x", str(script)], args.gdb_args, symbols, server)
 
 
 @contextlib.contextmanager
@@ -103,11 +116,26 @@ def held(recording: Recording, where: str | None, wait: bool) -> Iterator[None]:
         debugger.ended()
 
 
-def _with_gdb(program: str, args: argparse.Namespace, server: Any) -> int:
-    command = [program, "-q", *args.gdb_args]
-    if args.symbols is not None:
-        command += ["-ex", f"symbol-file {args.symbols}"]
-    command += ["-ex", "set architecture i386:x86-64", "-ex", f"target remote {server.address}"]
+def _kernel_symbols(timeline: Timeline, path: Path) -> str:
+    """Go to the end, which leaves checkpoints on the way, and take the symbols from memory."""
+    from workbench.cli.main import complain
+    from workbench.gdbstub.symbols import elf, guest_symbols
+
+    timeline.seek(timeline.end_icount)
+    found = guest_symbols(timeline.machine)
+    if not found:
+        return "none"
+    path.write_bytes(elf(found))
+    complain(f"{len(found):,} symbols found in guest memory")
+    return str(path)
+
+
+def _with_gdb(start: list[str], more: list[str], symbols: str | None, server: Server) -> int:
+    command = [*start]
+    if symbols not in (None, "none"):
+        command += ["-ex", f"symbol-file {symbols}"]
+    command += ["-ex", f"target remote {server.address}"]
+    command += more
     saved = signal.signal(signal.SIGINT, _leave_it_to_gdb)
     try:
         with subprocess.Popen(command) as process:

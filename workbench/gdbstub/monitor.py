@@ -23,7 +23,8 @@ unwatch                            forget these
 x ADDRESS [BYTES]                  guest-physical memory
 drop                               leave a diversion (after registers or memory were written)
 help                               this text
-After seek and drop, tell gdb with: maintenance flush register-cache
+After seek and drop gdb has to look again: 'workbench gdb' does that, else say
+maintenance flush register-cache
 """
 
 

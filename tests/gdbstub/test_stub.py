@@ -1,0 +1,144 @@
+"""The stub without gdb: bytes in, bytes out."""
+
+from __future__ import annotations
+
+import random
+import socket
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workbench.errors import InputFileError, UsageError
+from workbench.gdbstub import registers
+from workbench.gdbstub.framing import Framing, frame
+from workbench.gdbstub.server import Server, listen
+from workbench.gdbstub.stub import Stub
+from workbench.gdbstub.target import ReplayTarget
+from workbench.trace.timeline import Timeline
+
+
+@pytest.fixture(scope="module")
+def stub(demo_path: Path) -> Stub:
+    from workbench.trace.reader import open_trace
+
+    with open_trace(demo_path) as trace:
+        found = Stub(ReplayTarget(Timeline(trace)))
+    found.framing.acks = False
+    return found
+
+
+def ask(stub: Stub, payload: bytes) -> bytes:
+    """Send a packet, make the move that it asks for, give the last answer's payload."""
+    stub.receive(frame(payload))
+    if stub.running is not None:
+        stub.run(lambda: False)
+    answers = [e for e in Framing().feed(stub.framing.take()) if isinstance(e, bytes)]
+    return answers[-1] if answers else b"nothing"
+
+
+def test_what_is_supported(stub: Stub) -> None:
+    answer = ask(stub, b"qSupported:multiprocess+;swbreak+;hwbreak+")
+    for feature in (b"PacketSize=", b"ReverseStep+", b"ReverseContinue+", b"qXfer:features:read+"):
+        assert feature in answer
+
+
+def test_registers(stub: Stub) -> None:
+    ask(stub, b"qSupported")
+    everything = bytes.fromhex(ask(stub, b"g").decode())
+    assert len(everything) == registers.G_BYTES
+    pc = bytes.fromhex(ask(stub, b"p%x" % registers.PC).decode())
+    assert int.from_bytes(pc, "little") == stub.target.machine.cpu.get("rip")
+    assert ask(stub, b"p%x" % len(registers.REGISTERS)) == b"E01"
+
+
+def test_every_register_can_be_written_back(stub: Stub) -> None:
+    for number in range(len(registers.REGISTERS)):
+        held = ask(stub, b"p%x" % number)
+        assert ask(stub, b"P%x=%s" % (number, held)) == b"OK", registers.REGISTERS[number].name
+    everything = ask(stub, b"g")
+    assert ask(stub, b"G" + everything) == b"OK"
+    assert ask(stub, b"g") == everything
+
+
+def test_memory(stub: Stub) -> None:
+    assert ask(stub, b"M2000,3:616263") == b"OK"
+    assert ask(stub, b"m2000,3") == b"616263"
+    assert ask(stub, b"X2000,2:\x7d\x03\x7d\x04") == b"OK"
+    assert ask(stub, b"x2000,3") == b"b}\x03}\x04c"
+    assert ask(stub, b"mfffffffffff00000,4") == b"E14"
+    assert ask(stub, b"Qqemu.PhyMemMode:1") == b"OK"
+    assert ask(stub, b"qqemu.PhyMemMode") == b"1"
+    assert ask(stub, b"m2000,2") == b"2324"
+    assert ask(stub, b"Qqemu.PhyMemMode:0") == b"OK"
+
+
+def test_the_target_description_comes_in_pieces(stub: Stub) -> None:
+    text = b""
+    while True:
+        answer = ask(stub, b"qXfer:features:read:target.xml:%x,200" % len(text))
+        text += answer[1:].replace(b"}\x03", b"#").replace(b"}\n", b"*").replace(b"}\x04", b"$")
+        if answer[:1] == b"l":
+            break
+    assert text.decode() == registers.target_xml()
+    assert ask(stub, b"qXfer:features:read:other.xml:0,200") == b"E00"
+
+
+def test_moves_and_stop_replies(stub: Stub) -> None:
+    assert ask(stub, b"s").startswith(b"T05")
+    assert b"replaylog:begin" in ask(stub, b"bc")
+    assert b"replaylog:begin" in ask(stub, b"bs")
+    assert b"replaylog:end" in ask(stub, b"c")
+    assert b"replaylog:end" in ask(stub, b"?")
+
+
+def test_any_packet_at_all_gets_an_answer(stub: Stub) -> None:
+    letters = b"mMxXgGpPzZHTqQv?!Dk0123456789abcdef,:;=+-_#$}"
+    rng = random.Random(11)
+    for _ in range(3000):
+        payload = bytes(rng.choice(letters) for _ in range(rng.randrange(1, 30)))
+        stub.receive(frame(payload))
+        stub.running = None
+        stub.framing.take()
+    stub.killed = stub.detached = False
+    assert ask(stub, b"qC") == b"QC01"
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=60))
+def test_any_bytes_at_all_are_survived(stub: Stub, data: bytes) -> None:
+    stub.receive(data)
+    stub.running = None
+    stub.framing = Framing()
+    stub.killed = stub.detached = False
+
+
+def test_addresses() -> None:
+    with pytest.raises(UsageError, match="expected --gdb"):
+        listen("nonsense")
+    with pytest.raises(UsageError, match="expected --gdb"):
+        listen(":99999")
+    with listen(":0") as first, pytest.raises(InputFileError, match="in use"):
+        listen(f":{first.getsockname()[1]}")
+
+
+def test_a_client_that_vanishes_and_one_that_waits(stub: Stub) -> None:
+    stub.killed = False
+    with Server(stub, listen(":0")) as server:
+        thread = Thread(target=server.serve, daemon=True)
+        thread.start()
+        host, port = server.address.split(":")
+        place = (host, int(port))
+        with socket.create_connection(place) as first, socket.create_connection(place) as second:
+            second.sendall(frame(b"qC"))
+            first.sendall(frame(b"c")[:-1])
+            first.close()
+            second.settimeout(10)
+            answer = b""
+            while b"QC01" not in answer:
+                answer += second.recv(100)
+            second.sendall(frame(b"k"))
+            thread.join(10)
+        assert not thread.is_alive()
