@@ -17,7 +17,9 @@ from typing import NoReturn
 import workbench
 from workbench.errors import EXIT_INTERRUPTED, UsageError, WorkbenchError, os_error_text
 
-COMMANDS = ("record", "replay", "info", "diff", "gdb", "demo", "doctor", "completion")
+COMMANDS = (
+    "record", "replay", "info", "diff", "export", "query", "gdb", "demo", "doctor", "completion",
+)  # fmt: skip
 
 Commands = "argparse._SubParsersAction[Parser]"
 _Run = Callable[[argparse.Namespace], int]

@@ -1,0 +1,50 @@
+"""`workbench export` and `workbench query`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import workbench as api
+from tests.cli.conftest import Run
+
+RECORD = ("record", "--kernel", "vmlinuz", "-q", "-o", "t.wbt")
+
+
+def test_export(workbench: Run, kernel: str, tmp_path: Path) -> None:
+    workbench(*RECORD, fake=True)
+    done = workbench(
+        "export", "t.wbt", "--parquet", "p", "--vcd", "irq.vcd", "--perfetto", "t.pftrace",
+        "--pcapng", "net.pcapng", "--json", "t.jsonl",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 5
+    for name in ("p/accesses.parquet", "irq.vcd", "t.pftrace", "net.pcapng", "t.jsonl"):
+        assert (tmp_path / name).stat().st_size > 0
+    lines = workbench("export", "t.wbt", "--json", "-").stdout
+    assert lines == (tmp_path / "t.jsonl").read_text()
+    assert workbench("export", "t.wbt").returncode == 2
+    assert workbench("export", "t.wbt", "--vcd", "-").returncode == 2
+    failed = workbench("export", "t.wbt", "--vcd", "no/such")
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+
+
+def test_query(workbench: Run, kernel: str, tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    workbench(*RECORD, fake=True)
+    with api.open(tmp_path / "t.wbt") as trace:
+        count = trace.accesses.num_rows
+    done = workbench("query", "t.wbt", "select count(*) as n from accesses")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["1", "row", "n", str(count)]
+    done = workbench("query", "t.wbt", "select seq, data from console limit 2", "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 2
+    assert bytes.fromhex(rows[0]["data"])
+    assert "  offset  ubigint" in workbench("query", "--schema").stdout
+    assert json.loads(workbench("query", "--schema", "--json").stdout)["dma"]["gpa"] == "ubigint"
+    wrong = workbench("query", "t.wbt", "selec")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
+    assert workbench("query", "t.wbt").returncode == 2

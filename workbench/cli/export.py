@@ -1,0 +1,90 @@
+"""`workbench export`: a trace for other tools."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from workbench.cli import text
+from workbench.errors import EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from workbench.trace.reader import Trace
+
+EXAMPLES = """\
+examples:
+  workbench export boot.wbt --parquet boot/      # duckdb -c "from 'boot/accesses.parquet'"
+  workbench export boot.wbt --json - | jq -c 'select(.table == "interrupts")'
+  workbench export boot.wbt --vcd irq.vcd        # interrupt lines, for gtkwave
+  workbench export boot.wbt --perfetto t.pftrace # for ui.perfetto.dev
+  workbench export boot.wbt --pcapng net.pcapng  # received frames, for wireshark
+
+Several formats may be written at once. Times are instruction counts times the guest's time for an
+instruction; only frames have the guest's own time.
+"""
+_FORMATS = (
+    ("json", "FILE", "JSON lines: every event, in order ('-': stdout)"),
+    ("vcd", "FILE", "interrupt lines as waves"),
+    ("perfetto", "FILE", "devices, interrupts and counters as tracks (protobuf)"),
+    ("pcapng", "FILE", "frames that the guest received"),
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "export", help="write a trace in other formats", description=__doc__, epilog=EXAMPLES
+    )
+    parser.add_argument("trace", metavar="TRACE", help="a trace (.wbt)")
+    parser.add_argument("--parquet", metavar="PATH", help="a folder with a file for each table")
+    for name, metavar, help_text in _FORMATS:
+        parser.add_argument(f"--{name}", metavar=metavar, help=help_text)
+    parser.add_argument("-q", "--quiet", action="store_true", help="no summary")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write what the options ask for."""
+    from workbench.cli.main import complain
+    from workbench.trace.reader import open_trace
+
+    names = ("parquet", *(name for name, _, _ in _FORMATS))
+    wanted = [(name, getattr(args, name)) for name in names if getattr(args, name) is not None]
+    if not wanted:
+        raise UsageError(f"expected one of {', '.join(f'--{name}' for name in names)}")
+    with open_trace(args.trace) as trace:
+        for name, path in wanted:
+            done = export(trace, name, path)
+            if not args.quiet and path != "-":
+                complain(f"{path}: {done}")
+    return EXIT_OK
+
+
+def export(trace: Trace, name: str, path: str) -> str:
+    """Write one format; says in a few words what was written."""
+    from workbench.trace.export import written
+    from workbench.trace.export.jsonl import write_json_lines
+    from workbench.trace.export.pcapng import write_pcapng
+    from workbench.trace.export.perfetto import write_perfetto
+    from workbench.trace.export.vcd import write_vcd
+
+    if name == "parquet":
+        from workbench.trace.export.parquet import write_parquet
+
+        rows = write_parquet(trace, path)
+        return f"{len(rows)} tables, {sum(rows.values()):,} rows"
+    if path == "-":
+        if name != "json":
+            raise UsageError(f"expected a file for --{name}, not '-'")
+        return f"{write_json_lines(trace, sys.stdout.buffer):,} events"
+    write, unit = {
+        "json": (write_json_lines, "events"),
+        "vcd": (write_vcd, "changes"),
+        "perfetto": (write_perfetto, "packets"),
+        "pcapng": (write_pcapng, "frames"),
+    }[name]
+    with written(path) as file:
+        count = write(trace, file)
+        size = file.tell() if file.seekable() else 0
+    return f"{count:,} {unit}" + (f", {text.size_text(size)}" if size else "")

@@ -1,0 +1,84 @@
+"""`workbench query`: SQL over the tables of a trace."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from workbench.cli import text
+from workbench.errors import EXIT_OK, UsageError
+
+EXAMPLES = """\
+examples:
+  workbench query boot.wbt "select device, count(*) n from accesses group by all order by n desc"
+  workbench query boot.wbt "select * from interrupts limit 5" --json
+  workbench query --schema
+
+Every table is in the order of seq. docs/analysis.md has more examples. DuckDB runs the query
+without access to files and network.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "query", help="ask a trace in SQL", description=__doc__, epilog=EXAMPLES
+    )
+    parser.add_argument("trace", metavar="TRACE", nargs="?", help="a trace (.wbt)")
+    parser.add_argument("sql", metavar="SQL", nargs="?", help="a query")
+    parser.add_argument("--schema", action="store_true", help="show the tables and their columns")
+    parser.add_argument("--json", action="store_true", help="result as JSON lines")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a query, or show the schema."""
+    if args.schema:
+        _show_schema(args)
+        return EXIT_OK
+    if args.trace is None or args.sql is None:
+        raise UsageError("expected a trace and a query, or --schema")
+    from workbench.trace.query import query
+    from workbench.trace.reader import open_trace
+
+    with open_trace(args.trace) as trace:
+        found = query(trace, args.sql)
+    rows = found.to_pylist()
+    if args.json:
+        for row in rows:
+            sys.stdout.write(json.dumps(row, default=_plain) + "\n")
+        return EXIT_OK
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    numeric = [i for i, name in enumerate(found.column_names)
+               if all(isinstance(row[name], int | float) for row in rows)]  # fmt: skip
+    text.print_table(_count(len(rows)), found.column_names, cells, right=numeric)
+    return EXIT_OK
+
+
+def _count(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows:,} rows"
+
+
+def _show_schema(args: argparse.Namespace) -> None:
+    from workbench.trace.query import DESCRIPTIONS, schema
+
+    columns: dict[str, list[tuple[str, str]]] = {}
+    for table, column, kind in schema():
+        columns.setdefault(table, []).append((column, kind))
+    if args.json:
+        text.print_json({table: dict(pairs) for table, pairs in columns.items()})
+        return
+    for table, pairs in columns.items():
+        text.print_pairs(f"{table}: {DESCRIPTIONS[table]}", pairs)
+
+
+def _plain(value: object) -> str:
+    return bytes(value).hex() if isinstance(value, bytes | bytearray) else str(value)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return _plain(value) if isinstance(value, bytes) else str(value)

@@ -1,0 +1,223 @@
+"""Perfetto: the run as tracks, in Perfetto's protobuf format, for ui.perfetto.dev.
+
+A track for each device with its accesses, for each interrupt line with the time that it is up, for
+interrupts and exceptions, other exits, DMA and console lines; counters of accesses, interrupts and
+DMA bytes. The numbers of fields are those of `TracePacket`, `TrackEvent`, `TrackDescriptor` and
+`InternedData` in Perfetto's reference of the trace format. Requests and processor modes are not
+shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Final
+
+from workbench.trace import tables
+from workbench.trace.export import ps_per_insn
+from workbench.trace.reader import Trace
+
+__all__ = ["write_perfetto"]
+
+_SLICE_BEGIN, _SLICE_END, _INSTANT, _COUNTER = 1, 2, 3, 4
+_SEQUENCE, _GUEST, _PID = 1, 1, 1
+_CLEARED, _NEEDED = 1, 2
+_NAMES, _ARGUMENTS = 2, 3  # fields of InternedData
+_UNIT_COUNT, _UNIT_BYTES = 2, 3
+COUNTER_ICOUNT: Final = 1_000_000
+"""Instructions between two values of a counter."""
+
+
+def varint(value: int) -> bytes:
+    """Encode an unsigned number, seven bits a byte."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def number(field: int, value: int) -> bytes:
+    """Encode a field that is a number."""
+    return varint(field << 3) + varint(value)
+
+
+def block(field: int, data: bytes) -> bytes:
+    """Encode a field that is a string or a message."""
+    return varint(field << 3 | 2) + varint(len(data)) + data
+
+
+class _Writer:
+    def __init__(self, file: IO[bytes], ns_of: float) -> None:
+        self._file = file
+        self._ns_of = ns_of
+        self._tracks: dict[str, int] = {}
+        self._names: dict[tuple[int, str], int] = {}
+        self._stored: list[bytes] = []
+        self.packets = 0
+
+    def packet(self, body: bytes) -> None:
+        self._stored.append(block(1, body + number(10, _SEQUENCE)))
+        self.packets += 1
+        if len(self._stored) > 10_000:
+            self.flush()
+
+    def flush(self) -> None:
+        self._file.write(b"".join(self._stored))
+        self._stored.clear()
+
+    def start(self, title: str) -> None:
+        process = number(1, _PID) + block(6, title.encode())
+        descriptor = number(1, _GUEST) + block(3, process)
+        self.packet(block(60, descriptor) + number(13, _CLEARED) + number(87, 1))
+
+    def track(self, name: str, unit: int | None = None) -> int:
+        """Give the number of a track, described at its first use."""
+        uuid = self._tracks.get(name)
+        if uuid is None:
+            uuid = self._tracks[name] = _GUEST + 1 + len(self._tracks)
+            descriptor = number(1, uuid) + block(2, name.encode()) + number(5, _GUEST)
+            if unit is not None:
+                descriptor += block(8, number(3, unit))
+            self.packet(block(60, descriptor))
+        return uuid
+
+    def name(self, field: int, text: str) -> int:
+        """Give the number of a string, stored at its first use."""
+        iid = self._names.get((field, text))
+        if iid is None:
+            iid = self._names[field, text] = 1 + len(self._names)
+            entry = number(1, iid) + block(2, text.encode())
+            self.packet(block(12, block(field, entry)) + number(13, _NEEDED))
+        return iid
+
+    def event(
+        self, kind: int, track: int, icount: int, name: str = "", **arguments: int | str
+    ) -> None:
+        body = number(9, kind) + number(11, track)
+        if name:
+            body += number(10, self.name(_NAMES, name))
+        for key, value in arguments.items():
+            argument = number(1, self.name(_ARGUMENTS, key))
+            argument += block(6, value.encode()) if isinstance(value, str) else number(3, value)
+            body += block(4, argument)
+        self._stamped(icount, body)
+
+    def count(self, track: int, icount: int, value: int) -> None:
+        self._stamped(icount, number(9, _COUNTER) + number(11, track) + number(30, value))
+
+    def _stamped(self, icount: int, event: bytes) -> None:
+        when = number(8, int(icount * self._ns_of))
+        self.packet(when + block(11, event) + number(13, _NEEDED))
+
+
+def write_perfetto(trace: Trace, file: IO[bytes]) -> int:
+    """Write the run; returns the number of packets."""
+    out = _Writer(file, ps_per_insn(trace) / 1000)
+    out.start(f"guest {trace.header.cmdline}".strip())
+    counters = _Counters(out)
+    for event in _events(trace):
+        counters.add(event)
+        _one(out, event)
+    for name, icount, text in _console_lines(trace):
+        out.event(_INSTANT, out.track(f"console {name}"), icount, text)
+    counters.close(trace.icount)
+    for name in sorted(_still_up(trace)):
+        out.event(_SLICE_END, out.track(f"line {name}"), trace.icount)
+    out.flush()
+    return out.packets
+
+
+def _events(trace: Trace) -> Iterator[tables.Event]:
+    for group in trace.event_groups():
+        yield from group
+
+
+def _one(out: _Writer, event: tables.Event) -> None:
+    match event:
+        case (tables.ACCESS, icount, pc, kind, device, offset, _, write, value, _, count):
+            name = f"{offset:#x} {'<-' if write else '->'}"
+            place = out.track(f"{device or 'nobody'} ({kind})")
+            out.event(_INSTANT, place, icount, name, value=value, pc=hex(pc), count=count)
+        case (tables.EXIT, icount, pc, kind, detail):
+            out.event(_INSTANT, out.track("exits"), icount, kind, detail=detail, pc=hex(pc))
+        case (tables.INTERRUPT, icount, pc, kind, vector, error, address):
+            more = {"error_code": error, "address": hex(address)} if kind == "exception" else {}
+            place = out.track(f"{kind}s")
+            out.event(_INSTANT, place, icount, f"{kind} {vector:#x}", pc=hex(pc), **more)
+        case (tables.DMA, icount, device, gpa, length, write):
+            name = "to memory" if write else "from memory"
+            place = out.track(f"DMA of {device}")
+            out.event(_INSTANT, place, icount, name, gpa=hex(gpa), length=length)
+        case (tables.IRQ_LINE, icount, name, level):
+            place = out.track(f"line {name}")
+            out.event(_SLICE_BEGIN if level else _SLICE_END, place, icount, name if level else "")
+        case (tables.INPUT, icount, _, target, kind, data):
+            place = out.track("inputs")
+            out.event(_INSTANT, place, icount, f"{target} {kind}", length=len(data))
+
+
+def _still_up(trace: Trace) -> set[str]:
+    columns = trace.table("irq_lines", ("name", "level"))
+    levels = dict(zip(columns["name"].to_pylist(), columns["level"].to_pylist(), strict=True))
+    return {name for name, level in levels.items() if level}
+
+
+def _console_lines(trace: Trace) -> Iterator[tuple[str, int, str]]:
+    """Give device, instruction count of the first byte, and text of each line."""
+    open_lines: dict[str, tuple[int, bytes]] = {}
+    columns = (trace.console[name].to_pylist() for name in ("icount", "device", "data"))
+    for icount, device, data in zip(*columns, strict=True):
+        for part in data.splitlines(keepends=True):
+            start, text = open_lines.pop(device, (icount, b""))
+            if part.endswith(b"\n") or len(text) > 4096:
+                yield device, start, _text(text + part)
+            else:
+                open_lines[device] = (start, text + part)
+    for device, (start, text) in open_lines.items():
+        yield device, start, _text(text)
+
+
+def _text(line: bytes) -> str:
+    return "".join(c if c.isprintable() else " " for c in line.decode("latin-1")).strip() or " "
+
+
+class _Counters:
+    """Accesses and interrupts in each bucket of instructions, and DMA bytes so far."""
+
+    def __init__(self, out: _Writer) -> None:
+        self._out = out
+        self._bucket = 0
+        self._counts = {"accesses": 0, "interrupts": 0, "DMA bytes": 0}
+        self._shown: dict[str, int] = {}
+
+    def add(self, event: tables.Event) -> None:
+        bucket = event[1] // COUNTER_ICOUNT
+        if bucket != self._bucket:
+            self._put(self._bucket)
+            if bucket > self._bucket + 1:
+                self._put(self._bucket + 1)
+            self._bucket = bucket
+        match event[0]:
+            case tables.ACCESS:
+                self._counts["accesses"] += 1
+            case tables.INTERRUPT:
+                self._counts["interrupts"] += 1
+            case tables.DMA:
+                self._counts["DMA bytes"] += event[4]
+
+    def close(self, icount: int) -> None:
+        self._put(self._bucket)
+        self._put(max(self._bucket + 1, icount // COUNTER_ICOUNT))
+
+    def _put(self, bucket: int) -> None:
+        for name, value in self._counts.items():
+            total = name == "DMA bytes"
+            if self._shown.get(name) == value:
+                continue
+            self._shown[name] = value
+            unit = _UNIT_BYTES if total else _UNIT_COUNT
+            title = name if total else f"{name} per million instructions"
+            self._out.count(self._out.track(title, unit), bucket * COUNTER_ICOUNT, value)
+            if not total:
+                self._counts[name] = 0
