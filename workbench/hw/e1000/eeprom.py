@@ -12,11 +12,13 @@ from typing import Final
 
 from workbench.core.state import sized
 
-__all__ = ["WORDS", "Eeprom", "EepromState", "contents"]
+__all__ = ["ICW3", "ICW3_APME", "WORDS", "Eeprom", "EepromState", "contents"]
 
 WORDS: Final = 64
 ADDRESS_BITS: Final = 6
 CHECKSUM: Final = 0xBABA
+ICW3: Final = 0x24  # initialization control word 3
+ICW3_APME: Final = 1 << 10  # a magic packet may wake the system
 SK, CS, DI, DO = 1, 2, 4, 8
 _COMMAND_BITS = 3 + ADDRESS_BITS  # start bit, two bits of operation, address
 
@@ -34,7 +36,7 @@ def contents(mac: bytes) -> list[int]:
     words[0x0D], words[0x0E] = 0x100E, 0x8086
     words[0x0F] = 0x3040  # ICW2
     words[0x21] = 0x7863  # management: none
-    words[0x24] = 0x0000
+    words[ICW3] = ICW3_APME
     words[0x2F] = 0x0602  # LEDs 0 and 2
     words[0x3F] = CHECKSUM - sum(words) & 0xFFFF
     return words

@@ -14,7 +14,7 @@ from typing import Final
 from workbench.core.clock import Clock
 from workbench.core.regs import RegBank, RegMap, on_command, on_read, on_write
 from workbench.hw.e1000 import registers as r
-from workbench.hw.e1000.eeprom import Eeprom, EepromState
+from workbench.hw.e1000.eeprom import ICW3, ICW3_APME, Eeprom, EepromState
 from workbench.hw.e1000.phy import LOOPBACK, PHY_ADDRESS, Phy, PhyState
 from workbench.hw.e1000.receive import Receiver
 from workbench.hw.e1000.state import MacState
@@ -39,6 +39,7 @@ LSC, MDAC, PHYINT = 1 << 2, 1 << 9, 1 << 12
 CAUSES: Final = sum(fld.mask for fld in r.CAUSES)
 RAH_AV: Final = 1 << 31
 FPD: Final = 1 << 31
+WUC_APME: Final = 1 << 0
 MAC_LOOPBACK, PHY_LOOPBACK = 1, 3
 STATUS_FIXED: Final = 0x0280  # 1000 Mb/s
 FD, LU = 1 << 0, 1 << 1
@@ -104,6 +105,7 @@ class Mac(RegBank[MacState]):
         word = self.eeprom.word
         state.ral[0] = word(0) | word(1) << 16
         state.rah[0] = word(2) | RAH_AV
+        state.wuc = state.wuc & ~WUC_APME | (WUC_APME if word(ICW3) & ICW3_APME else 0)
 
     def software_reset(self) -> None:
         """CTRL.RST (13.4.1): all of the MAC; the PHY keeps its link."""
