@@ -12,7 +12,7 @@ import ctypes
 import ctypes.util
 import mmap
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from workbench.core import layout as lay
@@ -439,10 +439,28 @@ class Cpu:
         """Write at a position of the RAM buffer; translations of it are dropped."""
         self._write(at, data)
 
+    def scatter(self, pieces: Iterable[tuple[int, int, int]], data: bytes | memoryview) -> None:
+        """Write `data[at : at + length]` at `gpa` for each (gpa, at, length): a transfer by DMA."""
+        ram, low = self.ram.view, self.low_bytes
+        code = self._page_code.view.cast("Q")
+        for gpa, at, length in pieces:
+            end = gpa + length
+            if end > low or not length:
+                self.write_phys(gpa, bytes(data[at : at + length]))
+                continue
+            ram[gpa:end] = data[at : at + length]
+            page = gpa // PAGE
+            if end > (page + 1) * PAGE or code[page]:
+                self._written(gpa, length)
+
     def _write(self, at: int, data: bytes) -> None:
         self.ram.view[at : at + len(data)] = data
+        self._written(at, len(data))
+
+    def _written(self, at: int, length: int) -> None:
+        """Drop the translations of what was written."""
         code = self._page_code.view.cast("Q")
-        end = at + len(data)
+        end = at + length
         while at < end:
             step = min(end, (at // PAGE + 1) * PAGE) - at
             if code[at // PAGE]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from workbench.core.engine import PAGE, Cpu
 
 VGA_HOLE = (0xA0000, 0x20000)
@@ -24,6 +26,10 @@ class PhysMemory:
     def write(self, gpa: int, data: bytes) -> None:
         """Write RAM; what is not RAM swallows it."""
         self._cpu.write_phys(gpa, data)
+
+    def scatter(self, pieces: Iterable[tuple[int, int, int]], data: bytes | memoryview) -> None:
+        """Write `data[at : at + length]` at `gpa` for each (gpa, at, length)."""
+        self._cpu.scatter(pieces, data)
 
     def add_rom(self, gpa: int, data: bytes) -> None:
         """Make pages of RAM read-only for the guest, with this content (padded to whole pages)."""

@@ -123,6 +123,7 @@ class Board:
             pirq=self._pirq,
         )
         self.pci.msi = self.lapic.msi
+        self.pci.memory_scatter = machine.memory.scatter
         self.pci.is_memory = partial(layout.is_ram, config.ram_bytes)
         self.pci.request_reset = machine.request_reset
         self.pci.trace_cfg = machine.trace_cfg

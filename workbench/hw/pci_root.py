@@ -8,7 +8,7 @@ forwards byte accesses to the PCI bus, and so does this. Deliberately not modell
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -78,6 +78,12 @@ class Slot:
         self._root.memory_write(gpa, data)
         self._root.trace_dma(device, gpa, len(data), True)
 
+    def dma_scatter(self, device: str, pieces: Sequence[tuple[int, int, int]], data: bytes) -> None:
+        self._root.memory_scatter(pieces, data)
+        trace = self._root.trace_dma
+        for gpa, _, length in pieces:
+            trace(device, gpa, length, True)
+
     def is_memory(self, gpa: int, length_bytes: int) -> bool:
         return self._root.is_memory(gpa, length_bytes)
 
@@ -119,6 +125,7 @@ class PciRoot(RegBank[PciRootState]):
         self.mmio = mmio
         self.memory_read = memory_read
         self.memory_write = memory_write
+        self.memory_scatter: Callable[[Sequence[tuple[int, int, int]], bytes], None] = self._scatter
         self.msi: Callable[[int, int], None] = lambda address, data: None
         self.is_memory: Callable[[int, int], bool] = lambda gpa, length_bytes: True
         self.request_reset: Callable[[str], None] = lambda reason: None
@@ -146,6 +153,10 @@ class PciRoot(RegBank[PciRootState]):
                 DATA_MAP,
             ),
         )
+
+    def _scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes) -> None:
+        for gpa, at, length in pieces:
+            self.memory_write(gpa, data[at : at + length])
 
     def reset(self) -> None:
         """CONFADD and RC are 0 after reset."""

@@ -163,9 +163,7 @@ class _Engine:
         pieces, total, ended = self._pieces(wanted)
         try:
             if drive.dma_to_memory:
-                data = memoryview(drive.dma_read(min(total, wanted)))
-                for gpa, at, length in pieces:
-                    dma.write(gpa, bytes(data[at : at + length]))
+                dma.scatter(pieces, drive.dma_read(min(total, wanted)))
             else:
                 drive.dma_write(b"".join(dma.read(gpa, length) for gpa, _, length in pieces))
         except DiskError:

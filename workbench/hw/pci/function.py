@@ -7,7 +7,7 @@ window behind each of them. PCI Local Bus Specification 3.0, chapter 6.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from workbench.core.bus import Bus, Window
@@ -51,6 +51,10 @@ class PciPort(Protocol):
         """Write guest memory as bus master."""
         ...
 
+    def dma_scatter(self, device: str, pieces: Sequence[tuple[int, int, int]], data: bytes) -> None:
+        """Write pieces (gpa, place in `data`, bytes) as bus master."""
+        ...
+
     def is_memory(self, gpa: int, length_bytes: int) -> bool:
         """Whether all of a range is RAM."""
         ...
@@ -90,6 +94,15 @@ class DmaHandle:
         function = self._function
         if self.allowed and function.port is not None:
             function.port.dma_write(function.name, gpa, data)
+            return True
+        self._refuse()
+        return False
+
+    def scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes) -> bool:
+        """As many writes as there are pieces: (gpa, place in `data`, bytes)."""
+        function = self._function
+        if self.allowed and function.port is not None:
+            function.port.dma_scatter(function.name, pieces, data)
             return True
         self._refuse()
         return False
