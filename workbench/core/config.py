@@ -10,7 +10,7 @@ from typing import Any
 LEAST_RAM, MOST_RAM = 1 << 20, 64 << 30
 MOST_DRIVE_BYTES = 1 << 57
 DRIVE_INTERFACES = ("ide", "virtio", "cdrom")
-NIC_MODELS = ("e1000",)
+NIC_MODELS = ("e1000", "virtio-net")
 
 
 @dataclass(frozen=True, slots=True)

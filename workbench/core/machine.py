@@ -128,6 +128,7 @@ class Machine:
         # book-keeping
         self.observers: list[Observer] = []
         self.undefined: dict[bytes, int] = {}
+        self._moment: tuple[int, int] | None = None  # at which inputs were last taken
         self._stop: Stop | None = None
         self._string_count = 1
         self.pio.tracer = self._trace_pio
@@ -272,7 +273,15 @@ class Machine:
         return limit
 
     def _deliver_inputs(self) -> None:
-        for i in self.inputs.due(self.clock.icount, self.clock.now_ps):
+        """Inputs are taken once at a moment (count, time), before anything else happens at it: so
+        their stamp says exactly when, and a replay that delivers them when it first gets there
+        does the same.
+        """
+        now = (self.clock.icount, self.clock.now_ps)
+        if now == self._moment:
+            return
+        self._moment = now
+        for i in self.inputs.due(*now):
             for o in self.observers:
                 o.on_input(i)
             self.inputs.dispatch(i)
@@ -289,8 +298,10 @@ class Machine:
         stamp = self.inputs.next_stamp()
         if stamp is not None and stamp[0] <= self.clock.icount:
             deadline = stamp[1] if deadline is None else min(deadline, stamp[1])
+        if deadline is None and self.inputs.waiting:
+            deadline = self.clock.now_ps + 1  # a new moment, to take it in
         if deadline is None:
-            return self.inputs.waiting
+            return False
         self.clock.skip_to(deadline)
         return True
 
@@ -462,7 +473,7 @@ class Machine:
     def restore_pending(self, state: tuple[bool, bool]) -> None:
         """The reverse of `pending_state`."""
         self._halted, self._nmi = state
-        self._stop = None
+        self._stop = self._moment = None
 
     def save(self, like: Snapshot | None = None) -> Snapshot:
         """A snapshot of everything, between two calls of `run` (see snapshot.py)."""

@@ -165,15 +165,15 @@ def run_inner(base: Any) -> Any:
         if unlikely(cpu.watch_pending != 0):
             if (cpu.acc_icount != now) | (cpu.acc_count == 0):
                 return u32(EXIT_WATCH)
+        # not before the next instruction: behind STI, or when its device access was made already
+        held = (cpu.shadow_icount == now) | ((cpu.acc_icount == now) & (cpu.acc_count != 0))
         if unlikely(cpu.irq_pending != 0):
-            # an instruction whose device access was made already has to retire first
-            half_done = (cpu.acc_icount == now) & (cpu.acc_count != 0)
-            if (cpu.eflags & IF) != 0 and cpu.shadow_icount != now and not half_done:
+            if (cpu.eflags & IF) != 0 and not held:
                 return u32(EXIT_IRQ)
         if unlikely(cpu.budget.sle(0)):
             return u32(EXIT_BUDGET)
         trap = (cpu.eflags & TF) != 0
-        single = trap | ((cpu.irq_pending != 0) & (cpu.shadow_icount == now))
+        single = trap | ((cpu.irq_pending != 0) & held)
         single |= (cpu.watch_count != 0) & (kind == SLOW)
         if unlikely(cpu.bp_count != 0):
             if (cpu.bp_skip != now) & (breakpoint_at(base, linear_pc(cpu)) != 0):
@@ -212,11 +212,7 @@ def run_inner(base: Any) -> Any:
                 kind = u32(CUT)
             if unlikely(single):
                 kind = u32(USUAL)
-                if (
-                    trap
-                    and cpu.trap_dropped == 0
-                    and cpu.end_icount - cpu.budget != now
-                ):
+                if trap and cpu.trap_dropped == 0 and cpu.end_icount - cpu.budget != now:
                     cpu.chain_site = 0
                     db_trap(base, u64(0x4000))
                     if deliver(base, u32(DB), u32(0), u32(0), u32(1)) == 0:

@@ -70,6 +70,7 @@ def attach(
             write_through=drive.name in write_through,
         )
         made.disks[drive.name] = disk
+        machine.attach(disk)
         if drive.interface == "virtio":
             blk = VirtioBlk(drive.name, disk, machine.clock, serial=drive.serial)
             board.add_pci(VirtioPci(blk), slot)
@@ -108,6 +109,13 @@ def _e1000(board: Board, nic: NicConfig, port: NetPort) -> Any:
     return E1000(board.machine.clock, nic.name, bytes.fromhex(nic.mac.replace(":", "")), port)
 
 
+def _virtio_net(board: Board, nic: NicConfig, port: NetPort) -> Any:
+    from workbench.hw.virtio.net import VirtioNet
+
+    return VirtioPci(VirtioNet(nic.name, nic.mac, port))
+
+
 NICS: dict[str, Callable[[Board, NicConfig, NetPort], Any]] = {
     "e1000": _e1000,
+    "virtio-net": _virtio_net,
 }
