@@ -1,0 +1,123 @@
+"""Accesses become registers without a live device, and counts are those of a plain loop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.trace import guests
+from workbench.core.config import MachineConfig
+from workbench.trace import stats, tables
+from workbench.trace.decode import Decoder, Register
+from workbench.trace.reader import Trace, open_trace
+from workbench.trace.session import Recording
+
+CONFIG = MachineConfig(ram_bytes=32 << 20, seed=1, rtc_epoch_s=1_767_225_600)
+MACHINE = {
+    "serial_ports": ["com1"],
+    "drives": [{"name": "drive0", "interface": "virtio"}],
+    "nics": [{"name": "net0", "model": "e1000"}],
+}
+
+
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("chips") / "chips.wbt"
+    Recording(str(path), CONFIG.to_json(), guests.CHIPS).run()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "offset", "size", "value", "write", "name", "meaning"),
+    [
+        ("pio", "bmide", 0, 1, 0x09, True, "BMICP", "[SSBM=1 RWCON=1]"),
+        ("pio", "com1", 5, 1, 0x60, False, "LSR", "[THRE=1 TEMT=1]"),
+        ("pio", "com1", 0, 1, 0x41, True, "THR", ""),
+        ("pio", "i8042-command", 0, 1, 0x20, True, "KBC_COMMAND", "[CMD=read-command-byte]"),
+        ("pio", "ide0", 7, 1, 0xEC, True, "COMMAND", None),
+        ("pio", "ide1.control", 0, 1, 0x08, True, "DEVICE_CONTROL", None),
+        ("mmio", "net0", 0x100, 4, 2, True, "RCTL", None),
+        ("cfg", "net0", 0, 2, 0x8086, False, "VENDOR_ID", ""),
+        ("pio", "drive0", 18, 1, 7, True, "device_status", None),
+        ("mmio", "drive0", 20, 1, 7, True, "device_status", None),
+        ("cfg", "00:1f.0", 0, 4, 0xFFFFFFFF, False, "VENDOR_ID+DEVICE_ID", None),
+        ("pio", "", 0x2E9, 1, 0xFF, False, "+0x2e9", ""),
+        ("mmio", "no such", 4, 4, 0, True, "+0x4", ""),
+    ],
+)
+def test_registers(
+    kind: str, device: str, offset: int, size: int, value: int, write: bool, name: str,
+    meaning: str | None,
+) -> None:  # fmt: skip
+    found = Decoder(MACHINE).decode(kind, device, offset, size, value, write)
+    assert found.name == name
+    assert meaning is None or found.meaning == meaning
+
+
+def test_what_was_written_selects_what_comes() -> None:
+    decode = Decoder(MACHINE).decode
+    assert decode("pio", "com1", 0, 1, 1, True) == Register("THR", "")
+    decode("pio", "com1", 3, 1, 0x83, True)
+    assert decode("pio", "com1", 0, 1, 1, True) == Register("DLL", "")
+    decode("pio", "com1", 3, 1, 0x03, True)
+    assert decode("pio", "com1", 0, 1, 1, True) == Register("THR", "")
+    decode("pio", "rtc", 0, 1, 0x0A, True)
+    assert decode("pio", "rtc", 1, 1, 0x26, False) == Register(
+        "CMOS_DATA:REGA", "[RS=6 DV=32768Hz]"
+    )
+    names = [decode("pio", "pic0", n > 0, 1, 0x11, True).name for n in range(5)]
+    assert names == ["ICW1", "ICW2", "ICW3", "ICW4", "OCW1"]
+
+
+def test_two_windows_do_not_disturb_each_other() -> None:
+    decode = Decoder(MACHINE).decode
+    decode("pio", "pic0", 0, 1, 0x11, True)
+    assert decode("pio", "pic1", 1, 1, 0xFF, True).name == "OCW1"
+    assert decode("pio", "pic0", 1, 1, 0x20, True).name == "ICW2"
+
+
+@pytest.mark.parametrize(
+    "machine", [{}, {"drives": 3, "nics": [1, {"name": 2}], "serial_ports": {"a": 1}}]
+)
+def test_a_header_may_say_anything(machine: dict[str, object]) -> None:
+    assert Decoder(machine).decode("pio", "com1", 0, 1, 1, True) == Register("+0x0", "")
+
+
+def plainly(trace: Trace, by: str) -> Counter[tuple[str, ...]]:
+    decoder = Decoder(trace.header.machine)
+    found: Counter[tuple[str, ...]] = Counter()
+    rows = tables.event_rows(tables.BY_NAME["accesses"], trace.accesses)
+    for _, _, pc, kind, device, offset, size, write, value, _, count in rows:
+        name = decoder.decode(kind, device, offset, size, value, write).name
+        device = device or "(nothing)"
+        label = {
+            "device": (device,),
+            "register": (device, name),
+            "value": (device, name, f"{value:#x}"),
+            "direction": ("write" if write else "read",),
+            "pc": (f"{pc:#x}",),
+        }[by]
+        found[label] += count
+    return found
+
+
+@pytest.mark.parametrize("by", ["device", "register", "value", "direction", "pc"])
+def test_counts_are_those_of_a_plain_loop(chips: Path, by: str) -> None:
+    with open_trace(chips) as trace:
+        found = stats.count(trace, by)
+        assert {c.label: c.total for c in found.counts} == plainly(trace, by)
+        assert found.total == sum(c.total for c in found.counts) == trace.rows("accesses")
+        totals = [c.total for c in found.counts]
+    assert totals == sorted(totals, reverse=True)
+
+
+def test_counts_over_time(chips: Path) -> None:
+    with open_trace(chips) as trace:
+        found = stats.count(trace, "register", buckets=7)
+        by_time = stats.count(trace, "bucket", buckets=7)
+    assert all(sum(c.over_time) == c.total for c in found.counts)
+    sums = [sum(column) for column in zip(*(c.over_time for c in found.counts), strict=True)]
+    assert [c.total for c in by_time.counts] == sums
+    assert len(by_time.counts) == 7

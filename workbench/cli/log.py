@@ -1,0 +1,214 @@
+"""`workbench log`: every access of a trace, decoded to register, fields and function."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from workbench.cli import symbols as symbol_options
+from workbench.cli import text
+from workbench.errors import EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from workbench.trace.decode import Register
+    from workbench.trace.reader import Trace
+    from workbench.trace.symbols import SymbolTable
+
+EXAMPLES = """\
+examples:
+  workbench log boot.wbt --device com1 --register LCR
+  workbench log boot.wbt --device 'ide*' --from 1.2G --symbols
+  workbench log boot.wbt --write --limit 20 --json | jq .register
+
+A line is: instruction count, function or PC, device, register, direction, value, fields. Names of
+devices and registers may have * and ?; the case of a register's letters does not matter.
+"""
+_FLUSH_LINES = 4096
+_NOBODY = "(nobody)"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "log", help="show every access, decoded", description=__doc__, epilog=EXAMPLES
+    )
+    add = parser.add_argument
+    add("trace", metavar="TRACE", help="a trace (.wbt)")
+    add("--device", metavar="D", action="append", help="only this device (may be repeated)")
+    add("--register", metavar="R", action="append", help="only this register (may be repeated)")
+    add("--from", dest="first", metavar="N", help="from this instruction on: 5000000, 1.2G")
+    add("--to", dest="last", metavar="N", help="up to this instruction")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--write", action="store_true", help="only writes")
+    way.add_argument("--read", action="store_true", help="only reads")
+    add("--limit", metavar="N", type=int, help="at most so many lines")
+    symbol_options.add_symbols(parser)
+    add("--json", action="store_true", help="one JSON object a line")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the log."""
+    from workbench.trace.reader import open_trace
+
+    if args.limit is not None and args.limit < 0:
+        raise UsageError(f"expected a limit of 0 or more lines, not {args.limit}")
+    chosen = Filter(
+        devices=tuple(args.device or ()),
+        registers=tuple(name.upper() for name in args.register or ()),
+        first=place(args.first, 0),
+        last=place(args.last, 1 << 62),
+        write=True if args.write else False if args.read else None,
+    )
+    with open_trace(args.trace) as trace:
+        table = symbol_options.load(args, trace)
+        make = json_lines if args.json else _styled_lines
+        pending: list[str] = []
+        for number, line in enumerate(make(trace, chosen, table)):
+            if number == args.limit:
+                break
+            pending.append(line)
+            if len(pending) >= _FLUSH_LINES:
+                sys.stdout.write("\n".join(pending) + "\n")
+                pending.clear()
+        if pending:
+            sys.stdout.write("\n".join(pending) + "\n")
+    return EXIT_OK
+
+
+def place(given: str | None, default: int) -> int:
+    """Read an instruction count; unlike a limit it may be 0."""
+    if given is None:
+        return default
+    return 0 if given.strip() == "0" else text.parse_count(given)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which accesses are shown; empty tuples and None stand for all."""
+
+    devices: tuple[str, ...] = ()
+    registers: tuple[str, ...] = ()
+    first: int = 0
+    last: int = 1 << 62
+    write: bool | None = None
+
+    def device(self, name: str) -> bool:
+        """Whether a device is shown."""
+        return not self.devices or any(fnmatchcase(name, wanted) for wanted in self.devices)
+
+    def register(self, name: str) -> bool:
+        """Whether a register is shown; behind an index register, either name will do."""
+        if not self.registers:
+            return True
+        names = (name.upper(), *name.upper().replace("+", ":").split(":"))
+        return any(fnmatchcase(n, wanted) for n in names for wanted in self.registers)
+
+
+Row = tuple[Any, ...]
+"""seq, icount, pc, kind, device, offset, size, write, value, addr, count."""
+
+
+def accesses(trace: Trace, chosen: Filter) -> Iterator[tuple[Row, Register]]:
+    """Give the accesses that are wanted, decoded. All of a device are decoded, for one may select
+    what the next ones mean.
+    """
+    from workbench.trace import tables
+    from workbench.trace.decode import Decoder
+
+    decode = Decoder(trace.header.machine).decode
+    spec = tables.BY_NAME["accesses"]
+    shown: dict[str, bool] = {}
+    registers: dict[str, bool] = {}
+    for batch in trace.batches("accesses"):
+        rows = tables.event_rows(spec, batch)
+        for seq, row in zip(batch["seq"].to_numpy().tolist(), rows, strict=True):
+            _, icount, _, kind, device, offset, size, write, value, _, _ = row
+            wanted = shown.get(device)
+            if wanted is None:
+                wanted = shown[device] = chosen.device(device)
+            if not wanted:
+                continue
+            if icount > chosen.last:
+                return
+            found = decode(kind, device, offset, size, value, write)
+            if icount < chosen.first or (chosen.write is not None and write != chosen.write):
+                continue
+            wanted = registers.get(found.name)
+            if wanted is None:
+                wanted = registers[found.name] = chosen.register(found.name)
+            if wanted:
+                yield (seq, *row[1:]), found
+
+
+def _pc_text(table: SymbolTable | None) -> Callable[[int], str]:
+    known: dict[int, str] = {}
+
+    def of(pc: int) -> str:
+        found = known.get(pc)
+        if found is None:
+            if len(known) > 1 << 16:
+                known.clear()
+            found = known[pc] = text.safe(f"{pc:#x}" if table is None else table.text(pc))
+        return found
+
+    return of
+
+
+def lines(
+    trace: Trace, chosen: Filter, table: SymbolTable | None, paint: Callable[[str], str] = str
+) -> Iterator[str]:
+    """Give a line of text for each access; `paint` makes the template of a style's name."""
+    pc_text = _pc_text(table)
+    width = 36 if table is not None else 18
+    dim, name_of, read, write_of = (paint(s) for s in ("dim", "cyan", "green", "yellow"))
+    for row, found in accesses(trace, chosen):
+        _, icount, pc, kind, device, _, size, write, value, _, count = row
+        device = text.safe(device) if device else _NOBODY
+        if kind == "cfg":
+            device += " cfg"
+        arrow = write_of % "<-" if write else read % "->"
+        times = f" x{count}" if count != 1 else ""
+        meaning = f" {found.meaning}" if found.meaning else ""
+        yield (
+            f"{dim % format(icount, '>14,')}  {pc_text(pc):<{width}}  {device:<14}"
+            f" {name_of % found.name} {arrow} {value:#0{2 * size + 2}x}{times}{meaning}"
+        )
+
+
+def _styled_lines(trace: Trace, chosen: Filter, table: SymbolTable | None) -> Iterator[str]:
+    if text.plain(sys.stdout):
+        return lines(trace, chosen, table, lambda _: "%s")
+    from rich.console import COLOR_SYSTEMS
+    from rich.style import Style
+
+    console = text.rich_console(sys.stdout)
+    system = console.color_system
+    if system is None or console.no_color:
+        return lines(trace, chosen, table, lambda _: "%s")
+    colors = COLOR_SYSTEMS[system]
+    return lines(
+        trace, chosen, table, lambda style: Style.parse(style).render("%s", color_system=colors)
+    )
+
+
+def json_lines(trace: Trace, chosen: Filter, table: SymbolTable | None) -> Iterator[str]:
+    """Give a JSON object for each access."""
+    import json
+
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    pc_text = _pc_text(table)
+    for row, found in accesses(trace, chosen):
+        seq, icount, pc, kind, device, offset, size, write, value, addr, count = row
+        item = {
+            "seq": seq, "icount": icount, "pc": pc, "kind": kind, "device": device,
+            "offset": offset, "size": size, "write": write, "value": value, "addr": addr,
+            "count": count, "register": found.name, "fields": found.meaning,
+        }  # fmt: skip
+        if table is not None:
+            item["function"] = pc_text(pc)
+        yield encode(item)

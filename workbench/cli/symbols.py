@@ -1,0 +1,45 @@
+"""Options for symbols, shared by the commands that read a trace."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.trace.reader import Trace
+    from workbench.trace.symbols import SymbolTable
+
+
+def add_symbols(parser: argparse.ArgumentParser) -> None:
+    """Add `--symbols` and `--symbol-file`."""
+    parser.add_argument(
+        "--symbols",
+        action="store_true",
+        help="name the guest's functions, modules too, from the kernel in guest memory"
+        " (the first time, the trace is replayed for it)",
+    )
+    parser.add_argument(
+        "--symbol-file", metavar="FILE", help="take the names from a System.map or an ELF file"
+    )
+    parser.add_argument(
+        "--symbols-at", metavar="N", help="modules as they were at this instruction (default: end)"
+    )
+
+
+def load(args: argparse.Namespace, trace: Trace, always: bool = False) -> SymbolTable | None:
+    """Load the symbols that the options ask for; None when they ask for none."""
+    from workbench.cli import engine
+    from workbench.cli.main import complain
+    from workbench.cli.text import parse_count
+
+    at_icount = None if args.symbols_at is None else parse_count(args.symbols_at)
+    if args.symbol_file is None and not (args.symbols or args.symbols_at or always):
+        return None
+    from workbench.trace import symbols
+
+    if args.symbol_file is not None:
+        return symbols.of_file(args.symbol_file, trace, engine.prepare)
+    table = symbols.of_trace(trace, at_icount, engine.prepare)
+    if not len(table):
+        complain("the guest has no symbols that could be found; addresses are shown instead")
+    return table

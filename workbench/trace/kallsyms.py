@@ -1,0 +1,320 @@
+"""Linux's own symbol table, found in guest memory: kallsyms of the kernel and of its modules.
+
+Nothing but the memory is needed. The token table of kallsyms has a shape that nothing else has; the
+other tables lie around it, in one order before Linux 6.4 and in another since. All sizes are found
+by checking the tables against each other. Addresses come out as the running kernel uses them, since
+the relative base was relocated with the kernel (KASLR). Layout: scripts/kallsyms.c and
+include/linux/module.h of Linux 6.1; memory that is no such kernel gives no symbols, never an error.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+Symbol = tuple[int, str, str]
+"""Address, type letter as `nm` writes it, name."""
+
+TOKENS: Final = 256
+_DIGITS: Final = b"".join(b"%d\0" % n for n in range(10))
+_MAX_SYMBOLS: Final = 1 << 21
+_MAX_MODULES: Final = 1024
+_MAX_MODULE_SYMBOLS: Final = 1 << 17
+_STEP_BYTES: Final = 16 << 20
+_WINDOW_BYTES: Final = 32 << 20
+_PAGE: Final = 0x1000
+_NAME_BYTES: Final = 56  # MODULE_NAME_LEN on 64-bit machines
+_LIST_AT: Final = 8
+_NAME_AT: Final = 24
+_MODULE_BYTES: Final = 0x600
+_SHN_UNDEF: Final = 0
+_STT_LETTERS: Final = {0: "t", 1: "d", 2: "t"}
+_HIT_BYTES: Final = 32 << 10
+_MASK64: Final = (1 << 64) - 1
+
+
+class MemoryLike(Protocol):
+    """Guest-physical memory."""
+
+    size: int
+
+    def read(self, gpa: int, n: int) -> bytes:
+        """Read bytes; what is not RAM reads as 0xFF."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSymbols:
+    """The symbols of one module."""
+
+    name: str
+    symbols: list[Symbol]
+
+
+def kernel_symbols(memory: MemoryLike, ranges: list[tuple[int, int]]) -> list[Symbol]:
+    """Find the kernel's symbols in physical `ranges` of (start, bytes); empty if there are none."""
+    for hit in _find(memory, ranges, _DIGITS):
+        near = max(_start_of(ranges, hit), (hit - _HIT_BYTES) & -_PAGE)
+        if _Tables(memory.read(near, 2 * _HIT_BYTES), hit - near).tokens() is None:
+            continue
+        low = max(_start_of(ranges, hit), (hit - _WINDOW_BYTES) & -_PAGE)
+        window = memory.read(low, min(2 * _WINDOW_BYTES, _end_of(ranges, hit) - low))
+        found = _Tables(window, hit - low).symbols()
+        if found:
+            return found
+    return []
+
+
+def _find(memory: MemoryLike, ranges: list[tuple[int, int]], what: bytes) -> Iterator[int]:
+    for start, length in ranges:
+        for at in range(start, start + length, _STEP_BYTES):
+            data = memory.read(at, min(_STEP_BYTES + len(what), start + length - at))
+            place = data.find(what)
+            while place >= 0:
+                yield at + place
+                place = data.find(what, place + 1)
+
+
+def _start_of(ranges: list[tuple[int, int]], gpa: int) -> int:
+    return next(start for start, length in ranges if start <= gpa < start + length)
+
+
+def _end_of(ranges: list[tuple[int, int]], gpa: int) -> int:
+    return next(start + length for start, length in ranges if start <= gpa < start + length)
+
+
+class _Tables:
+    """The tables around the digits of a token table, which are tokens 48 to 57."""
+
+    def __init__(self, data: bytes, digits: int) -> None:
+        self._data = data
+        self._digits = digits
+
+    def symbols(self) -> list[Symbol]:
+        """All symbols; empty when this is no kallsyms."""
+        tokens = self.tokens()
+        if tokens is None:
+            return []
+        table, after, texts = tokens
+        index = _up8(after)
+        if not self._index_fits(index, texts):
+            return []
+        for markers, count in self._markers(table):
+            for at in self._counts(markers, count):
+                total = self._u32(at)
+                names = self._names(at + 8, total, markers, texts)
+                if names is None:
+                    continue
+                addresses = self._old_addresses(at, total) or self._new_addresses(index, total)
+                if addresses is not None:
+                    return [(a, n[:1], n[1:]) for a, n in zip(addresses, names, strict=True)]
+        return []
+
+    def _u32(self, at: int) -> int:
+        return int.from_bytes(self._data[at : at + 4], "little")
+
+    def tokens(self) -> tuple[int, int, list[bytes]] | None:
+        """Start and end of the token table, and the tokens; None when it is none."""
+        data, at = self._data, self._digits
+        for _ in range(ord("0")):  # the tokens before "0", each ends with 0
+            at = data.rfind(b"\0", max(0, at - 64), at - 1) + 1
+            if at <= 0:
+                return None
+        start = at
+        if start % 8:
+            return None
+        texts = []
+        for _ in range(TOKENS):
+            end = data.find(b"\0", at, at + 64)
+            if end < 0:
+                return None
+            texts.append(data[at:end])
+            at = end + 1
+        return start, at, texts
+
+    def _index_fits(self, index: int, texts: list[bytes]) -> bool:
+        raw = self._data[index : index + 2 * TOKENS]
+        if len(raw) < 2 * TOKENS:
+            return False
+        at = 0
+        for found, text in zip(struct.unpack(f"<{TOKENS}H", raw), texts, strict=True):
+            if found != at:
+                return False
+            at += len(text) + 1
+        return True
+
+    def _markers(self, table: int) -> Iterator[tuple[int, int]]:
+        """Where the markers may begin, and how many there are: offsets of each 256th name.
+
+        They end at the token table, or with Linux 6.2 and its stable relatives at a table of three
+        bytes for each symbol, which ends there.
+        """
+        for count in range(2, _MAX_SYMBOLS // 256):
+            start = table - _up8(4 * count)
+            if self._rises(start, count):
+                yield start, count
+            first = 3 * 256 * (count - 1) & ~7
+            for gap in range(first, 3 * 256 * count + 8, 8):
+                start = table - gap - _up8(4 * count)
+                if start < 0:
+                    return
+                if self._rises(start, count):
+                    yield start, count
+
+    def _rises(self, start: int, count: int) -> bool:
+        data = self._data
+        if start < 0 or data[start : start + 4] != b"\0\0\0\0":
+            return False
+        if not 512 <= self._u32(start + 4) <= 256 * 520:
+            return False
+        found = struct.unpack_from(f"<{count}I", data, start)
+        return all(512 <= b - a <= 256 * 520 for a, b in itertools.pairwise(found))
+
+    def _counts(self, markers: int, count: int) -> Iterator[int]:
+        """Where the number of symbols may stand: 8 bytes before the names."""
+        last = self._u32(markers + 4 * (count - 1))
+        latest = (markers - last - 8) & ~7
+        for at in range(latest, max(0, latest - 256 * 520), -8):
+            if -(-self._u32(at) // 256) == count <= _MAX_SYMBOLS // 256:
+                yield at
+
+    def _names(self, at: int, total: int, markers: int, texts: list[bytes]) -> list[str] | None:
+        data, start, names = self._data, at, []
+        for number in range(total):
+            if number % 256 == 0 and self._u32(markers + number // 64) != at - start:
+                return None
+            if at >= markers:
+                return None
+            length = data[at]
+            at += 1
+            if length & 0x80:
+                length = length & 0x7F | data[at] << 7
+                at += 1
+            text = b"".join([texts[code] for code in data[at : at + length]])
+            names.append(text.decode("ascii", "replace"))
+            at += length
+        return names if markers - 8 < at <= markers else None
+
+    def _old_addresses(self, count_at: int, total: int) -> list[int] | None:
+        """Offsets, then the base, then the number of symbols (before Linux 6.4)."""
+        return self._addresses(count_at - 8 - _up8(4 * total), count_at - 8, total)
+
+    def _new_addresses(self, index: int, total: int) -> list[int] | None:
+        """Offsets and base after the token index."""
+        at = _up8(index + 2 * TOKENS)
+        return self._addresses(at, at + _up8(4 * total), total)
+
+    def _addresses(self, offsets_at: int, base_at: int, total: int) -> list[int] | None:
+        raw = self._data[offsets_at : offsets_at + 4 * total] if offsets_at >= 0 else b""
+        base = int.from_bytes(self._data[base_at : base_at + 8], "little")
+        if len(raw) < 4 * total or base < 1 << 63:
+            return None
+        offsets = struct.unpack(f"<{total}i", raw)
+        if min(offsets) < 0:  # with absolute per-CPU symbols: those are not negative
+            found = [o if o >= 0 else base - 1 - o for o in offsets]
+        else:
+            found = [base + o for o in offsets]
+        rising = sum(a <= b for a, b in itertools.pairwise(found))
+        return found if rising >= total - 1 - total // 1000 else None
+
+
+def _up8(value: int) -> int:
+    return value + 7 & ~7
+
+
+class AddressSpace:
+    """Reads guest-virtual memory through the page tables (4 or 5 levels)."""
+
+    def __init__(self, memory: MemoryLike, cr3: int, cr4: int) -> None:
+        self._memory = memory
+        self._root = cr3 & 0x000F_FFFF_FFFF_F000
+        self._shifts = (48, 39, 30, 21, 12) if cr4 & 1 << 12 else (39, 30, 21, 12)
+        self._pages: dict[int, int | None] = {}
+
+    def gpa(self, gva: int) -> int | None:
+        """The physical address, None when it is not mapped."""
+        page = gva // _PAGE
+        if page not in self._pages:
+            self._pages[page] = self._walk(page * _PAGE)
+        base = self._pages[page]
+        return None if base is None else base + gva % _PAGE
+
+    def _walk(self, gva: int) -> int | None:
+        table = self._root
+        for shift in self._shifts:
+            at = table + (gva >> shift & 511) * 8
+            entry = int.from_bytes(self._memory.read(at, 8), "little")
+            if not entry & 1:
+                return None
+            table = entry & 0x000F_FFFF_FFFF_F000
+            if shift == self._shifts[-1] or (entry & 0x80 and shift in (30, 21)):
+                return table & -(1 << shift) | gva & ((1 << shift) - 1) & -_PAGE
+        return None
+
+    def read(self, gva: int, length: int) -> bytes | None:
+        """Read bytes; None when a part is not mapped."""
+        parts = []
+        while length > 0:
+            gpa = self.gpa(gva & _MASK64)
+            if gpa is None:
+                return None
+            count = min(length, _PAGE - gva % _PAGE)
+            parts.append(self._memory.read(gpa, count))
+            gva += count
+            length -= count
+        return b"".join(parts)
+
+    def u64(self, gva: int) -> int | None:
+        """Read a pointer."""
+        data = self.read(gva, 8)
+        return None if data is None else int.from_bytes(data, "little")
+
+
+def module_symbols(space: AddressSpace, modules: int) -> Iterator[ModuleSymbols]:
+    """Walk the kernel's list of modules, whose head is at `modules`."""
+    head = space.u64(modules)
+    for _ in range(_MAX_MODULES):
+        if head is None or head == modules:
+            return
+        found = _module(space, head - _LIST_AT)
+        if found is not None:
+            yield found
+        head = space.u64(head)
+
+
+def _module(space: AddressSpace, at: int) -> ModuleSymbols | None:
+    name = _text(space, at + _NAME_AT, _NAME_BYTES)
+    raw = space.read(at, _MODULE_BYTES)
+    if not name or raw is None:
+        return None
+    # The pointer `kallsyms` points to the structure that follows it, once the module is live.
+    for offset in range(_NAME_AT + _NAME_BYTES, _MODULE_BYTES - 32, 8):
+        pointer, symtab, count, strtab = struct.unpack_from("<QQI4xQ", raw, offset)
+        if pointer == at + offset + 8 and 0 < count <= _MAX_MODULE_SYMBOLS:
+            return ModuleSymbols(name, list(_elf_symbols(space, symtab, count, strtab)))
+    return None
+
+
+def _elf_symbols(
+    space: AddressSpace, symtab: int, count: int, strtab: int
+) -> Iterator[Symbol]:
+    raw = space.read(symtab, 24 * count)
+    if raw is None:
+        return
+    for name, info, _, section, value, _ in struct.iter_unpack("<IBBHQQ", raw):
+        letter = _STT_LETTERS.get(info & 15)
+        if section == _SHN_UNDEF or value < 1 << 63 or letter is None:
+            continue
+        text = _text(space, strtab + name, 256)
+        if text:
+            yield value, letter, text
+
+
+def _text(space: AddressSpace, gva: int, limit: int) -> str:
+    data = space.read(gva, min(limit, _PAGE - gva % _PAGE)) or b""
+    if b"\0" not in data:
+        data = space.read(gva, limit) or b""
+    text = data.partition(b"\0")[0].decode("ascii", "replace")
+    return text if text.isprintable() else ""
