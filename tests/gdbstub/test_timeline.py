@@ -176,3 +176,37 @@ def test_the_budget_is_kept(trace: Trace) -> None:
     assert timeline._used_bytes() <= 3 << 20
     assert 2 < len(timeline.checkpoints) < 200
     assert timeline.spacing_icount > 20_000
+
+
+def test_steps_pass_over_interrupt_handlers(timeline: Timeline) -> None:
+    counts, pcs = timeline._interrupts
+    assert counts
+    for icount, pc in list(zip(counts, pcs, strict=True))[:5]:
+        timeline.seek(icount)
+        cpu = timeline.machine.cpu
+        assert cpu.get("rip") == pc
+        stack = cpu.get("rsp")
+        timeline.step()
+        handler = cpu.get("rip")
+        timeline.seek(icount)
+        assert timeline.step_masked() == Moved("icount")
+        assert timeline.icount > icount + 1
+        assert abs(cpu.get("rip") - pc) < 0x100
+        assert cpu.get("rip") != handler
+        assert abs(cpu.get("rsp") - stack) <= 16
+        timeline.step_back_masked()
+        assert (cpu.get("rip"), cpu.get("rsp")) == (pc, stack)
+
+
+def test_the_last_writer(timeline: Timeline) -> None:
+    timeline.seek(timeline.end_icount // 2)
+    stack = timeline.machine.cpu.get("rsp") & ~7
+    before = timeline.icount, timeline.machine.digest()
+    found = timeline.last_write(stack - 8, 8)
+    assert found is not None
+    assert found[0] < timeline.icount
+    assert (timeline.icount, timeline.machine.digest()) == before
+    old = timeline.machine.memory.read(stack - 8, 8)
+    timeline.seek(found[0] + 1)
+    assert timeline.machine.memory.read(stack - 8, 8) == old
+    assert timeline.last_write(0x30_0000, 1) is None

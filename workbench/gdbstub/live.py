@@ -22,6 +22,7 @@ class LiveTarget:
     """The machine of a recording; `LiveDebugger` moves it."""
 
     can_reverse = False
+    steps_over_interrupts = False
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording

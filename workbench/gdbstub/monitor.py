@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from workbench.core.bus import Bus, Window
 from workbench.core.regs import Reg
+from workbench.gdbstub.memory import physical
 from workbench.gdbstub.target import Target
 from workbench.trace.timeline import DeviceWatch, Timeline
 
@@ -20,6 +21,7 @@ log [N]                            the last N accesses before this position (def
 watch DEVICE.REGISTER [read|write|both] [mask N] [value N]
                                    stop at accesses to a device register
 unwatch                            forget these
+writer ADDRESS [BYTES]             who wrote there last: processor or device
 x ADDRESS [BYTES]                  guest-physical memory
 drop                               leave a diversion (after registers or memory were written)
 help                               this text
@@ -49,6 +51,7 @@ class Monitor:
             "watch": self._watch,
             "unwatch": self._unwatch,
             "x": self._memory,
+            "writer": self._writer,
             "drop": self._drop,
         }
 
@@ -194,6 +197,25 @@ class Monitor:
         count = int(args[0], 0) if args else 10
         return "\n".join(_log_lines(self._timeline(), min(max(count, 1), 1000)))
 
+    def _writer(self, args: list[str]) -> str:
+        if not 1 <= len(args) <= 2:
+            raise _Wrong("expected: writer ADDRESS [BYTES]")
+        timeline = self._timeline()
+        address, length = int(args[0], 0), int(args[1], 0) if len(args) == 2 else 1
+        if not 0 < length <= 4096:
+            raise _Wrong(f"expected 1 to 4096 bytes, not {length}")
+        found: list[tuple[int, str]] = []
+        gpa = physical(self._target.machine.cpu, address)
+        if gpa is not None:
+            found += _dma_writes(timeline, gpa, length)
+        write = timeline.last_write(address, length)
+        if write is not None:
+            found.append((write[0], f"the processor at PC {write[1]:#x}"))
+        if not found:
+            return "nobody, since the start"
+        icount, who = max(found)
+        return f"{who}, instruction {icount:,}"
+
     def _memory(self, args: list[str]) -> str:
         if not 1 <= len(args) <= 2:
             raise _Wrong("expected: x ADDRESS [BYTES]")
@@ -216,6 +238,20 @@ def _shown(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int):
         return f"{value!s:.200}"
     return f"{value:#x}"
+
+
+def _dma_writes(timeline: Timeline, gpa: int, length: int) -> list[tuple[int, str]]:
+    """The last transfer of a device into a physical range before the position, if there is one."""
+    last: list[tuple[int, str]] = []
+    names = ("icount", "device", "gpa", "length", "write")
+    for batch in timeline.trace.batches("dma", names):
+        columns = [batch[name].to_pylist() for name in names]
+        for icount, device, start, count, write in zip(*columns, strict=True):
+            if icount >= timeline.icount:
+                return last
+            if write and start < gpa + length and gpa < start + count:
+                last = [(icount, f"{device} by DMA")]
+    return last
 
 
 def _access_icount(timeline: Timeline, number: int) -> int:

@@ -25,6 +25,7 @@ MALFORMED, NO_MEMORY, REFUSED, TOO_MANY = b"E01", b"E14", b"E22", b"E28"
 _WATCH_NAMES = {WRITE: b"watch", READ: b"rwatch", ACCESS: b"awatch"}
 _SIGTRAP, _SIGINT = b"05", b"02"
 _THREAD = b"01"
+_SSTEP_ENABLE, _SSTEP_NOIRQ = 1, 2
 
 
 class Stub:
@@ -282,11 +283,20 @@ class Stub:
             case "qqemu.sstepbits":
                 return b"ENABLE=1,NOIRQ=2,NOTIMER=4"
             case "qqemu.sstep":
-                return b"0x1"
+                return b"0x%x" % (_SSTEP_ENABLE | _SSTEP_NOIRQ * self.target.steps_over_interrupts)
             case "Qqemu.sstep":
-                # A step is the next instruction of the run: interrupts are part of it.
-                return OK if args.removeprefix(b"0x") == b"1" else REFUSED
+                return self._step_bits(args)
         return UNKNOWN
+
+    def _step_bits(self, args: bytes) -> bytes:
+        try:
+            bits = packets.hex_number(args.removeprefix(b"0x"))
+        except ValueError:
+            return MALFORMED
+        if not bits & _SSTEP_ENABLE or self.target.timeline is None:
+            return REFUSED
+        self.target.steps_over_interrupts = bool(bits & _SSTEP_NOIRQ)
+        return OK
 
     def _supported(self) -> bytes:
         features = [

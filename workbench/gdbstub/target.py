@@ -28,6 +28,9 @@ class Target(Protocol):
     def timeline(self) -> Timeline | None:
         """The recording, when it is one."""
 
+    steps_over_interrupts: bool
+    """Is an interrupt handler that comes before the instruction part of a step?"""
+
     def set_points(self, breakpoints: set[int], watches: list[tuple[int, int, int]]) -> None:
         """Replace all breakpoints, and watches as (type, first address, length)."""
 
@@ -45,6 +48,7 @@ class ReplayTarget:
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
+        self.steps_over_interrupts = True
 
     @property
     def machine(self) -> Machine:
@@ -64,9 +68,11 @@ class ReplayTarget:
     def resume(self, step: bool, reverse: bool, poll: Poll) -> Moved:
         """Move in the recording."""
         timeline = self._timeline
-        if reverse:
-            return timeline.step_back() if step else timeline.go_back(poll)
-        return timeline.step() if step else timeline.go(poll)
+        if not step:
+            return timeline.go_back(poll) if reverse else timeline.go(poll)
+        if self.steps_over_interrupts:
+            return timeline.step_back_masked() if reverse else timeline.step_masked(poll)
+        return timeline.step_back() if reverse else timeline.step()
 
     def before_write(self) -> str:
         """Open a diversion."""

@@ -14,11 +14,14 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
+from workbench.core.layout import EFER_LMA, WATCH_WRITE
 from workbench.core.machine import Machine, Observer
 from workbench.trace import guest as guests
 from workbench.trace.guest import Builder, Guest
+from workbench.trace.kallsyms import AddressSpace
 from workbench.trace.pace import Pace
 from workbench.trace.reader import Trace
 from workbench.trace.replayer import inputs_of
@@ -294,6 +297,71 @@ class Timeline:
                 self.seek(hit + 1)
         return found
 
+    def step_masked(self, poll: Poll | None = None) -> Moved:
+        """Run one instruction of the present context: interrupt handlers before it run as a whole.
+
+        A breakpoint or watchpoint in a handler ends it too.
+        """
+        cpu = self.machine.cpu
+        context = cpu.get("rip"), cpu.get("rsp")
+        while True:
+            masked = self.diverted is None and self._interrupted_at(self.icount, context[0])
+            moved = self.step()
+            if not masked or moved.kind != "icount" or cpu.get("rip") == context[0]:
+                return moved
+            mine, self.breakpoints = self.breakpoints, self.breakpoints | {context[0]}
+            try:
+                while True:
+                    moved = self.go(poll)
+                    if (cpu.get("rip"), cpu.get("rsp")) == context:
+                        break
+                    if moved.kind != "breakpoint" or cpu.get("rip") in mine:
+                        return moved
+            finally:
+                self.breakpoints = mine
+
+    def step_back_masked(self) -> Moved:
+        """Undo `step_masked`: a handler that returned to this instruction is passed over."""
+        cpu = self.machine.cpu
+        context = cpu.get("rip"), cpu.get("rsp")
+        icount = self.icount
+        moved = self.step_back()
+        if self.diverted is not None or moved.kind != "icount" or not self._at_iret():
+            return moved
+        counts, pcs = self._interrupts
+        for n in range(bisect.bisect_left(counts, icount) - 1, -1, -1):
+            if pcs[n] == context[0]:
+                self.seek(counts[n])
+                if (cpu.get("rip"), cpu.get("rsp")) == context:
+                    return self.step_back_masked()
+                break
+        self.seek(icount - 1)
+        return moved
+
+    def _at_iret(self) -> bool:
+        """Is the next instruction IRET?  Looking sets no Accessed bit."""
+        machine = self.machine
+        cpu = machine.cpu
+        pc = cpu.get("rip")
+        gpa: int | None = pc
+        if cpu.get("efer") & EFER_LMA:
+            gpa = AddressSpace(machine.memory, cpu.get("cr3"), cpu.get("cr4")).gpa(pc)
+        code = b"" if gpa is None else machine.memory.read(gpa, 2)
+        return code[:1] == b"\xcf" or code == b"\x48\xcf"
+
+    def _interrupted_at(self, icount: int, pc: int) -> bool:
+        counts, pcs = self._interrupts
+        place = bisect.bisect_left(counts, icount)
+        return place < len(counts) and (counts[place], pcs[place]) == (icount, pc)
+
+    @cached_property
+    def _interrupts(self) -> tuple[list[int], list[int]]:
+        """Counts and PCs at which the recording was interrupted, in order."""
+        table = self.trace.table("interrupts", ("icount", "pc", "kind"))
+        rows = zip(*(table[name].to_pylist() for name in ("icount", "pc", "kind")), strict=True)
+        found = [(icount, pc) for icount, pc, kind in rows if kind == "interrupt"]
+        return [icount for icount, _ in found], [pc for _, pc in found]
+
     # Anywhere.
 
     def seek(self, icount: int, poll: Poll | None = None) -> Moved:
@@ -367,6 +435,26 @@ class Timeline:
             self.machine.cpu.set("bp_skip", _NEVER)
             self._run_to(icount + 1, keep=False)
         return found
+
+    def last_write(self, address: int, length: int) -> tuple[int, int] | None:
+        """Count and PC of the processor's last write to linear addresses, before this position.
+
+        The position stays; ValueError in a diversion.
+        """
+        if self.diverted is not None:
+            raise ValueError("this needs the recording: leave the diversion first")
+        present, ended = self.machine.save(self._below(self.icount)), self._ended
+        breakpoints, watches, devices = self.breakpoints, self.watches, self.device_watches
+        self.breakpoints, self.watches = set(), [(address, address + length, WATCH_WRITE)]
+        self.set_device_watches([])
+        try:
+            found = self.go_back().kind == "watch"
+            return (self.icount, self.machine.cpu.get("rip")) if found else None
+        finally:
+            self.breakpoints, self.watches = breakpoints, watches
+            self.set_device_watches(devices)
+            self._restore(present)
+            self._ended = ended
 
     # Writing.
 
