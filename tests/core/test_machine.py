@@ -78,3 +78,51 @@ def test_an_input_is_taken_once_at_a_moment() -> None:
     assert taken == []
     machine.run(3)
     assert taken == [(3, b"late")]
+
+
+DR7_CODE_0, DR7_WRITE_0_WORD = 0x1, 0x1 | 0x1 << 16 | 0x1 << 18
+
+
+def with_debug_handler(code: str) -> Machine:
+    """A machine whose #DB handler counts in SI and keeps the pushed IP in DI; EFLAGS.RF is set."""
+    machine = real_mode(code)
+    # inc si; mov bp, sp; mov di, [bp]; mov eax, dr6 -> ecx; iret
+    machine.memory.write(0x3000, bytes.fromhex("46 89e5 8b7e00 0f21f1 cf"))
+    machine.memory.write(1 * 4, (0x3000).to_bytes(4, "little"))
+    return machine
+
+
+def test_data_breakpoint_traps_behind_the_write() -> None:
+    # mov [0x500], ax (word inside the watched range); inc bx; hlt
+    machine = with_debug_handler("a3 00 05 43 f4")
+    machine.cpu.set("dr", 0x500, 0)
+    machine.cpu.set("dr", DR7_WRITE_0_WORD | 0x400, 7)
+    machine.cpu.load_debug_registers()
+    machine.run(100)
+    assert (machine.cpu.get("rsi"), machine.cpu.get("rdi")) == (1, CODE + 3)
+    assert machine.cpu.get("rcx") & 0xF == 1
+    assert machine.cpu.get("rbx") == 1
+
+
+def test_reads_and_neighbours_do_not_hit_a_write_breakpoint() -> None:
+    # mov ax, [0x500]; mov [0x502], ax; hlt
+    machine = with_debug_handler("a1 00 05 a3 02 05 f4")
+    machine.cpu.set("dr", 0x500, 0)
+    machine.cpu.set("dr", DR7_WRITE_0_WORD | 0x400, 7)
+    machine.cpu.load_debug_registers()
+    machine.run(100)
+    assert machine.cpu.get("rsi") == 0
+
+
+def test_code_breakpoint_faults_before_the_instruction() -> None:
+    # nop; inc bx; inc bx; hlt; the handler takes the breakpoint away by clearing DR7
+    machine = with_debug_handler("90 43 43 f4")
+    # inc si; mov bp, sp; mov di, [bp]; mov dx, bx; mov eax, 0x400; mov dr7, eax; iret
+    handler = "46 89e5 8b7e00 89da 66b800040000 0f23f8 cf"
+    machine.memory.write(0x3000, bytes.fromhex(handler))
+    machine.cpu.set("dr", CODE + 2, 0)
+    machine.cpu.set("dr", DR7_CODE_0 | 0x400, 7)
+    machine.cpu.load_debug_registers()
+    machine.run(100)
+    assert (machine.cpu.get("rsi"), machine.cpu.get("rdi")) == (1, CODE + 2)
+    assert (machine.cpu.get("rdx"), machine.cpu.get("rbx")) == (1, 2)

@@ -216,6 +216,8 @@ class Cpu:
                 self.set(name, value)
         self.update_mode()
         self._tlb_flush_all(self.base)
+        if self.get("watching") or self.get("dr_code"):
+            self.load_debug_registers()
 
     # -- registers
 
@@ -396,7 +398,35 @@ class Cpu:
             self.set("watch_kind", kind, n)
         self.set("watch_count", len(ranges))
         self.set("watch_pending", 0)
+        self._set_watching()
         self.mark_watched()
+
+    def load_debug_registers(self) -> None:
+        """DR0 to DR3 and DR7 have changed: what they watch (SDM volume 3, 17.2.4 and 17.2.5).
+
+        Breakpoints on I/O ports are not modelled.
+        """
+        dr7, code = self.get("dr", 7), False
+        for n in range(4):
+            on, what = dr7 >> (2 * n) & 3, dr7 >> (16 + 4 * n) & 3
+            size = (1, 2, 8, 4)[dr7 >> (18 + 4 * n) & 3]
+            kind = {1: lay.WATCH_WRITE, 3: lay.WATCH_READ | lay.WATCH_WRITE}.get(what, 0)
+            low = self.get("dr", n) & -size
+            slot = lay.MAX_WATCHES + n
+            self.set("watch_lo", low, slot)
+            self.set("watch_hi", low + size, slot)
+            self.set("watch_kind", kind if on else 0, slot)
+            code = code or bool(on and what == 0)
+        self.set("dr_code", int(code))
+        self._set_watching()
+        self.mark_watched()
+
+    def _guest_slots(self) -> list[int]:
+        slots = range(lay.MAX_WATCHES, lay.MAX_WATCHES + 4)
+        return [n for n in slots if self.get("watch_kind", n)]
+
+    def _set_watching(self) -> None:
+        self.set("watching", int(bool(self.get("watch_count") or self._guest_slots())))
 
     def mark_watched(self) -> None:
         """Give the entries of the data TLBs the mark of watched pages; what they map stays."""
@@ -407,7 +437,7 @@ class Cpu:
         tags = tlbs[:, :2]
         used = tags & np.uint64(0x7FF) == 0
         tags[used] &= ~np.uint64(lay.WATCHED)
-        for n in range(self.get("watch_count")):
+        for n in [*range(self.get("watch_count")), *self._guest_slots()]:
             low = np.uint64(self.get("watch_lo", n) & ~(PAGE - 1))
             high = np.uint64((self.get("watch_hi", n) - 1) & ~(PAGE - 1))
             touched = used & (tags & ~np.uint64(lay.WATCHED) >= low)
@@ -627,4 +657,5 @@ STATE_FIELDS = (
     "xmm",
     "irq_pending",
     "nmi_blocked",
+    "dr_hits",
 )

@@ -235,9 +235,13 @@ CPU = Layout(
         ("watch_last", "i64"),
         ("watch_last_range", "i64"),
         ("bp", "i64", MAX_BREAKPOINTS),
-        ("watch_lo", "i64", MAX_WATCHES),
-        ("watch_hi", "i64", MAX_WATCHES),
-        ("watch_kind", "i32", MAX_WATCHES),
+        # behind the debugger's ranges stand those of the guest's DR0 to DR3, kind 0: none
+        ("watch_lo", "i64", MAX_WATCHES + 4),
+        ("watch_hi", "i64", MAX_WATCHES + 4),
+        ("watch_kind", "i32", MAX_WATCHES + 4),
+        ("watching", "i32"),  # is any range watched?
+        ("dr_code", "i32"),  # is a code breakpoint of DR0 to DR3 on?
+        ("dr_hits", "i64"),  # bits of DR6 for the data breakpoints that the instruction hit
         # x87, MMX, SSE
         ("fpr", "i128", 8),  # physical registers; 80 bits used
         ("fpu_cw", "i32"),

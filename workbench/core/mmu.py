@@ -44,6 +44,7 @@ from workbench.core.layout import (
     EXIT_MMIO,
     GP,
     JC_BYTES,
+    MAX_WATCHES,
     MMU_COUNT,
     MMU_FETCH_KERNEL,
     MMU_FETCH_USER,
@@ -328,7 +329,9 @@ def bloom_slot(page: Any) -> Any:
 
 @fn("ptr", "i64", "i64", "i64", "i64")
 def watch_access(base: Any, addr: Any, size: Any, kind: Any, icount: Any) -> None:
-    """Compare an access (kind: WATCH_READ or WATCH_WRITE) with the debugger's watched ranges."""
+    """Compare an access (kind: WATCH_READ or WATCH_WRITE) with the watched ranges: the
+    debugger's, and those of the guest's debug registers.
+    """
     cpu = CPU.view(base)
     n = u64(0)
     while n < cpu.watch_count.zx(64):
@@ -343,12 +346,20 @@ def watch_access(base: Any, addr: Any, size: Any, kind: Any, icount: Any) -> Non
             if cpu.watch_log == 0:
                 cpu.watch_pending = n + 1
         n += 1
+    for i in range(4):
+        slot = MAX_WATCHES + i
+        if (
+            (cpu.watch_kind[slot].zx(64) & kind) != 0
+            and addr < cpu.watch_hi[slot]
+            and addr + size > cpu.watch_lo[slot]
+        ):
+            cpu.dr_hits = cpu.dr_hits | (1 << i)
 
 
 @inline
 def note_watch(cpu: Any, base: Any, addr: Any, size: Any, kind: int, icount: Any) -> None:
     """`watch_access`, when there are watchpoints."""
-    if unlikely(cpu.watch_count != 0):
+    if unlikely(cpu.watching != 0):
         watch_access(base, addr, size, u64(kind), icount)
 
 
@@ -362,6 +373,13 @@ def watch_tag(base: Any, vpage: Any) -> Any:
         if vpage + 0x1000 > cpu.watch_lo[n] and vpage < cpu.watch_hi[n]:
             found = u64(WATCHED)
         n += 1
+    for slot in range(MAX_WATCHES, MAX_WATCHES + 4):
+        if (
+            cpu.watch_kind[slot] != 0
+            and vpage + 0x1000 > cpu.watch_lo[slot]
+            and vpage < cpu.watch_hi[slot]
+        ):
+            found = u64(WATCHED)
     return found
 
 
@@ -393,7 +411,7 @@ def tlb_fill(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     if access == FETCH:
         flags &= ~(WALK_R | WALK_W)
     tag = vpage
-    if unlikely(cpu.watch_count != 0):
+    if unlikely(cpu.watching != 0):
         tag = vpage | watch_tag(base, vpage)
     store(entry, select((flags & WALK_R) != 0, tag, u64(-1)))
     store(entry + 8, select(((flags & WALK_W) != 0) & (code ^ 1) & (rom ^ 1), tag, u64(-1)))

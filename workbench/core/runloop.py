@@ -45,6 +45,7 @@ from workbench.core.layout import (
     IF,
     MMU_KERNEL,
     MMU_USER,
+    RF,
     TF,
     WATCHED,
 )
@@ -78,7 +79,7 @@ def tlb_miss(base: Any, tlb: Any, addr: Any, access: Any, pc: Any, budget: Any) 
     if (addr & PAGE) + size > 0x1000:
         cpu.exit_reason = EXIT_SLOW
         return u32(0)
-    if unlikely(cpu.watch_count != 0):
+    if unlikely(cpu.watching != 0):
         tag = load(mmu.tlb_entry(cpu, mmu.mmu_of(cpu, tlb), addr) + (write << 3), "i64")
         if tag == ((addr & ~PAGE) | WATCHED):
             cpu.exit_reason = EXIT_SLOW
@@ -153,6 +154,23 @@ def linear_pc(cpu: Any) -> Any:
     return select((cpu.mode & 3) == 2, pc, (pc + cpu.seg_base[CS]) & 0xFFFFFFFF)
 
 
+@fn("ptr", "i64", ret="i64")
+def code_breakpoint(base: Any, linear: Any) -> Any:
+    """DR6 bits of the guest's code breakpoints at this address; none while EFLAGS.RF is set
+    (SDM volume 3, 17.2.4 and 17.3.1.1).
+    """
+    cpu = CPU.view(base)
+    bits = u64(0)
+    if (cpu.eflags & RF) == 0:
+        dr7 = cpu.dr[7]
+        for i in range(4):
+            on = (dr7 & (3 << (2 * i))) != 0
+            code = (dr7 & (3 << (16 + 4 * i))) == 0
+            if on & code & (cpu.dr[i] == linear):
+                bits |= 1 << i
+    return bits
+
+
 @fn("ptr", ret="i32")
 def run_inner(base: Any) -> Any:
     """The loop of `run`.  `kind` says which block is entered next: usual, slow, or one cut
@@ -174,7 +192,17 @@ def run_inner(base: Any) -> Any:
             return u32(EXIT_BUDGET)
         trap = (cpu.eflags & TF) != 0
         single = trap | ((cpu.irq_pending != 0) & held)
-        single |= (cpu.watch_count != 0) & (kind == SLOW)
+        single |= (cpu.watching != 0) & (kind == SLOW)
+        resuming = cpu.eflags & RF
+        if unlikely(cpu.dr_code != 0):
+            single |= 1
+            bits = code_breakpoint(base, linear_pc(cpu))
+            if bits != 0:
+                db_trap(base, bits)
+                if deliver(base, u32(DB), u32(0), u32(0), u32(1)) == 0:
+                    return cpu.exit_reason
+                kind = u32(USUAL)
+                continue
         if unlikely(cpu.bp_count != 0):
             if (cpu.bp_skip != now) & (breakpoint_at(base, linear_pc(cpu)) != 0):
                 if cpu.bp_log == 0:
@@ -212,9 +240,16 @@ def run_inner(base: Any) -> Any:
                 kind = u32(CUT)
             if unlikely(single):
                 kind = u32(USUAL)
-                if trap and cpu.trap_dropped == 0 and cpu.end_icount - cpu.budget != now:
+                bits = cpu.dr_hits
+                cpu.dr_hits = 0
+                if cpu.end_icount - cpu.budget != now:
+                    if resuming != 0:
+                        cpu.eflags = cpu.eflags & ~RF
+                    if trap and cpu.trap_dropped == 0:
+                        bits |= 0x4000
+                if bits != 0:
                     cpu.chain_site = 0
-                    db_trap(base, u64(0x4000))
+                    db_trap(base, bits)
                     if deliver(base, u32(DB), u32(0), u32(0), u32(1)) == 0:
                         return cpu.exit_reason
             continue

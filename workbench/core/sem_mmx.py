@@ -5,6 +5,7 @@ XMM instruction on operands in the low half.  Where the XMM form is no lane-by-l
 MMX form, a kind (below) says how the operands are placed.  Memory operands need no alignment.  Tag
 word and top of stack are the business of "mmx_check" (see sem_sse), which precedes these ops.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -30,29 +31,74 @@ from workbench.core.sse_helpers import (
 #   join  d below s in both operands, result in the low half (packs and horizontal operations)
 LANE, HIGH, JOIN = "lane", "high", "join"
 BINARY_0F = {
-    0x60: ("punpcklbw", LANE), 0x61: ("punpcklwd", LANE), 0x62: ("punpckldq", LANE),
-    0x68: ("punpcklbw", HIGH), 0x69: ("punpcklwd", HIGH), 0x6A: ("punpckldq", HIGH),
-    0x63: ("packsswb", JOIN), 0x67: ("packuswb", JOIN), 0x6B: ("packssdw", JOIN),
-    0x64: ("pcmpgtb", LANE), 0x65: ("pcmpgtw", LANE), 0x66: ("pcmpgtd", LANE),
-    0x74: ("pcmpeqb", LANE), 0x75: ("pcmpeqw", LANE), 0x76: ("pcmpeqd", LANE),
-    0xD1: ("psrlw", LANE), 0xD2: ("psrld", LANE), 0xD3: ("psrlq", LANE), 0xD4: ("paddq", LANE),
-    0xD5: ("pmullw", LANE), 0xD8: ("psubusb", LANE), 0xD9: ("psubusw", LANE),
-    0xDA: ("pminub", LANE), 0xDB: ("pand", LANE), 0xDC: ("paddusb", LANE),
-    0xDD: ("paddusw", LANE), 0xDE: ("pmaxub", LANE), 0xDF: ("pandn", LANE),
-    0xE0: ("pavgb", LANE), 0xE1: ("psraw", LANE), 0xE2: ("psrad", LANE), 0xE3: ("pavgw", LANE),
-    0xE4: ("pmulhuw", LANE), 0xE5: ("pmulhw", LANE), 0xE8: ("psubsb", LANE),
-    0xE9: ("psubsw", LANE), 0xEA: ("pminsw", LANE), 0xEB: ("por", LANE), 0xEC: ("paddsb", LANE),
-    0xED: ("paddsw", LANE), 0xEE: ("pmaxsw", LANE), 0xEF: ("pxor", LANE), 0xF1: ("psllw", LANE),
-    0xF2: ("pslld", LANE), 0xF3: ("psllq", LANE), 0xF4: ("pmuludq", LANE),
-    0xF5: ("pmaddwd", LANE), 0xF6: ("psadbw", LANE), 0xF8: ("psubb", LANE),
-    0xF9: ("psubw", LANE), 0xFA: ("psubd", LANE), 0xFB: ("psubq", LANE), 0xFC: ("paddb", LANE),
-    0xFD: ("paddw", LANE), 0xFE: ("paddd", LANE),
+    0x60: ("punpcklbw", LANE),
+    0x61: ("punpcklwd", LANE),
+    0x62: ("punpckldq", LANE),
+    0x68: ("punpcklbw", HIGH),
+    0x69: ("punpcklwd", HIGH),
+    0x6A: ("punpckldq", HIGH),
+    0x63: ("packsswb", JOIN),
+    0x67: ("packuswb", JOIN),
+    0x6B: ("packssdw", JOIN),
+    0x64: ("pcmpgtb", LANE),
+    0x65: ("pcmpgtw", LANE),
+    0x66: ("pcmpgtd", LANE),
+    0x74: ("pcmpeqb", LANE),
+    0x75: ("pcmpeqw", LANE),
+    0x76: ("pcmpeqd", LANE),
+    0xD1: ("psrlw", LANE),
+    0xD2: ("psrld", LANE),
+    0xD3: ("psrlq", LANE),
+    0xD4: ("paddq", LANE),
+    0xD5: ("pmullw", LANE),
+    0xD8: ("psubusb", LANE),
+    0xD9: ("psubusw", LANE),
+    0xDA: ("pminub", LANE),
+    0xDB: ("pand", LANE),
+    0xDC: ("paddusb", LANE),
+    0xDD: ("paddusw", LANE),
+    0xDE: ("pmaxub", LANE),
+    0xDF: ("pandn", LANE),
+    0xE0: ("pavgb", LANE),
+    0xE1: ("psraw", LANE),
+    0xE2: ("psrad", LANE),
+    0xE3: ("pavgw", LANE),
+    0xE4: ("pmulhuw", LANE),
+    0xE5: ("pmulhw", LANE),
+    0xE8: ("psubsb", LANE),
+    0xE9: ("psubsw", LANE),
+    0xEA: ("pminsw", LANE),
+    0xEB: ("por", LANE),
+    0xEC: ("paddsb", LANE),
+    0xED: ("paddsw", LANE),
+    0xEE: ("pmaxsw", LANE),
+    0xEF: ("pxor", LANE),
+    0xF1: ("psllw", LANE),
+    0xF2: ("pslld", LANE),
+    0xF3: ("psllq", LANE),
+    0xF4: ("pmuludq", LANE),
+    0xF5: ("pmaddwd", LANE),
+    0xF6: ("psadbw", LANE),
+    0xF8: ("psubb", LANE),
+    0xF9: ("psubw", LANE),
+    0xFA: ("psubd", LANE),
+    0xFB: ("psubq", LANE),
+    0xFC: ("paddb", LANE),
+    0xFD: ("paddw", LANE),
+    0xFE: ("paddd", LANE),
 }
 BINARY_0F38 = {
-    0x01: ("phaddw", JOIN), 0x02: ("phaddd", JOIN), 0x03: ("phaddsw", JOIN),
-    0x04: ("pmaddubsw", LANE), 0x05: ("phsubw", JOIN), 0x06: ("phsubd", JOIN),
-    0x07: ("phsubsw", JOIN), 0x08: ("psignb", LANE), 0x09: ("psignw", LANE),
-    0x0A: ("psignd", LANE), 0x0B: ("pmulhrsw", LANE),
+    0x01: ("phaddw", JOIN),
+    0x02: ("phaddd", JOIN),
+    0x03: ("phaddsw", JOIN),
+    0x04: ("pmaddubsw", LANE),
+    0x05: ("phsubw", JOIN),
+    0x06: ("phsubd", JOIN),
+    0x07: ("phsubsw", JOIN),
+    0x08: ("psignb", LANE),
+    0x09: ("psignw", LANE),
+    0x0A: ("psignd", LANE),
+    0x0B: ("pmulhrsw", LANE),
 }
 UNARY_0F38 = {0x1C: "pabsb", 0x1D: "pabsw", 0x1E: "pabsd"}
 
@@ -120,12 +166,12 @@ def mmx_store(s: Any, d: Any, a: Any) -> None:
     d.put(a.get())
 
 
-row("NP 0F 6E", "mmx_load", "Py,Ey")                        # MOVD, MOVQ
+row("NP 0F 6E", "mmx_load", "Py,Ey")  # MOVD, MOVQ
 row("NP 0F 7E", "mmx_store", "Ey,Py")
 row("NP 0F 6F", "mmx_load", "Pq,Qq")
 row("NP 0F 7F mod3", "mmx_load", "Nq,Pq")
 row("NP 0F 7F mem", "mmx_store", "Mq,Pq")
-row("NP 0F E7 mem", "mmx_store", "Mq,Pq")                   # MOVNTQ
+row("NP 0F E7 mem", "mmx_store", "Mq,Pq")  # MOVNTQ
 
 # -- shuffles and single elements
 

@@ -4,6 +4,7 @@ Before the first op of `NEEDS_SSE` in a block the translator puts "sse_check", b
 `NEEDS_MMX` (and the first after an x87 instruction) "mmx_check"; an op may be in both.  The checks
 have no rows: they are run with the holes of the instruction that they precede.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -21,7 +22,7 @@ from workbench.core.layout import CR0_EM, CR0_TS, CR4_OSFXSR, MF, NM, UD
 from workbench.core.sse_helpers import NEEDS_MMX, NEEDS_SSE
 from workbench.core.stencil import op
 
-FSW_ES = 0x80      # an unmasked x87 exception is pending
+FSW_ES = 0x80  # an unmasked x87 exception is pending
 
 
 @op("sse_check")
@@ -52,6 +53,12 @@ def mmx_check(s: Any) -> None:
 
 
 __all__ = [
-    "NEEDS_MMX", "NEEDS_SSE", "sem_mmx", "sem_sse_convert", "sem_sse_float", "sem_sse_int",
-    "sem_sse_move", "sem_sse_string",
+    "NEEDS_MMX",
+    "NEEDS_SSE",
+    "sem_mmx",
+    "sem_sse_convert",
+    "sem_sse_float",
+    "sem_sse_int",
+    "sem_sse_move",
+    "sem_sse_string",
 ]

@@ -4,6 +4,7 @@ Out of range gives the integer indefinite, and rounding follows MXCSR: the host'
 both. The forms with MMX registers use the XMM instruction on an operand whose upper half is zero,
 which raises no exception of its own.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -114,7 +115,7 @@ def cvtpi2pd_m(s: Any, d: Any, a: Any) -> None:
 
 row("NP 0F 2A", "cvtpi2ps", "Vq,Qq")
 row("66 0F 2A mod3", "cvtpi2pd", "Vq,Nq")
-row("66 0F 2A mem", "cvtpi2pd_m", "Vq,Mq")    # no MMX register: the x87 state stays
+row("66 0F 2A mem", "cvtpi2pd_m", "Vq,Mq")  # no MMX register: the x87 state stays
 
 
 def to_mmx(name: str, xmm_name: str, encoding: str, size: int) -> None:

@@ -1,4 +1,5 @@
 """Floating-point arithmetic, comparison and logic of SSE, SSE2, SSE3 and SSE4.1."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -9,17 +10,32 @@ from workbench.core.sse_helpers import NONE, PD, PS, SD, SS, V, fp, native, sour
 
 # name suffix: (mandatory prefix, size letter, bytes of a memory operand, what can underflow)
 FORMS = {
-    "ps": ("NP", "x", 16, PS), "pd": ("66", "x", 16, PD),
-    "ss": ("F3", "d", 4, SS), "sd": ("F2", "q", 8, SD),
+    "ps": ("NP", "x", 16, PS),
+    "pd": ("66", "x", 16, PD),
+    "ss": ("F3", "d", 4, SS),
+    "sd": ("F2", "q", 8, SD),
 }
 # encoding byte, can the result underflow?
-BASIC = {"add": (0x58, True), "mul": (0x59, True), "sub": (0x5C, True), "min": (0x5D, False),
-         "div": (0x5E, True), "max": (0x5F, False)}
+BASIC = {
+    "add": (0x58, True),
+    "mul": (0x59, True),
+    "sub": (0x5C, True),
+    "min": (0x5D, False),
+    "div": (0x5E, True),
+    "max": (0x5F, False),
+}
 ROUND = {"ps": 0x08, "pd": 0x09, "ss": 0x0A, "sd": 0x0B}
 
 
-def arithmetic(name: str, encoding: str, size: int, letter: str, tiny: int = NONE,
-               imm: bool = False, one: bool = False) -> None:
+def arithmetic(
+    name: str,
+    encoding: str,
+    size: int,
+    letter: str,
+    tiny: int = NONE,
+    imm: bool = False,
+    one: bool = False,
+) -> None:
     """An instruction of two operands; with `one` the old destination does not take part."""
     text = f"{name} {'$$H_IMM, ' if imm else ''}{'$1' if one else '$2'}, $0"
 
@@ -32,26 +48,36 @@ def arithmetic(name: str, encoding: str, size: int, letter: str, tiny: int = NON
 
     operate.__wb_inline__ = True  # type: ignore[attr-defined]
     if imm:
+
         @sse_op(name)
         def sem_imm(s: Any, d: Any, a: Any, i: Any) -> None:
             operate(s, d, a)
+
         row(encoding, name, f"V{letter},W{letter},Ib")
     else:
+
         @sse_op(name)
         def sem(s: Any, d: Any, a: Any) -> None:
             operate(s, d, a)
+
         row(encoding, name, f"V{letter},W{letter}")
 
 
 for _suffix, (_prefix, _letter, _size, _tiny) in FORMS.items():
     for _name, (_code, _underflows) in BASIC.items():
-        arithmetic(f"{_name}{_suffix}", f"{_prefix} 0F {_code:02X}", _size, _letter,
-                   _tiny if _underflows else NONE)
+        arithmetic(
+            f"{_name}{_suffix}",
+            f"{_prefix} 0F {_code:02X}",
+            _size,
+            _letter,
+            _tiny if _underflows else NONE,
+        )
     arithmetic(f"cmp{_suffix}", f"{_prefix} 0F C2", _size, _letter, imm=True)
     _packed = _size == 16
     arithmetic(f"sqrt{_suffix}", f"{_prefix} 0F 51", _size, _letter, one=_packed)
-    arithmetic(f"round{_suffix}", f"66 0F 3A {ROUND[_suffix]:02X}", _size, _letter, imm=True,
-               one=_packed)
+    arithmetic(
+        f"round{_suffix}", f"66 0F 3A {ROUND[_suffix]:02X}", _size, _letter, imm=True, one=_packed
+    )
 for _suffix, _prefix, _tiny in (("ps", "F2", PS), ("pd", "66", PD)):
     arithmetic(f"hadd{_suffix}", f"{_prefix} 0F 7C", 16, "x", _tiny)
     arithmetic(f"hsub{_suffix}", f"{_prefix} 0F 7D", 16, "x", _tiny)

@@ -1,5 +1,6 @@
 """Moves of SSE to SSE4.1: whole registers, halves, scalars, lanes, non-temporal, and MXCSR
 itself."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -43,14 +44,14 @@ for _prefix in ("NP", "66"):
     row(f"{_prefix} 0F 11", "movups", "Wx,Vx")
     row(f"{_prefix} 0F 28", "movaps", "Vx,Wx")
     row(f"{_prefix} 0F 29", "movaps", "Wx,Vx")
-    row(f"{_prefix} 0F 2B mem", "movaps", "Mx,Vx")         # MOVNTPS, MOVNTPD
-row("66 0F 6F", "movaps", "Vx,Wx")                          # MOVDQA
+    row(f"{_prefix} 0F 2B mem", "movaps", "Mx,Vx")  # MOVNTPS, MOVNTPD
+row("66 0F 6F", "movaps", "Vx,Wx")  # MOVDQA
 row("66 0F 7F", "movaps", "Wx,Vx")
-row("F3 0F 6F", "movups", "Vx,Wx")                          # MOVDQU
+row("F3 0F 6F", "movups", "Vx,Wx")  # MOVDQU
 row("F3 0F 7F", "movups", "Wx,Vx")
-row("66 0F E7 mem", "movaps", "Mx,Vx")                      # MOVNTDQ
-row("66 0F 38 2A mem", "movaps", "Vx,Mx")                   # MOVNTDQA
-row("F2 0F F0 mem", "movups", "Vx,Mx")                      # LDDQU
+row("66 0F E7 mem", "movaps", "Mx,Vx")  # MOVNTDQ
+row("66 0F 38 2A mem", "movaps", "Vx,Mx")  # MOVNTDQA
+row("F2 0F F0 mem", "movups", "Vx,Mx")  # LDDQU
 
 # -- scalars: a load clears the rest of the register, a move between registers keeps it
 
@@ -91,7 +92,7 @@ row("F3 0F 7E mod3", "movq_reg", "Vq,Uq")
 row("F3 0F 7E mem", "movs_load", "Vq,Mq")
 row("66 0F D6 mod3", "movq_reg", "Uq,Vq")
 row("66 0F D6 mem", "movs_store", "Mq,Vq")
-row("66 0F 6E", "movs_load", "Vy,Ey")                       # MOVD, MOVQ from a general register
+row("66 0F 6E", "movs_load", "Vy,Ey")  # MOVD, MOVQ from a general register
 row("66 0F 7E", "movs_store", "Ey,Vy")
 
 # -- halves
@@ -184,7 +185,9 @@ def mask_op(name: str) -> None:
 
 
 for _name, _encoding in (
-    ("movmskps", "NP 0F 50"), ("movmskpd", "66 0F 50"), ("pmovmskb", "66 0F D7"),
+    ("movmskps", "NP 0F 50"),
+    ("movmskpd", "66 0F 50"),
+    ("pmovmskb", "66 0F D7"),
 ):
     mask_op(_name)
     row(f"{_encoding} mod3", _name, "Gd,Ux")
@@ -200,7 +203,9 @@ def extract_op(name: str, mnemonic: str, size: int, memory: bool) -> None:
 
 
 for _name, _code, _bytes, _letter in (
-    ("pextrb", 0x14, 1, "b"), ("pextrw", 0x15, 2, "w"), ("extractps", 0x17, 4, "d"),
+    ("pextrb", 0x14, 1, "b"),
+    ("pextrw", 0x15, 2, "w"),
+    ("extractps", 0x17, 4, "d"),
 ):
     extract_op(_name, _name, _bytes, False)
     extract_op(f"{_name}_m", _name, _bytes, True)
@@ -215,7 +220,7 @@ def pextrd(s: Any, d: Any, a: Any, i: Any) -> None:
     d.put(native(f"{name} $$H_IMM, $1, $0", "=r,x", f"i{s.size * 8}", (a.get(V),)))
 
 
-row("66 0F 3A 16", "pextrd", "Ey,Vy,Ib")                    # PEXTRQ with REX.W
+row("66 0F 3A 16", "pextrd", "Ey,Vy,Ib")  # PEXTRQ with REX.W
 
 
 def insert_op(name: str, size: int) -> None:
@@ -229,7 +234,7 @@ def insert_op(name: str, size: int) -> None:
 
 insert_op("pinsrb", 1)
 insert_op("pinsrw", 2)
-row("66 0F 3A 20 mod3", "pinsrb", "Vb,Rd,Ib")                # R: any of the sixteen, never AH to BH
+row("66 0F 3A 20 mod3", "pinsrb", "Vb,Rd,Ib")  # R: any of the sixteen, never AH to BH
 row("66 0F 3A 20 mem", "pinsrb", "Vb,Mb,Ib")
 row("66 0F C4", "pinsrw", "Vw,Ew,Ib")
 
@@ -241,7 +246,7 @@ def pinsrd(s: Any, d: Any, a: Any, i: Any) -> None:
     d.put(native(f"{name} $$H_IMM, $2, $0", "=x,0,r", V, (d.get(V), value)))
 
 
-row("66 0F 3A 22", "pinsrd", "Vy,Ey,Ib")                    # PINSRQ with REX.W
+row("66 0F 3A 22", "pinsrd", "Vy,Ey,Ib")  # PINSRQ with REX.W
 
 # -- stores of another kind
 

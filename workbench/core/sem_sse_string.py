@@ -2,6 +2,7 @@
 
 The memory operand of PCMPxSTRx need not be aligned (SDM volume 2, 4.1.8).
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -38,8 +39,12 @@ def implicit_length(name: str, encoding: str, index: bool) -> None:
     def sem(s: Any, d: Any, a: Any, i: Any) -> None:
         b = source(s, a, 16, False)
         out, kind = RESULT[index]
-        r = native(f"{name} $$H_IMM, $3, $2{FLAGS}", f"={{{out}}},={{eax}},x,x,~{{flags}}",
-                   f"{{ {kind}, i32 }}", (d.get(V), b))
+        r = native(
+            f"{name} $$H_IMM, $3, $2{FLAGS}",
+            f"={{{out}}},={{eax}},x,x,~{{flags}}",
+            f"{{ {kind}, i32 }}",
+            (d.get(V), b),
+        )
         put_result(s, field_of(r, 0, kind), index)
         s.flags_set(flag_bits(field_of(r, 1, "i32")))
 
@@ -61,8 +66,12 @@ def explicit_length(name: str, code: int, index: bool) -> None:
         if s.size == 8:
             text = f".byte 0x66, 0x48, 0x0F, 0x3A, {code}, 0xC1, H_IMM"
         out, kind = RESULT[index]
-        r = native(text + FLAGS, f"={{{out}}},={{{ax}}},{{xmm0}},{{xmm1}},1,{{{dx}}},~{{flags}}",
-                   f"{{ {kind}, {ty} }}", (d.get(V), b, first, second))
+        r = native(
+            text + FLAGS,
+            f"={{{out}}},={{{ax}}},{{xmm0}},{{xmm1}},1,{{{dx}}},~{{flags}}",
+            f"{{ {kind}, {ty} }}",
+            (d.get(V), b, first, second),
+        )
         put_result(s, field_of(r, 0, kind), index)
         s.flags_set(flag_bits(field_of(r, 1, ty)))
 

@@ -70,6 +70,8 @@ def restore_cpu(cpu: Cpu, data: bytes) -> None:
     icount = int.from_bytes(data[:8], "little")
     cpu.set("end_icount", icount)
     cpu.set("budget", 0)
+    if cpu.get("dr", 7) & 0xFF or cpu.get("watching") or cpu.get("dr_code"):
+        cpu.load_debug_registers()
     cpu.protect_code()
     cpu.update_mode()
 

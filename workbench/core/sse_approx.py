@@ -6,6 +6,7 @@ significand rounded to 12 fraction bits, halves away from zero.  That is within 
 operands count as zero and tiny results become zero (SDM volume 2, RCPPS and RSQRTPS).  MXCSR
 neither matters nor changes.
 """
+
 from __future__ import annotations
 
 from typing import Any

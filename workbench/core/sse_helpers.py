@@ -12,6 +12,7 @@ If the guest has unmasked an exception (rare) every floating-point stencil takes
 
 References: SDM volume 1, 10.2.3 (MXCSR), 11.5 (SIMD exceptions); volume 2 for each instruction.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -38,18 +39,18 @@ from workbench.core.lang import (
 from workbench.core.layout import CPU, CR4_OSXMMEXCPT, GP, RDI, UD, XM
 from workbench.core.stencil import op
 
-V = "<2 x i64>"                    # the type of an XMM register here
+V = "<2 x i64>"  # the type of an XMM register here
 IE, DE, ZE, OE, UE, PE = 1, 2, 4, 8, 0x10, 0x20
 MXCSR_FLAGS, MXCSR_MASKS, MXCSR_FTZ = 0x3F, 0x1F80, 0x8000
 MXCSR_DEFAULT, MXCSR_MASK = 0x1F80, 0xFFFF
-BEFORE = IE | DE | ZE              # found before the computation, SDM volume 1, 11.5.2
+BEFORE = IE | DE | ZE  # found before the computation, SDM volume 1, 11.5.2
 
 # Names of the ops that need the availability checks "sse_check" or "mmx_check" before them.
 NEEDS_SSE: set[str] = set()
 NEEDS_MMX: set[str] = set()
 
 Semantics = Callable[..., Any]
-llvm.initialize_native_asmparser()    # for the inline assembly below, whoever compiles it
+llvm.initialize_native_asmparser()  # for the inline assembly below, whoever compiles it
 
 
 def sse_op(name: str, **options: Any) -> Callable[[Semantics], Semantics]:
@@ -67,8 +68,9 @@ def mmx_op(name: str, **options: Any) -> Callable[[Semantics], Semantics]:
 # -- native instructions
 
 
-def native(text: str, constraints: str, ret: str, args: Sequence[Val],
-           effects: bool = False) -> Val:
+def native(
+    text: str, constraints: str, ret: str, args: Sequence[Val], effects: bool = False
+) -> Val:
     """Execute one host instruction, in AT&T syntax: operand 0 is the result, the arguments follow.
 
     `effects` keeps it, and its place among others such, even if nobody looks at the result.

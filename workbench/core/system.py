@@ -36,6 +36,7 @@ class SystemCpu(Protocol):
     def write_linear(self, addr: int, data: bytes, mmu: int | None = None) -> None: ...
     def raise_exception(self, vector: int, error: int | None = None) -> None: ...
     def update_mode(self) -> None: ...
+    def load_debug_registers(self) -> None: ...
     @property
     def icount(self) -> int: ...
 
@@ -179,6 +180,8 @@ class System:
                 return
             value = value & DR6_WRITABLE | DR6_FIXED if n == 6 else value & DR7_WRITABLE | DR7_FIXED
         cpu.set("dr", value, n)
+        if n == 7 or (n < 4 and cpu.get("dr", 7) & 0xFF):
+            cpu.load_debug_registers()
 
     def sys_mov_from_dr(self, cpu: SystemCpu, info: list[int]) -> None:
         """MOV from DRn; info: number, offset of the destination register."""

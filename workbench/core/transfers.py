@@ -108,7 +108,7 @@ def set_stack_pointer(cpu: Any, sp: Any) -> None:
 def flags_after_iret(cpu: Any, base: Any, popped: Any, size: int) -> Any:
     """EFLAGS after IRET: what the privilege and operand size let through.
 
-    RF is dropped at once, not an instruction later: there are no code breakpoints to hold off.
+    RF is dropped at once, not an instruction later, unless there are code breakpoints.
     """
     mask = u64(ARITH | TF | DF | NT | (AC | ID if size > 2 else 0))
     cpl = cpu.cpl.zx(64)
@@ -118,7 +118,8 @@ def flags_after_iret(cpu: Any, base: Any, popped: Any, size: int) -> Any:
     else:
         mask |= select(cpl == 0, u64(IOPL), u64(0))
     old = cpu.eflags | eflags_of(base)
-    return (popped & mask) | (old & ~mask & ~RF)
+    resume = select(cpu.dr_code != 0, popped & RF, u64(0))
+    return (popped & mask) | (old & ~mask & ~RF) | resume
 
 
 @inline
