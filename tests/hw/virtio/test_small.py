@@ -6,10 +6,14 @@ import pytest
 
 from tests.hw.virtio.disks import MemoryDisk, header
 from tests.hw.virtio.driver import Rig
+from workbench.core.config import MachineConfig
+from workbench.hw import layout
+from workbench.hw.board import build_board
 from workbench.hw.virtio import blk
 from workbench.hw.virtio import pci as vpci
 from workbench.hw.virtio.blk import VirtioBlk
 from workbench.hw.virtio.console import VirtioConsole
+from workbench.hw.virtio.pci import VirtioPci
 from workbench.hw.virtio.queue import _cut
 from workbench.hw.virtio.rng import VirtioRng
 from workbench.hw.virtio.spec import F_EVENT_IDX, F_RING_PACKED, F_RING_RESET
@@ -151,3 +155,32 @@ def test_cut():
     assert _cut(spans, 0, 22) == [(100, 10), (200, 5), (400, 7)]
     assert _cut(spans, 8, 16) == [(108, 2), (200, 5), (400, 1)]
     assert _cut(spans, 30, 40) == []
+
+
+@pytest.mark.parametrize(
+    ("gpa", "length", "inside"),
+    [
+        (0, 0xA_0000, True),
+        (0x9_FFFF, 2, False),
+        (0xB_FFFF, 1, False),
+        (0xC_0000, 1, True),
+        (0xBFFF_FFFF, 1, True),
+        (0xBFFF_FFFF, 2, False),
+        (0xFEE0_0000, 4, False),
+        (1 << 32, 1 << 30, True),
+        (1 << 32, (1 << 30) + 1, False),
+        ((1 << 64) - 1, 1, False),
+        (-1, 1, False),
+    ],
+)
+def test_what_is_ram(gpa, length, inside):
+    assert layout.is_ram(4 << 30, gpa, length) is inside
+
+
+def test_the_board_knows_what_is_ram():
+    board = build_board(MachineConfig(ram_bytes=16 << 20))
+    function = VirtioPci(VirtioRng("rng", 1))
+    board.add_pci(function, 4)
+    board.post()
+    assert function.dma.contains(0x10_0000, 15 << 20)
+    assert not function.dma.contains(0x10_0000, (15 << 20) + 1)
