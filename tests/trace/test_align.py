@@ -74,3 +74,13 @@ def test_a_loop_that_polls_more_often() -> None:
     a = poll * 50_000
     b = [*poll * 10_000, 9, *poll * 39_900, 4]
     assert matched(a, b) == 49_900 * 4
+
+
+def test_a_long_run_that_repeats_itself_with_edits() -> None:
+    # Nothing occurs once: 20 rounds of the same 5,000, a polling loop in each.
+    rng = np.random.default_rng(2)
+    once = np.concatenate([rng.integers(0, 90, 3_000), np.tile([1, 2, 2, 3], 500)])
+    a = np.tile(once, 20)
+    places = np.sort(rng.choice(len(a), 300, replace=False))
+    b = np.insert(np.delete(a, places[::2]), places[1:-2:2], 7)
+    assert matched(a.tolist(), b.tolist()) >= len(a) - 150

@@ -4,8 +4,9 @@ The sequences are register accesses, as hashes, and mostly alike. Common ends ar
 numbers that occur once in each sequence are anchors, and the heaviest chain of anchors that rises
 in both splits the problem (patience diff, with runs instead of lines); between anchors the same is
 done with shorter runs. What is left and small is solved exactly (E. Myers, "An O(ND) Difference
-Algorithm and Its Variations", Algorithmica 1, 1986); what is left and too expensive is matched by
-the number of the occurrence. Memory is linear; the work of the exact part is bounded.
+Algorithm and Its Variations", Algorithmica 1, 1986), what is left and long (nothing occurs once in
+a run that repeats itself) window by window, as far as that goes; the rest is matched by the number
+of the occurrence. Memory is linear; the work of the exact part is bounded.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ Places = npt.NDArray[np.int64]
 
 _RUNS: Final = (24, 6, 1)
 _SMALL: Final = 48
+_MEDIUM: Final = 400
 _MOST_EDITS: Final = 400
+_WINDOW: Final = 16_384
+_WINDOW_EDITS: Final = 64
+_MOST_TRIES: Final = 2
 _MOST_STEPS: Final = 2_000_000
 _MOST_GROUPS: Final = 20_000
 _STEP: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
@@ -52,7 +57,7 @@ def combine(*columns: Words) -> Words:
 def align(a: Words, b: Words) -> list[Block]:
     """Give the stretches that are equal, ascending in both sequences, adjacent ones joined."""
     work = _Work(a, b)
-    work.regions.append((0, len(a), 0, len(b), 0))
+    work.regions.append((0, len(a), 0, len(b), 0, 0))
     while work.regions:
         work.split(*work.regions.pop())
     return _joined(work.blocks)
@@ -75,14 +80,14 @@ class _Work:
         self.a = a
         self.b = b
         self.blocks: list[Block] = []
-        self.regions: list[tuple[int, int, int, int, int]] = []
+        self.regions: list[tuple[int, int, int, int, int, int]] = []
         self.steps_left = _MOST_STEPS
 
     def add(self, first: int, second: int, length: int) -> None:
         if length > 0:
             self.blocks.append(Block(first, second, length))
 
-    def split(self, a0: int, a1: int, b0: int, b1: int, level: int) -> None:
+    def split(self, a0: int, a1: int, b0: int, b1: int, level: int, tries: int) -> None:
         """Match what is easy in a region and put what is between on the list."""
         same = _common(self.a[a0:a1], self.b[b0:b1])
         self.add(a0, b0, same)
@@ -93,22 +98,66 @@ class _Work:
         if a0 == a1 or b0 == b1:
             return
         x, y = self.a[a0:a1], self.b[b0:b1]
-        if max(len(x), len(y)) <= _SMALL and self._exact(x, y, a0, b0):
+        if max(len(x), len(y)) <= _SMALL and (
+            self._exact(x, y, a0, b0) or self.steps_left <= 0 or tries
+        ):
             return
         for number in range(level, len(_RUNS)):
             run = _RUNS[number]
             pairs = _anchors(_hash_runs(x, run), _hash_runs(y, run))
             if pairs is not None:
-                self._around(*pairs, run, (a0, a1, b0, b1), number)
+                self._around(*pairs, run, (a0, a1, b0, b1), number, tries)
                 return
-        if self._exact(x, y, a0, b0) or level > len(_RUNS):
+        if max(len(x), len(y)) <= _MEDIUM and (self._exact(x, y, a0, b0) or self.steps_left <= 0):
             return
-        pairs = _anchors(_with_occurrence(x), _with_occurrence(y))
-        if pairs is not None:
-            self._around(*pairs, 1, (a0, a1, b0, b1), len(_RUNS) + 1)
+        skip_a, skip_b = self._slide(a0, a1, b0, b1)
+        if skip_a or skip_b:
+            self.regions.append((a0 + skip_a, a1, b0 + skip_b, b1, len(_RUNS), tries))
+            return
+        if tries >= _MOST_TRIES:
+            return
+        for run in _RUNS:
+            pairs = _anchors(
+                _with_occurrence(_hash_runs(x, run)), _with_occurrence(_hash_runs(y, run))
+            )
+            if pairs is not None:
+                self._around(*pairs, run, (a0, a1, b0, b1), 0, tries + 1)
+                return
+
+    def _slide(self, a0: int, a1: int, b0: int, b1: int) -> tuple[int, int]:
+        """Follow the best path from the start of a region for as long as it matches well.
+
+        A window of edits is solved, the first half of it is kept, and the next window begins there.
+        Returns how much of both sides is done.
+        """
+        at_a, at_b = a0, b0
+        while self.steps_left > 0:
+            x = self.a[at_a : min(a1, at_a + _WINDOW)].tolist()
+            y = self.b[at_b : min(b1, at_b + _WINDOW)].tolist()
+            found, steps, whole = _myers(x, y, _WINDOW_EDITS)
+            self.steps_left -= steps
+            if not whole and sum(length for _, _, length in found) < 4 * _WINDOW_EDITS:
+                break
+            last = whole and at_a + len(x) == a1 and at_b + len(y) == b1
+            kept = found if last else found[: max(len(found) // 2, 1)]
+            for i, j, length in kept:
+                self.add(at_a + i, at_b + j, length)
+            if last:
+                return a1 - a0, b1 - b0
+            if not kept:
+                break
+            end = kept[-1]
+            at_a, at_b = at_a + end.first + end.length, at_b + end.second + end.length
+        return at_a - a0, at_b - b0
 
     def _around(
-        self, i: Places, j: Places, run: int, region: tuple[int, int, int, int], level: int
+        self,
+        i: Places,
+        j: Places,
+        run: int,
+        region: tuple[int, int, int, int],
+        level: int,
+        tries: int,
     ) -> None:
         """Take the anchors as matches and list the gaps between them."""
         a0, a1, b0, b1 = region
@@ -123,22 +172,21 @@ class _Work:
             if over >= length:
                 continue
             first, second, length = first + over, second + over, length - over
-            self.regions.append((at_a, first, at_b, second, level))
+            self.regions.append((at_a, first, at_b, second, level, tries))
             self.add(first, second, length)
             at_a, at_b = first + length, second + length
-        self.regions.append((at_a, a1, at_b, b1, level))
+        self.regions.append((at_a, a1, at_b, b1, level, tries))
 
     def _exact(self, x: Words, y: Words, a0: int, b0: int) -> bool:
         """Solve a region exactly if that is cheap enough."""
         if abs(len(x) - len(y)) > _MOST_EDITS or self.steps_left <= 0:
             return False
-        found, steps = _myers(x.tolist(), y.tolist())
+        found, steps, whole = _myers(x.tolist(), y.tolist(), _MOST_EDITS)
         self.steps_left -= steps
-        if found is None:
-            return False
-        for i, j, length in found:
-            self.add(a0 + i, b0 + j, length)
-        return True
+        if whole:
+            for i, j, length in found:
+                self.add(a0 + i, b0 + j, length)
+        return whole
 
 
 def _common(x: Words, y: Words) -> int:
@@ -235,18 +283,20 @@ def _chain(i: Places, j: Places) -> tuple[Places, Places]:
     return i[keep], j[keep]
 
 
-def _myers(x: list[int], y: list[int]) -> tuple[list[Block] | None, int]:
-    """Find a shortest edit script, as its matches, and the steps it took; None: too many edits."""
+def _myers(x: list[int], y: list[int], most: int) -> tuple[list[Block], int, bool]:
+    """Find a shortest edit script, as its matches; the steps it took; whether it is whole.
+
+    With more than `most` edits it is the beginning that comes furthest with them.
+    """
     n, m = len(x), len(y)
-    most = min(n + m, _MOST_EDITS)
     furthest = {1: 0}
     history: list[dict[int, int]] = []
     steps = 0
-    for edits in range(most + 1):
+    for edits in range(min(n + m, most) + 1):
         history.append(dict(furthest))
-        for k in range(-edits, edits + 1, 2):
-            if k < -m or k > n:
-                continue
+        for k in range(-min(edits, m - (m - edits) % 2), edits + 1, 2):
+            if k > n:
+                break
             down = k == -edits or (k != edits and furthest.get(k - 1, -1) < furthest.get(k + 1, -1))
             at = furthest.get(k + 1, -1) if down else furthest.get(k - 1, -1) + 1
             steps += 1
@@ -254,8 +304,10 @@ def _myers(x: list[int], y: list[int]) -> tuple[list[Block] | None, int]:
                 at += 1
             furthest[k] = at
             if at >= n and at - k >= m:
-                return _backtrack(history, n, m), steps + edits * edits // 4
-    return None, steps + most * most // 4
+                return _backtrack(history, n, m), steps + edits * edits // 4, True
+    best = max((k for k in furthest if (k - edits) % 2 == 0), key=lambda k: 2 * furthest[k] - k)
+    steps += edits * edits // 4
+    return _backtrack(history, furthest[best], furthest[best] - best), steps, False
 
 
 def _backtrack(history: list[dict[int, int]], at: int, at_y: int) -> list[Block]:
