@@ -1,26 +1,47 @@
-"""`workbench log` and `workbench stats`, as processes and on a terminal's behalf."""
+"""`workbench log` and `workbench stats`, in this process."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-from tests.cli.conftest import Run
 from tests.trace import guests
+from workbench.cli.main import main
 from workbench.core.config import MachineConfig
 from workbench.trace.session import Recording
 
 CONFIG = MachineConfig(ram_bytes=32 << 20, seed=1, rtc_epoch_s=1_767_225_600)
+Run = Callable[..., "CompletedProcess[str]"]
 
 
 @pytest.fixture
-def chips(tmp_path: Path) -> str:
+def workbench(capfd: pytest.CaptureFixture[str]) -> Run:
+    def run(*args: str) -> CompletedProcess[str]:
+        capfd.readouterr()
+        status = main(args)
+        return CompletedProcess(args, status, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """300 times: LSR, THR, and a read of the host bridge's identity."""
-    Recording(str(tmp_path / "chips.wbt"), CONFIG.to_json(), guests.CHIPS).run()
+    path = tmp_path_factory.mktemp("chips") / "chips.wbt"
+    Recording(str(path), CONFIG.to_json(), guests.CHIPS).run()
+    return path
+
+
+@pytest.fixture
+def chips(trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("chips.wbt").symlink_to(trace)
     return "chips.wbt"
 
 

@@ -117,16 +117,14 @@ def accesses(trace: Trace, chosen: Filter) -> Iterator[tuple[Row, Register]]:
     """Give the accesses that are wanted, decoded. All of a device are decoded, for one may select
     what the next ones mean.
     """
-    from workbench.trace import tables
+    from workbench.trace.columns import values
     from workbench.trace.decode import Decoder
 
     decode = Decoder(trace.header.machine).decode
-    spec = tables.BY_NAME["accesses"]
     shown: dict[str, bool] = {}
     registers: dict[str, bool] = {}
     for batch in trace.batches("accesses"):
-        rows = tables.event_rows(spec, batch)
-        for seq, row in zip(batch["seq"].to_numpy().tolist(), rows, strict=True):
+        for row in zip(*map(values, batch.columns), strict=True):
             _, icount, _, kind, device, offset, size, write, value, _, _ = row
             wanted = shown.get(device)
             if wanted is None:
@@ -142,7 +140,7 @@ def accesses(trace: Trace, chosen: Filter) -> Iterator[tuple[Row, Register]]:
             if wanted is None:
                 wanted = registers[found.name] = chosen.register(found.name)
             if wanted:
-                yield (seq, *row[1:]), found
+                yield row, found
 
 
 def _pc_text(table: SymbolTable | None) -> Callable[[int], str]:

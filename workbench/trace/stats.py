@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from workbench.trace.columns import Ints, Words, coded, integers, words
 from workbench.trace.decode import Decoder, WindowDecoder
 from workbench.trace.reader import Trace
 
@@ -25,7 +26,6 @@ BY: Final = ("device", "register", "direction", "value", "pc", "function", "buck
 _SHORT_STRETCH: Final = 64
 _MAX_LABELS: Final = 1 << 17
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
 Label = tuple[str, ...]
 """What a count belongs to: ("com1",), ("com1", "LSR"), ("com1", "THR", "0x41"), ..."""
 
@@ -87,15 +87,15 @@ def count(trace: Trace, by: str, symbols: SymbolTable | None = None, buckets: in
     table = np.zeros((0, 2, buckets), np.int64)
     columns = dict.fromkeys(("icount", "write", "count", *_COLUMNS[by]))
     for batch in trace.batches("accesses", columns):
-        when = np.clip(_ints(batch["icount"]) // width, 0, buckets - 1)
+        when = np.clip(integers(batch["icount"]) // width, 0, buckets - 1)
         ids = when if by == "bucket" else labeller(batch)
         many = len(labels.known) if by != "bucket" else buckets
         if many > len(table):
             more = np.zeros((max(many, 2 * len(table)), 2, buckets), np.int64)
             more[: len(table)] = table
             table = more
-        place = (ids * 2 + _bools(batch["write"])) * buckets + when
-        weights = _ints(batch["count"])
+        place = (ids * 2 + integers(batch["write"])) * buckets + when
+        weights = integers(batch["count"])
         if weights.size and weights.max() > 1:
             np.add.at(table.reshape(-1), place, weights)
         else:
@@ -114,27 +114,6 @@ def count(trace: Trace, by: str, symbols: SymbolTable | None = None, buckets: in
     return Stats(by, counts, sum(c.total for c in counts), width, buckets)
 
 
-def _ints(column: pa.ChunkedArray) -> Ints:
-    found: Ints = column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
-    return found
-
-
-def _bools(column: pa.ChunkedArray) -> Ints:
-    return _ints(column)
-
-
-def _coded(column: pa.ChunkedArray) -> tuple[Ints, list[Any]]:
-    """Dictionary codes of a column, and what they stand for."""
-    import pyarrow as pa
-
-    whole = column.combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.chunk(0) if whole.num_chunks else pa.array([], column.type)
-    if not pa.types.is_dictionary(whole.type):
-        whole = whole.dictionary_encode()
-    return whole.indices.to_numpy().astype(np.int64), whole.dictionary.to_pylist()
-
-
 def _labeller(
     by: str, trace: Trace, labels: _Labels, symbols: SymbolTable | None
 ) -> Callable[[pa.Table], Ints]:
@@ -142,7 +121,7 @@ def _labeller(
         return _Registers(trace, labels, with_value=by == "value").label
     if by == "direction":
         numbers = np.array([labels.number((name,)) for name in ("read", "write")])
-        return lambda batch: numbers[_bools(batch["write"])]
+        return lambda batch: numbers[integers(batch["write"])]
 
     def text(value: Any) -> Label:
         if by == "device":
@@ -152,7 +131,7 @@ def _labeller(
         return (symbols.text(value) if symbols is not None else f"{value:#x}",)
 
     def label(batch: pa.Table) -> Ints:
-        codes, names = _coded(batch["device" if by == "device" else "pc"])
+        codes, names = coded(batch["device" if by == "device" else "pc"])
         return np.array([labels.number(text(name)) for name in names] or [0])[codes]
 
     return label
@@ -168,13 +147,13 @@ class _Registers:
 
     def label(self, batch: pa.Table) -> Ints:
         """Numbers of the labels of all accesses of a batch."""
-        kinds, kind_names = _coded(batch["kind"])
-        devices, device_names = _coded(batch["device"])
-        offsets, offset_values = _coded(batch["offset"])
-        sizes, writes = _ints(batch["size"]), _bools(batch["write"])
+        kinds, kind_names = coded(batch["kind"])
+        devices, device_names = coded(batch["device"])
+        offsets, offset_values = coded(batch["offset"])
+        sizes, writes = integers(batch["size"]), integers(batch["write"])
         window = kinds * len(device_names) + devices
         place = ((window * max(1, len(offset_values)) + offsets) * 256 + sizes) * 2 + writes
-        values = batch["value"].to_numpy()
+        values = words(batch["value"])
         ids = np.full(len(place), -1, np.int64)
         for number in np.flatnonzero(np.bincount(window)).tolist():
             kind = kind_names[number // len(device_names)]
@@ -224,7 +203,7 @@ class _Accesses:
 
     place: Ints
     offsets: list[int]
-    values: np.ndarray[Any, np.dtype[np.uint64]]
+    values: Words
 
     def at(self, row: int) -> tuple[int, int, bool]:
         """Offset, size and direction of one."""

@@ -1,0 +1,68 @@
+"""Columns of Arrow tables as NumPy arrays and lists.
+
+Arrow's own conversion imports pandas wherever that is installed, which takes longer than most of
+what is done here; the buffers of numbers are taken as they are instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Words = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+def _numbers(part: pa.Array) -> np.ndarray[Any, Any]:
+    """One chunk without nulls; a flag is 0 or 1."""
+    import pyarrow as pa
+
+    if pa.types.is_boolean(part.type):
+        part = part.cast(pa.uint8())
+    dtype = np.dtype(str(part.type))
+    buffer = part.buffers()[1]
+    if buffer is None or not len(part):
+        return np.empty(0, dtype)
+    return np.frombuffer(buffer, dtype, len(part), part.offset * dtype.itemsize)
+
+
+def words(column: pa.ChunkedArray) -> Words:
+    """A column of numbers as 64-bit words."""
+    parts = [_numbers(part).astype(np.uint64, copy=False) for part in column.chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.uint64), *parts])
+
+
+def integers(column: pa.ChunkedArray) -> Ints:
+    """A column of numbers or flags as signed 64-bit numbers."""
+    parts = [_numbers(part).astype(np.int64, copy=False) for part in column.chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
+
+
+def coded(column: pa.ChunkedArray) -> tuple[Ints, list[Any]]:
+    """Dictionary codes of a column, and what they stand for."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    chunks = column.unify_dictionaries().chunks
+    codes = [_numbers(part.indices).astype(np.int64, copy=False) for part in chunks]
+    names = chunks[0].dictionary.to_pylist() if chunks else []
+    return np.concatenate([np.empty(0, np.int64), *codes]), names
+
+
+def values(column: pa.ChunkedArray) -> list[Any]:
+    """A column of numbers, flags or names as a list."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        codes, names = coded(column)
+        return [names[code] for code in codes.tolist()]
+    found: list[Any] = []
+    for part in column.chunks:
+        numbers = _numbers(part)
+        found += (numbers.astype(bool) if pa.types.is_boolean(part.type) else numbers).tolist()
+    return found
