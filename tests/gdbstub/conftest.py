@@ -38,4 +38,5 @@ def timeline(trace: Trace) -> Timeline:
     """A timeline at the start of the recording, with checkpoints close together."""
     found = Timeline(trace)
     found.spacing_icount = 500_000
+    found.saving_share = 1.0
     return found

@@ -72,7 +72,8 @@ def server(timeline: Timeline, tmp_path: Path) -> Iterator[Server]:
         thread.start()
         yield found
         found.stub.killed = True
-        thread.join(0.1)
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 @pytest.fixture

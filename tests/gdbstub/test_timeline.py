@@ -171,7 +171,7 @@ def test_writing_opens_a_diversion(timeline: Timeline, digests: dict[int, bytes]
 
 def test_the_budget_is_kept(trace: Trace) -> None:
     timeline = Timeline(trace, budget_bytes=3 << 20)
-    timeline.spacing_icount = 20_000
+    timeline.spacing_icount, timeline.saving_share = 20_000, 1.0
     timeline.go()
     assert timeline._used_bytes() <= 3 << 20
     assert 2 < len(timeline.checkpoints) < 200

@@ -16,6 +16,7 @@ from workbench.errors import InputFileError, UsageError, os_error_text
 from workbench.gdbstub.stub import Stub
 
 _READ_BYTES = 1 << 16
+_LOOK_UP_SECONDS = 0.2
 
 
 def listen(where: str) -> socket.socket:
@@ -86,7 +87,7 @@ class Server:
     def serve(self) -> None:
         """Serve one debugger after the other until one says `kill`."""
         while not self.stub.killed:
-            self.work()
+            self.work(_LOOK_UP_SECONDS)
 
     def work(self, timeout_s: float | None = None) -> None:
         """Wait for something from outside, do it, and run the guest if that is what it was."""

@@ -12,6 +12,7 @@ what was written, and the first move back (or `drop_diversion`) throws it away.
 from __future__ import annotations
 
 import bisect
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 DEFAULT_BUDGET_BYTES = 1 << 30
 NEAR_ICOUNT = 50_000
+SAVING_SHARE = 0.5
+"""How much of a run's time checkpoints may take; beyond it they are placed farther apart."""
 _SPACING_ICOUNT = 10_000_000
 _NEAR_KEPT = 4
 _NEVER = (1 << 64) - 1
@@ -126,6 +129,8 @@ class Timeline:
         self._bound = trace.icount + (0 if end is not None and end.stop in _USER_STOPS else 1)
         self.budget_bytes = budget_bytes
         self.spacing_icount = _SPACING_ICOUNT
+        self.saving_share = SAVING_SHARE
+        self._ran_s = 0.0
         self.breakpoints: set[int] = set()
         self.watches: list[tuple[int, int, int]] = []
         self.diverted: int | None = None
@@ -191,7 +196,12 @@ class Timeline:
         if icount - self._checkpoints[place - 1].icount < self.spacing_icount:
             return
         below = self._checkpoints[place - 1]
+        started = time.monotonic()
         snapshot = self.machine.save(below)
+        took_s = time.monotonic() - started
+        if took_s > self.saving_share * (took_s + self._ran_s):
+            self.spacing_icount *= 2
+        self._ran_s = 0.0
         self._checkpoints.insert(place, snapshot)
         self._bytes += snapshot.own_bytes(below)
         while self._bytes > self.budget_bytes and len(self._checkpoints) > 2:
@@ -246,7 +256,9 @@ class Timeline:
             if poll is not None and poll():
                 return Moved("interrupted")
             slice_end = pace.start(self.icount, target, self._next_keep() if keep else None)
+            started = time.monotonic()
             stop = machine.run(slice_end)
+            self._ran_s += time.monotonic() - started
             pace.end(self.icount)
             if stop.kind in ("breakpoint", "watch"):
                 return Moved(stop.kind, machine.cpu.get("watch_last_range"))
