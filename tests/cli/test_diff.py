@@ -18,7 +18,7 @@ def test_diff(workbench: Run, kernel: str) -> None:
     done = workbench("diff", "a.wbt", "b.wbt")
     assert (done.returncode, done.stderr) == (1, "")
     assert "@@ A 0-" in done.stdout
-    assert "com1+0x0 <- 0x" in done.stdout
+    assert "com1 +0x0 <- 0x" in done.stdout
     assert "the runs were given different things: command line" in done.stdout
     assert "@@" not in workbench("diff", "a.wbt", "b.wbt", "--summary").stdout
     quiet = workbench("diff", "a.wbt", "b.wbt", "-q")

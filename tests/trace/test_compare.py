@@ -82,8 +82,21 @@ def test_hunks_and_counts(tmp_path: Path) -> None:
     (whole,) = diff.hunks(1000)
     assert [r.a for r in whole if r.a is not None] == list(range(100))
     assert [r.b for r in whole if r.b is not None] == list(range(100))
-    counts = [tuple(c) for c in diff.by_register()]
-    assert counts == [("pio", "ide0", 1, True, 1, 0, 1), ("pio", "ide0", 7, True, 0, 1, 0)]
+    counts = [(c.device, c.offset, c.write, c[-3:]) for c in diff.by_register()]
+    assert counts == [("ide0", 1, True, (1, 0, 1)), ("ide0", 7, True, (0, 1, 0))]
+
+
+def test_registers_are_named_by_what_was_selected(tmp_path: Path) -> None:
+    def uart(offset: int, value: int) -> Event:
+        return (ACCESS, 0, 0x100, "pio", "com1", offset, 1, True, value, 0x3F8 + offset, 1)
+
+    a = [uart(0, 65), uart(3, 0x83), uart(0, 1), uart(3, 0x03), uart(0, 66), access("who", 4, 1)]
+    diff = compare(tmp_path, a, a)
+    names = [diff.a.meaning(row).name for row in range(6)]
+    assert names == ["THR", "LCR", "DLL", "LCR", "THR", "+0x4"]
+    # In any order, and with rows left out.
+    for row in (2, 4, 0, 2, 2):
+        assert diff.b.meaning(row).name == names[row]
 
 
 def test_the_first_event_that_differs(tmp_path: Path) -> None:

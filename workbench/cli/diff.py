@@ -86,7 +86,7 @@ def _show(
             print(line)
     if not diff.equal:
         rows = [
-            (f"{c.device or '(nobody)'}+{c.offset:#x}", c.kind, "write" if c.write else "read",
+            (f"{c.device or '(nobody)'} {c.register}", c.kind, "write" if c.write else "read",
              *(f"{n:,}" if n else "" for n in (c.only_a, c.only_b, c.changed)))
             for c in diff.by_register()
         ]  # fmt: skip
@@ -135,10 +135,12 @@ def _cell(side: Accesses, row: int | None) -> str:
     times = f" x{count}" if count != 1 else ""
     value = side.number("value", row)
     digits = 2 * side.number("size", row)
-    register = f"{side.name('device', row)}+{side.number('offset', row):#x}"
+    found = side.meaning(row)
+    register = f"{side.name('device', row)} {found.name}"
+    meaning = f" {found.meaning}" if found.meaning else ""
     return text.safe(
         f"{side.number('icount', row):>13,} {register}"
-        f" {'<-' if write else '->'} {value:#0{digits + 2}x}{times}"
+        f" {'<-' if write else '->'} {value:#0{digits + 2}x}{times}{meaning}"
     )
 
 

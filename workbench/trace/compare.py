@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from workbench.trace import tables
 from workbench.trace.align import Block, Words, align, combine
+from workbench.trace.decode import Decoder, Register, WindowDecoder
 from workbench.trace.noise import digits_as_one, rules_for
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class RegisterCount(NamedTuple):
 
     kind: str
     device: str
+    register: str
     offset: int
     write: bool
     only_a: int
@@ -79,6 +81,8 @@ class Accesses:
         )
         values = column["value"] if exact else self._quiet(trace.header)
         self.words: Words = combine(self.registers, values, column["count"])
+        self._machine = trace.header.machine
+        self._windows: dict[tuple[str, str], _Window] = {}
 
     def _hashed(self, name: str) -> Words:
         codes, names = self._names[name]
@@ -115,22 +119,73 @@ class Accesses:
         return names[int(codes[row])]
 
     def as_dict(self, row: int) -> dict[str, Any]:
-        """Give the columns of a row by name."""
+        """Give the columns of a row by name, with `register` and `meaning`."""
         found: dict[str, Any] = {}
         for name in _COLUMNS:
             named = name in ("kind", "device")
             found[name] = self.name(name, row) if named else self.number(name, row)
         found["write"] = bool(found["write"])
+        register = self.meaning(row)
+        return {**found, "register": register.name, "meaning": register.meaning}
+
+    def meaning(self, row: int) -> Register:
+        """Say what an access means; cheap as long as rows are asked for in ascending order."""
+        key = (self.name("kind", row), self.name("device", row))
+        window = self._windows.get(key)
+        if window is None or row < window.next:
+            decoder = Decoder(self._machine).window(*key)
+            window = self._windows[key] = _Window(decoder, self._selecting(decoder, *key))
+        if window.decoder is None:
+            return Register(f"+{self.number('offset', row):#x}", "")
+        found = Register("", "")
+        for before in window.up_to(row):
+            found = window.decoder.decode(
+                self.number("offset", before),
+                self.number("size", before),
+                self.number("value", before),
+                bool(self.number("write", before)),
+            )
         return found
 
-    def register(self, row: int) -> tuple[str, str, int, bool]:
-        """Give the register and direction of a row: kind, device, offset, write."""
+    def _selecting(
+        self, decoder: WindowDecoder | None, kind: str, device: str
+    ) -> npt.NDArray[np.int64]:
+        """Rows of a window after which a register may mean something else."""
+        if decoder is None or decoder.stateless:
+            return np.zeros(0, np.int64)
+        rows = np.flatnonzero(self._where("kind", kind) & self._where("device", device))
+        rows = rows[self._numbers["write"][rows] != 0]
+        offsets = self._numbers["offset"][rows]
+        wanted = [at for at in np.unique(offsets) if decoder.selects(int(at), True)]
+        return np.asarray(rows[np.isin(offsets, np.array(wanted, np.uint64))])
+
+    def register(self, row: int) -> tuple[str, str, str, int, bool]:
+        """Give the register and direction of a row: kind, device, name, offset, write."""
         return (
             self.name("kind", row),
             self.name("device", row),
+            self.meaning(row).name,
             self.number("offset", row),
             bool(self.number("write", row)),
         )
+
+
+class _Window:
+    """A decoder, and how far it has come through the rows that it has to see."""
+
+    def __init__(self, decoder: WindowDecoder | None, selecting: npt.NDArray[np.int64]) -> None:
+        self.decoder = decoder
+        self.next = 0
+        self._selecting = selecting
+        self._place = 0
+
+    def up_to(self, row: int) -> Iterator[int]:
+        """Give what has to be decoded before a row and was not yet, then the row."""
+        end = int(np.searchsorted(self._selecting, row))
+        yield from self._selecting[self._place : end].tolist()
+        yield row
+        self._place = max(self._place, int(np.searchsorted(self._selecting, row, "right")))
+        self.next = row + 1
 
 
 def _names(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], list[str]]:
@@ -200,7 +255,7 @@ class Diff:
 
     def by_register(self) -> list[RegisterCount]:
         """Count the differences of each register, most first."""
-        counts: dict[tuple[str, str, int, bool], list[int]] = {}
+        counts: dict[tuple[str, str, str, int, bool], list[int]] = {}
         for gap in self.gaps():
             for row in self.pair(gap):
                 side, number = (self.a, row.a) if row.a is not None else (self.b, row.b)
