@@ -11,14 +11,49 @@ from workbench.errors import UsageError
 CONSOLE_DEVICE = "com1"
 
 
+MOST_SERIAL_PORTS = 4
+
+
+class _Serial(argparse.Action):
+    """The first `--serial` is the console, those after it are further ports."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest, None) is None:
+            setattr(namespace, self.dest, values)
+        else:
+            namespace.more_serial = [*namespace.more_serial, values]
+
+
 def add_serial(parser: argparse.ArgumentParser, what: str) -> None:
     """Add `--serial`."""
+    parser.set_defaults(more_serial=[])
     parser.add_argument(
         "--serial",
         "-serial",
+        action=_Serial,
         metavar="stdio|none|file:PATH",
         help=f"{what} (default: stdio; a stdin that is a pipe is read only when this is given)",
     )
+
+
+def more_serial_outputs(texts: list[str]) -> dict[str, int]:
+    """File descriptors of the serial ports after the first, by device; raises UsageError."""
+    if len(texts) >= MOST_SERIAL_PORTS:
+        raise UsageError(f"expected at most {MOST_SERIAL_PORTS} serial ports")
+    out: dict[str, int] = {}
+    for n, text in enumerate(texts, start=2):
+        if text == "stdio":
+            raise UsageError("expected --serial stdio for the first serial port only")
+        fd = serial_output(text)
+        if fd is not None:
+            out[f"com{n}"] = fd
+    return out
 
 
 def serial_output(text: str | None) -> int | None:

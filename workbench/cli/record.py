@@ -7,12 +7,18 @@ import contextlib
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli import devices, engine, gdb, terminal, text
-from workbench.cli.options import CONSOLE_DEVICE, add_serial, rtc_epoch_s, serial_output
+from workbench.cli.options import (
+    CONSOLE_DEVICE,
+    add_serial,
+    more_serial_outputs,
+    rtc_epoch_s,
+    serial_output,
+)
 from workbench.errors import (
     EXIT_BAD_INPUT,
     EXIT_INTERRUPTED,
@@ -51,7 +57,7 @@ def add_parser(commands: Any) -> None:
         help="guest memory: MiB, or with K, M, G (default: 256)")  # fmt: skip
     add("-o", "--output", metavar="FILE", default="record.wbt",
         help="the trace (default: record.wbt)")  # fmt: skip
-    add_serial(parser, "where the first serial port goes")
+    add_serial(parser, "where a serial port goes; again for a second to fourth one")
     devices.add_devices(parser)
     add("--no-embed", action="store_true", help="keep kernel and initrd out of the trace")
     add("--ps-per-insn", metavar="N", type=int, default=1000,
@@ -102,9 +108,12 @@ def run(args: argparse.Namespace) -> int:
     )
     _refuse_overwriting(args.output, [args.kernel, args.initrd])
     output = serial_output(args.serial)
+    more = more_serial_outputs(args.more_serial)
     guest = Guest.from_files(args.kernel, args.initrd, args.append)
     with devices.opened(args) as attached:
         config = {**machine_config(args), **attached.config()}
+        if args.more_serial:
+            config["serial_ports"] = [f"com{n + 1}" for n in range(len(args.more_serial) + 1)]
         engine.prepare()
         recording = Recording(
             args.output,
@@ -117,18 +126,33 @@ def run(args: argparse.Namespace) -> int:
         )
         recording.interactive = bool(attached.networks)  # the other end lives in real time
         with gdb.held(recording, args.gdb, args.wait):
-            outcome = record_on_terminal(recording, output, read_stdin=_reads_stdin(args.serial))
+            stdin = _reads_stdin(args.serial)
+            outcome = record_on_terminal(recording, output, read_stdin=stdin, more=more)
     return finish(args, recording, outcome)
 
 
-def record_on_terminal(recording: Recording, output: int | None, read_stdin: bool) -> Outcome:
-    """Run a recording with its console on `output` and, if asked, input from stdin."""
+def record_on_terminal(
+    recording: Recording,
+    output: int | None,
+    read_stdin: bool,
+    more: Mapping[str, int] | None = None,
+) -> Outcome:
+    """Run a recording with its console on `output` and, if asked, input from stdin.
+
+    `more` has the file descriptors of further serial ports by device.
+    """
     from workbench.cli.main import complain
 
     console = None
     if output is not None:
         console = terminal.ConsoleOutput(CONSOLE_DEVICE, output, recording.interrupt)
         recording.recorder.console_sink = console.sink
+    others = [
+        terminal.ConsoleOutput(device, fd, recording.interrupt)
+        for device, fd in (more or {}).items()
+    ]
+    if others:
+        recording.recorder.console_sink = _to_all([c for c in (console, *others) if c is not None])
     restore = terminal.keep_mode()
 
     def last_resort() -> None:
@@ -152,6 +176,14 @@ def record_on_terminal(recording: Recording, output: int | None, read_stdin: boo
     if console is not None and console.failure and output != 1:
         raise InputFileError(f"the serial file cannot be written: {console.failure}")
     return outcome
+
+
+def _to_all(consoles: list[terminal.ConsoleOutput]) -> Callable[[str, bytes], None]:
+    def sink(device: str, data: bytes) -> None:
+        for console in consoles:
+            console.sink(device, data)
+
+    return sink
 
 
 def finish(args: argparse.Namespace, recording: Recording, outcome: Outcome) -> int:

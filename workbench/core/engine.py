@@ -1,9 +1,12 @@
 """The processor as Python sees it: memory of the engine, registers, `run`, and exits.
 
-cpu = Cpu(ram_bytes=1 << 20)
-cpu.write_phys(0x1000, bytes.fromhex("b82a00f4"))   # mov ax, 42; hlt
-cpu.set("rip", 0x1000)
-print(cpu.run(1000), cpu.get("rax"))                     # ('hlt', 42)
+It needs no machine and no device:
+
+    cpu = Cpu(ram_bytes=1 << 20)
+    cpu.write_phys(0x1000, bytes.fromhex("b82a00f4"))  # mov ax, 42; hlt
+    cpu.set_segment("cs", 0, 0, 0xFFFF, 0x9B)  # real mode, code from address 0
+    cpu.set("rip", 0x1000)
+    print(cpu.run(1000), cpu.get("rax"))  # hlt 42
 """
 
 from __future__ import annotations
