@@ -591,6 +591,16 @@ def test_power(rig):
     assert rig.wait() & DRQ
 
 
+def test_reading_ends_standby(rig):
+    rig.command(0xE2)
+    rig.wait()
+    rig.command(0x40)
+    rig.wait()
+    rig.command(0xE5)
+    rig.wait()
+    assert rig.reg(2) == 0xFF
+
+
 def test_native_max(rig):
     rig.command(0xF8)
     rig.wait()

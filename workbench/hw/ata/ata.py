@@ -132,6 +132,7 @@ class AtaDisk(Drive):
             self._bad_address(max(lba, min(self.disk.sectors, lba + count)), extended)
             return False
         state.lba, state.left = lba, count
+        state.power = 0xFF  # access to the medium ends standby
         return True
 
     def _lba28(self) -> tuple[int, bool]:
