@@ -1,0 +1,70 @@
+"""`workbench gdb` and `workbench record --gdb` as a user calls them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workbench.firmware import demo
+
+pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+WORKBENCH = [sys.executable, "-m", "workbench"]
+ROOT = Path(__file__).parents[2]
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*WORKBENCH, *args], capture_output=True, text=True, check=False, timeout=60, cwd=ROOT
+    )
+
+
+def test_gdb_is_started_on_a_trace(demo_path: Path) -> None:
+    commands = ["monitor seek 20000", "stepi", "reverse-stepi", "monitor when", "kill"]
+    more = [part for command in commands for part in ("-ex", command)]
+    done = run("gdb", str(demo_path), "--", "--nx", "-batch", *more)
+    assert "instruction 20,000," in done.stdout + done.stderr
+    assert done.returncode == 0
+
+
+def test_a_trace_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "none.wbt"
+    path.write_bytes(b"nothing")
+    done = run("gdb", str(path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("workbench: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_wait_needs_gdb() -> None:
+    done = run("record", "--kernel", "/dev/null", "--wait")
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+
+
+def test_gdb_connects_to_a_recording(tmp_path: Path) -> None:
+    kernel, place, trace = tmp_path / "demo.elf", tmp_path / "gdb", tmp_path / "demo.wbt"
+    kernel.write_bytes(demo.image())
+    command = [
+        *WORKBENCH, "record", "--kernel", str(kernel), "-m", "64", "-o", str(trace),
+        "--serial", "none", "--gdb", f"unix:{place}", "--wait", "--timeout", "60",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as recorder:
+        started = time.monotonic()
+        while not place.exists() and time.monotonic() - started < 50:
+            time.sleep(0.05)
+        script = ["set architecture i386:x86-64", f"target remote {place}", "stepi 5",
+                  "monitor when", "continue"]  # fmt: skip
+        more = [part for line in script for part in ("-ex", line)]
+        done = subprocess.run(
+            ["gdb", "--nx", "-q", "-batch", *more],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        _, errors = recorder.communicate(timeout=60)
+    assert "instruction 5," in done.stdout + done.stderr, errors
+    assert "exited" in done.stdout
+    assert run("replay", str(trace), "--serial", "none").returncode == 0
