@@ -1,4 +1,5 @@
-"""Debian's own e1000 driver on our 82540EM: pings and a download, then the replay without network.
+"""Debian's own e1000 driver on our 82540EM: pings, a download and an upload (which the driver has
+segmented by the controller), then the replay without network.
 
 Recorded twice over: through the user network, and over a stream socket through a real QEMU. The
 first recording's register accesses are counted and compared with QEMU's own 82540EM.
@@ -29,12 +30,15 @@ QEMU = shutil.which("qemu-system-x86_64")
 pytestmark = [pytest.mark.slow, pytest.mark.guest]
 DATA = random.Random(1).randbytes(1 << 20)
 SHA256 = hashlib.sha256(DATA).hexdigest()
+UPLOAD = b"".join(b"%d\n" % n for n in range(1, 50001))
 SCRIPT = """\
 ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
 n=0
 while [ "$(cat /sys/class/net/eth0/carrier)" != 1 ] && [ $n -lt 80 ]; do sleep 0.1; n=$((n+1)); done
 ping -c 3 -i 0.2 10.0.2.2
 wget -q -O - http://10.0.2.2:{port}/data | sha256sum
+seq 1 50000 > /tmp/up
+wget -q -O - --post-file=/tmp/up http://10.0.2.2:{port}/upload
 ifconfig eth0 | grep errors
 dmesg | grep e1000
 """
@@ -46,6 +50,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(DATA)))
         self.end_headers()
         self.wfile.write(DATA)
+
+    def do_POST(self) -> None:
+        answer = b"took other data\n"
+        if self.rfile.read(int(self.headers["Content-Length"])) == UPLOAD:
+            answer = b"took all of it\n"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -80,6 +93,7 @@ def record(kernel: Path, initrd: Path, trace: Path, nic: str, port: int) -> str:
 def check(output: str) -> None:
     assert "3 packets transmitted, 3 packets received, 0% packet loss" in output
     assert SHA256 in output
+    assert "took all of it" in output
     assert "errors:0 dropped:0 overruns:0 frame:0" in output
     assert "NIC Link is Up 1000 Mbps Full Duplex" in output
     assert "52:54:00:00:00:07" in output
