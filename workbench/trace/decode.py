@@ -182,30 +182,27 @@ class WindowDecoder:
         self._nodes: dict[tuple[object, ...], _Node] = {}
         self._node = self._goto(when, (), (None,) * len(regmap.indirect))
         self._known = 0
+        self._by_value = any(reg.match is not None for reg in regmap.regs)
 
-    @property
-    def stateless(self) -> bool:
-        """Whether a register follows from offset, size and direction alone."""
+    def needs_order(self, write: bool) -> bool:
+        """Whether a register follows from more than offset, size and direction."""
         regmap = self.map
         selects = regmap.select or regmap.indirect or regmap.follow
-        return not selects and all(reg.match is None for reg in regmap.regs)
+        return bool(selects) or (write and self._by_value)
 
-    def selects(self, offset: int, write: bool) -> bool:
-        """Whether an access there may change what later ones mean."""
+    def selects(self, offset: int, size: int, write: bool) -> bool:
+        """Whether an access there has to be decoded alone: it may change what later ones mean, or
+        its own register follows from the value.
+        """
         regmap = self.map
         if not write:
             return False
-        if regmap.follow is not None:
+        if regmap.follow is not None or self._by_value:
             return True
         regs = [ind.index for ind in regmap.indirect]
         if regmap.select is not None:
             regs.append(regmap.select.reg)
-        return any(offset <= reg.offset < offset + 8 for reg in regs)
-
-    @property
-    def by_value(self) -> bool:
-        """Whether a register may follow from the value that is written."""
-        return any(reg.match is not None for reg in self.map.regs)
+        return any(offset < reg.end and reg.offset < offset + size for reg in regs)
 
     def decode(self, offset: int, size: int, value: int, write: bool) -> Register:
         """Say what an access means, and follow what it selects."""

@@ -7,7 +7,7 @@ depend on earlier writes are cut into stretches in which nothing is selected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -144,89 +144,110 @@ class _Registers:
         self._decoder = Decoder(trace.header.machine)
         self._labels = labels
         self._with_value = with_value
+        self._registers = _Labels() if with_value else labels
 
     def label(self, batch: pa.Table) -> Ints:
         """Numbers of the labels of all accesses of a batch."""
+        ids = self._label(batch)
+        if not self._with_value:
+            return ids
+        codes, found = coded(batch["value"])
+        pairs, which = _encode(ids * max(1, len(found)) + codes)
+        registers = list(self._registers.known)
+        numbers = [
+            self._labels.number((*registers[n // len(found)], f"{found[n % len(found)]:#x}"))
+            for n in pairs
+        ]
+        return np.array(numbers, np.int64)[which]
+
+    def _label(self, batch: pa.Table) -> Ints:
         kinds, kind_names = coded(batch["kind"])
         devices, device_names = coded(batch["device"])
         offsets, offset_values = coded(batch["offset"])
         sizes, writes = integers(batch["size"]), integers(batch["write"])
-        window = kinds * len(device_names) + devices
-        place = ((window * max(1, len(offset_values)) + offsets) * 256 + sizes) * 2 + writes
-        values = words(batch["value"])
-        ids = np.full(len(place), -1, np.int64)
-        for number in np.flatnonzero(np.bincount(window)).tolist():
-            kind = kind_names[number // len(device_names)]
-            device = device_names[number % len(device_names)]
-            rows = np.flatnonzero(window == number)
-            found = self._decoder.window(kind, device)
-            access = _Accesses(place[rows], offset_values, values[rows])
-            ids[rows] = self._window(device or "(nothing)", found, access)
+        names, many = max(1, len(device_names)), max(1, len(offset_values))
+        key = (((kinds * names + devices) * many + offsets) * 256 + sizes) * 2 + writes
+        found, codes = _encode(key)
+        windows: dict[tuple[str, str], list[_Place]] = {}
+        for code, place in enumerate(found):
+            offset, window = place // 512 % many, place // 512 // many
+            kind, device = kind_names[window // names], device_names[window % names]
+            same = windows.setdefault((kind, device), [])
+            same.append(_Place(code, offset_values[offset], place // 2 % 256, bool(place % 2)))
+        numbers = np.zeros(len(found), np.int64)
+        moving: list[tuple[str, WindowDecoder, dict[int, _Place]]] = []
+        for (kind, device), places in windows.items():
+            decoder = self._decoder.window(kind, device)
+            device = device or "(nothing)"
+            if decoder is not None and any(decoder.needs_order(p.write) for p in places):
+                moving.append((device, decoder, {p.code: p for p in places}))
+                continue
+            for p in places:
+                numbers[p.code] = self._number(device, decoder, p, 0)
+        ids = numbers[codes]
+        for device, decoder, by_code in moving:
+            inside = np.zeros(len(found), np.bool_)
+            inside[list(by_code)] = True
+            rows = np.flatnonzero(inside[codes])
+            values = words(batch["value"])[rows]
+            ids[rows] = self._in_order(device, decoder, by_code, codes[rows], values)
         return ids
 
-    def _window(self, device: str, window: WindowDecoder | None, access: _Accesses) -> Ints:
-        ids = np.empty(len(access.place), np.int64)
-        by_value = self._with_value or (window is not None and window.by_value)
-        for start, end in access.stretches(window):
-            if end - start < _SHORT_STRETCH:
-                ids[start:end] = [
-                    self._number(device, window, access, row) for row in range(start, end)
-                ]
-                continue
-            rows = slice(start, end)
-            keys = access.place[rows]
-            if by_value:
-                _, keys = np.unique(access.values[rows], return_inverse=True)
-                _, which = np.unique(access.place[rows], return_inverse=True)
-                keys = keys * (int(which.max()) + 1) + which
-            _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-            numbers = [self._number(device, window, access, start + r) for r in first.tolist()]
-            ids[rows] = np.array(numbers)[inverse]
+    def _in_order(
+        self,
+        device: str,
+        decoder: WindowDecoder,
+        places: dict[int, _Place],
+        codes: Ints,
+        values: Words,
+    ) -> Ints:
+        """Labels of accesses to one window, where a register may depend on what came before."""
+        alone = np.zeros(max(places) + 1, np.bool_)
+        for p in places.values():
+            alone[p.code] = decoder.selects(p.offset, p.size, p.write)
+        ids = np.empty(len(codes), np.int64)
+        numbers = np.zeros(len(alone), np.int64)
+        start = 0
+        for row in (*np.flatnonzero(alone[codes]).tolist(), len(codes)):
+            if row - start < _SHORT_STRETCH:
+                for n in range(start, row):
+                    ids[n] = self._number(device, decoder, places[int(codes[n])], int(values[n]))
+            else:
+                part = codes[start:row]
+                for code in np.flatnonzero(np.bincount(part)).tolist():
+                    numbers[code] = self._number(device, decoder, places[code], 0)
+                ids[start:row] = numbers[part]
+            if row < len(codes):
+                ids[row] = self._number(device, decoder, places[int(codes[row])], int(values[row]))
+            start = row + 1
         return ids
 
     def _number(
-        self, device: str, window: WindowDecoder | None, access: _Accesses, row: int
+        self, device: str, decoder: WindowDecoder | None, place: _Place, value: int
     ) -> int:
-        offset, size, write = access.at(row)
-        value = int(access.values[row])
-        name = f"+{offset:#x}"
-        if window is not None:
-            name = window.decode(offset, size, value, write).name
-        if self._with_value:
-            return self._labels.number((device, name, f"{value:#x}"))
-        return self._labels.number((device, name))
+        name = f"+{place.offset:#x}"
+        if decoder is not None:
+            name = decoder.decode(place.offset, place.size, value, place.write).name
+        return self._registers.number((device, name))
 
 
 @dataclass(frozen=True, slots=True)
-class _Accesses:
-    """Accesses to one window: offset code, size and direction in one number, and the values."""
+class _Place:
+    """What an access is aimed at, and its number in the batch."""
 
-    place: Ints
-    offsets: list[int]
-    values: Words
+    code: int
+    offset: int
+    size: int
+    write: bool
 
-    def at(self, row: int) -> tuple[int, int, bool]:
-        """Offset, size and direction of one."""
-        return self._parts(int(self.place[row]))
 
-    def _parts(self, place: int) -> tuple[int, int, bool]:
-        offset = self.offsets[(place >> 9) % len(self.offsets)]
-        return offset, place >> 1 & 0xFF, bool(place & 1)
+def _encode(numbers: Ints) -> tuple[list[int], Ints]:
+    """Different numbers in order of appearance, and for each number its place among them."""
+    import pyarrow as pa
 
-    def stretches(self, window: WindowDecoder | None) -> Iterator[tuple[int, int]]:
-        """Rows between which something is selected; an access that selects stands alone."""
-        end = len(self.place)
-        if window is None or window.stateless:
-            yield 0, end
-            return
-        kinds, inverse = np.unique(self.place, return_inverse=True)
-        parts = [self._parts(place) for place in kinds.tolist()]
-        selects = np.array([window.selects(offset, write) for offset, _, write in parts])
-        start = 0
-        for row in np.flatnonzero(selects[inverse]).tolist():
-            if row > start:
-                yield start, row
-            yield row, row + 1
-            start = row + 1
-        if end > start:
-            yield start, end
+    codes, found = coded(
+        pa.chunked_array(
+            [pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])]
+        )
+    )
+    return found, codes
