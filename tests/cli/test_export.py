@@ -27,6 +27,10 @@ def test_export(workbench: Run, kernel: str, tmp_path: Path) -> None:
     assert lines == (tmp_path / "t.jsonl").read_text()
     assert workbench("export", "t.wbt").returncode == 2
     assert workbench("export", "t.wbt", "--vcd", "-").returncode == 2
+    (tmp_path / "cut.wbt").write_bytes((tmp_path / "t.wbt").read_bytes()[:-500])
+    done = workbench("export", "cut.wbt", "--json", "cut.jsonl", "--perfetto", "cut.pftrace")
+    assert done.returncode == 0
+    assert "cut.wbt was cut: it is complete up to instruction " in done.stderr
     failed = workbench("export", "t.wbt", "--vcd", "no/such")
     assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
 
@@ -45,6 +49,8 @@ def test_query(workbench: Run, kernel: str, tmp_path: Path) -> None:
     assert bytes.fromhex(rows[0]["data"])
     assert "  offset  ubigint" in workbench("query", "--schema").stdout
     assert json.loads(workbench("query", "--schema", "--json").stdout)["dma"]["gpa"] == "ubigint"
+    done = workbench("query", "t.wbt", "select 1 as x, null as y, 'z' as x")
+    assert done.stdout.split() == ["1", "row", "x", "y", "x", "1", "z"]
     wrong = workbench("query", "t.wbt", "selec")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
     assert workbench("query", "t.wbt").returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import struct
@@ -147,7 +148,7 @@ def test_pcapng(network_trace: Path, tmp_path: Path) -> None:
 def test_perfetto(make_trace: Make, tmp_path: Path) -> None:
     with api.open(make_trace()) as trace, written(tmp_path / "t.pftrace") as file:
         packets = write_perfetto(trace, file)
-        accesses, lines = trace.accesses.num_rows, trace.irq_lines["level"].to_pylist()
+        accesses, levels = trace.accesses.num_rows, trace.irq_lines.to_pylist()
         interrupts = trace.interrupts.num_rows
         rows = [row for row in trace.accesses.to_pylist() if row["device"] == "com1"]
     pb2: Any = pytest.importorskip("perfetto.protos.perfetto.trace.perfetto_trace_pb2")
@@ -171,7 +172,11 @@ def test_perfetto(make_trace: Make, tmp_path: Path) -> None:
     track_event = pb2.TrackEvent
     begun = [p for name in events if name.startswith("line ") for p in events[name]
              if p.track_event.type == track_event.TYPE_SLICE_BEGIN]  # fmt: skip
-    assert len(begun) == sum(lines)
+    wave = [row["level"] for row in levels if row["name"] == "irq14"]
+    rises = sum(b and not a for a, b in itertools.pairwise([False, *wave])) + (not wave[0])
+    assert len([p for p in begun if p in events["line irq14"]]) == rises
+    ended = sum(len(events[name]) for name in events if name.startswith("line ")) - len(begun)
+    assert ended == len(begun)
     counted = [p.track_event.counter_value for p in events["accesses per million instructions"]]
     assert sum(counted) == accesses
     first = events["com1 (pio)"][0]

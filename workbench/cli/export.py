@@ -47,6 +47,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write what the options ask for."""
     from workbench.cli.main import complain
+    from workbench.cli.replay import cut_notice
     from workbench.trace.reader import open_trace
 
     names = ("parquet", *(name for name, _, _ in _FORMATS))
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     if not wanted:
         raise UsageError(f"expected one of {', '.join(f'--{name}' for name in names)}")
     with open_trace(args.trace) as trace:
+        if not trace.closed and not args.quiet:
+            complain(cut_notice(trace))
         for name, path in wanted:
             done = export(trace, name, path)
             if not args.quiet and path != "-":

@@ -45,15 +45,20 @@ def run(args: argparse.Namespace) -> int:
 
     with open_trace(args.trace) as trace:
         found = query(trace, args.sql)
-    rows = found.to_pylist()
+    names = found.column_names
+    rows = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
     if args.json:
         for row in rows:
-            sys.stdout.write(json.dumps(row, default=_plain) + "\n")
+            line = json.dumps(dict(zip(names, row, strict=True)), default=_plain)
+            sys.stdout.write(line + "\n")
         return EXIT_OK
-    cells = [[_cell(value) for value in row.values()] for row in rows]
-    numeric = [i for i, name in enumerate(found.column_names)
-               if all(isinstance(row[name], int | float) for row in rows)]  # fmt: skip
-    text.print_table(_count(len(rows)), found.column_names, cells, right=numeric)
+    cells = [[_cell(value) for value in row] for row in rows]
+    numeric = [
+        place
+        for place in range(len(names))
+        if all(isinstance(row[place], int | float | None) for row in rows)
+    ]
+    text.print_table(_count(len(rows)), [text.safe(n) for n in names], cells, right=numeric)
     return EXIT_OK
 
 

@@ -153,11 +153,21 @@ class Accesses:
         """Rows of a window after which a register may mean something else."""
         if decoder is None or decoder.stateless:
             return np.zeros(0, np.int64)
-        rows = np.flatnonzero(self._where("kind", kind) & self._where("device", device))
-        rows = rows[self._numbers["write"][rows] != 0]
-        offsets = self._numbers["offset"][rows]
-        wanted = [at for at in np.unique(offsets) if decoder.selects(int(at), True)]
-        return np.asarray(rows[np.isin(offsets, np.array(wanted, np.uint64))])
+        here = self._where("kind", kind) & self._where("device", device)
+        rows: npt.NDArray[np.int64] = np.flatnonzero(here & (self._numbers["write"] != 0))
+        regmap = decoder.map
+        if regmap.follow is not None:
+            return rows
+        registers = [indirect.index for indirect in regmap.indirect]
+        if regmap.select is not None:
+            registers.append(regmap.select.reg)
+        first = self._numbers["offset"][rows]
+        end = first + self._numbers["size"][rows]
+        wanted = np.zeros(len(rows), np.bool_)
+        for register in registers:
+            wanted |= (first < np.uint64(register.end)) & (end > np.uint64(register.offset))
+        found: npt.NDArray[np.int64] = rows[wanted]
+        return found
 
     def register(self, row: int) -> tuple[str, str, str, int, bool]:
         """Give the register and direction of a row: kind, device, name, offset, write."""

@@ -116,13 +116,22 @@ def write_perfetto(trace: Trace, file: IO[bytes]) -> int:
     out = _Writer(file, ps_per_insn(trace) / 1000)
     out.start(f"guest {trace.header.cmdline}".strip())
     counters = _Counters(out)
+    before, after = _levels(trace)
+    for name in sorted(before):
+        out.event(_SLICE_BEGIN, out.track(f"line {name}"), 0, name)
+    up = set(before)
     for event in _events(trace):
         counters.add(event)
+        if event[0] == tables.IRQ_LINE:
+            _, _, name, level = event
+            if level == (name in up):
+                continue
+            up ^= {name}
         _one(out, event)
     for name, icount, text in _console_lines(trace):
         out.event(_INSTANT, out.track(f"console {name}"), icount, text)
     counters.close(trace.icount)
-    for name in sorted(_still_up(trace)):
+    for name in sorted(after):
         out.event(_SLICE_END, out.track(f"line {name}"), trace.icount)
     out.flush()
     return out.packets
@@ -157,10 +166,12 @@ def _one(out: _Writer, event: tables.Event) -> None:
             out.event(_INSTANT, place, icount, f"{target} {kind}", length=len(data))
 
 
-def _still_up(trace: Trace) -> set[str]:
+def _levels(trace: Trace) -> tuple[set[str], set[str]]:
+    """Give the lines that are up before the first event, and those that are up after the last."""
     columns = trace.table("irq_lines", ("name", "level"))
-    levels = dict(zip(columns["name"].to_pylist(), columns["level"].to_pylist(), strict=True))
-    return {name for name, level in levels.items() if level}
+    changes = list(zip(*(column.to_pylist() for column in columns.columns), strict=True))
+    first, last = dict(reversed(changes)), dict(changes)
+    return {n for n, level in first.items() if not level}, {n for n, up in last.items() if up}
 
 
 def _console_lines(trace: Trace) -> Iterator[tuple[str, int, str]]:
