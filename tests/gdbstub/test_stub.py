@@ -142,3 +142,23 @@ def test_a_client_that_vanishes_and_one_that_waits(stub: Stub) -> None:
             second.sendall(frame(b"k"))
             thread.join(10)
         assert not thread.is_alive()
+
+
+def test_ctrl_c_stops_the_guest(stub: Stub) -> None:
+    ask(stub, b"bc")
+
+    def press() -> bool:
+        stub.receive(b"\x03")
+        return False
+
+    stub.receive(frame(b"c"))
+    stub.framing.take()
+    stub.run(press)
+    assert b"T02thread:01;" in stub.framing.take()
+    assert b"replaylog:end" in ask(stub, b"c")
+
+
+def test_an_unknown_packet_is_answered_with_nothing(stub: Stub) -> None:
+    for payload in (b"vMustReplyEmpty", b"qNonsense", b"jThreadsInfo", b"i"):
+        stub.receive(frame(payload))
+        assert stub.framing.take().endswith(b"$#00")
