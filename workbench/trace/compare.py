@@ -151,7 +151,7 @@ class Accesses:
         self, decoder: WindowDecoder | None, kind: str, device: str
     ) -> npt.NDArray[np.int64]:
         """Rows of a window after which a register may mean something else."""
-        if decoder is None or decoder.stateless:
+        if decoder is None:
             return np.zeros(0, np.int64)
         here = self._where("kind", kind) & self._where("device", device)
         rows: npt.NDArray[np.int64] = np.flatnonzero(here & (self._numbers["write"] != 0))
