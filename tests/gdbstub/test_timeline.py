@@ -6,7 +6,7 @@ import pytest
 
 from workbench.core.layout import WATCH_READ, WATCH_WRITE
 from workbench.trace.reader import Trace
-from workbench.trace.timeline import DeviceWatch, Moved, Timeline
+from workbench.trace.timeline import DeviceWatch, DmaWatch, Moved, Timeline
 
 
 @pytest.fixture(scope="session")
@@ -210,3 +210,19 @@ def test_the_last_writer(timeline: Timeline) -> None:
     timeline.seek(found[0] + 1)
     assert timeline.machine.memory.read(stack - 8, 8) == old
     assert timeline.last_write(0x30_0000, 1) is None
+
+
+def test_transfers_are_compared(timeline: Timeline) -> None:
+    """The demo has no device that masters the bus: the observer is told of transfers by hand."""
+    watch = DmaWatch(0x5000, 0x10, "dma 0x5000 16")
+    timeline.set_device_watches([watch])
+    log = timeline._log
+    assert log in timeline.machine.observers
+    log.stopping = False
+    for gpa, length, is_write in ((0x4FF0, 0x10, True), (0x5010, 4, True), (0x5000, 4, False)):
+        log.on_dma("ide", gpa, length, is_write, 7)
+        assert log.last is None
+    log.on_dma("ide", 0x4FF0, 0x11, True, 8)
+    assert log.last == (8, watch)
+    timeline.set_device_watches([])
+    assert log not in timeline.machine.observers

@@ -9,7 +9,7 @@ from workbench.core.bus import Bus, Window
 from workbench.core.regs import Reg
 from workbench.gdbstub.memory import physical
 from workbench.gdbstub.target import Target
-from workbench.trace.timeline import DeviceWatch, Timeline
+from workbench.trace.timeline import DeviceWatch, DmaWatch, Timeline
 
 HELP = """\
 info devices                       the devices and where they are
@@ -20,6 +20,7 @@ checkpoint                         the checkpoints
 log [N]                            the last N accesses before this position (default: 10)
 watch DEVICE.REGISTER [read|write|both] [mask N] [value N]
                                    stop at accesses to a device register
+watch dma ADDRESS [BYTES]          stop when a device writes to guest-physical addresses
 unwatch                            forget these
 writer ADDRESS [BYTES]             who wrote there last: processor or device
 x ADDRESS [BYTES]                  guest-physical memory
@@ -107,6 +108,13 @@ class Monitor:
         timeline = self._timeline()
         if not args:
             return "\n".join(w.text for w in timeline.device_watches) or "nothing is watched"
+        if args[0] == "dma":
+            if not 2 <= len(args) <= 3:
+                raise _Wrong("expected: watch dma ADDRESS [BYTES]")
+            length = int(args[2], 0) if len(args) == 3 else 1
+            transfer = DmaWatch(int(args[1], 0), max(length, 1), " ".join(args))
+            timeline.set_device_watches([*timeline.device_watches, transfer])
+            return f"watching {transfer.text}"
         device, dot, name = args[0].partition(".")
         window = next((w for _, w in self._windows() if w.name == device), None)
         if window is None or not dot:

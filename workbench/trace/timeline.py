@@ -80,14 +80,24 @@ class DeviceWatch:
         return bool(seen) if self.value is None else seen == self.value & self.mask
 
 
+@dataclass(frozen=True, slots=True)
+class DmaWatch:
+    """Transfers to stop at: what a device writes into guest-physical addresses."""
+
+    gpa: int
+    length: int
+    text: str
+
+
 @dataclass(slots=True)
 class _AccessLog(Observer):
     """Notes accesses that are watched; it is an observer only while there are any."""
 
     machine: Machine
     watches: list[DeviceWatch] = field(default_factory=list)
+    transfers: list[DmaWatch] = field(default_factory=list)
     stopping: bool = True
-    last: tuple[int, DeviceWatch] | None = None
+    last: tuple[int, DeviceWatch | DmaWatch] | None = None
 
     def on_access(
         self,
@@ -105,9 +115,18 @@ class _AccessLog(Observer):
         """Compare an access with the list."""
         for watch in self.watches:
             if watch.matches(device, offset, size, is_write, value):
-                self.last = (icount, watch)
-                if self.stopping:
-                    self.machine.interrupt()
+                self._hit(icount, watch)
+
+    def on_dma(self, device: str, gpa: int, length: int, is_write: bool, icount: int) -> None:
+        """Compare a transfer with the list."""
+        for watch in self.transfers:
+            if is_write and gpa < watch.gpa + watch.length and watch.gpa < gpa + length:
+                self._hit(icount, watch)
+
+    def _hit(self, icount: int, watch: DeviceWatch | DmaWatch) -> None:
+        self.last = (icount, watch)
+        if self.stopping:
+            self.machine.interrupt()
 
 
 class Timeline:
@@ -155,18 +174,17 @@ class Timeline:
         return [s.icount for s in self._all()]
 
     @property
-    def device_watches(self) -> list[DeviceWatch]:
-        """Accesses to stop at; `set_device_watches` replaces them."""
-        return list(self._log.watches)
+    def device_watches(self) -> list[DeviceWatch | DmaWatch]:
+        """Accesses and transfers to stop at; `set_device_watches` replaces them."""
+        return [*self._log.watches, *self._log.transfers]
 
-    def set_device_watches(self, watches: Iterable[DeviceWatch]) -> None:
-        """Replace the watched device accesses."""
-        self._log.watches = list(watches)
-        observers = self.machine.observers
-        if self._log.watches and self._log not in observers:
-            observers.append(self._log)
-        elif not self._log.watches and self._log in observers:
-            observers.remove(self._log)
+    def set_device_watches(self, watches: Iterable[DeviceWatch | DmaWatch]) -> None:
+        """Replace the watched device accesses and transfers."""
+        every = list(watches)
+        self._log.watches = [watch for watch in every if isinstance(watch, DeviceWatch)]
+        self._log.transfers = [watch for watch in every if isinstance(watch, DmaWatch)]
+        observers = [o for o in self.machine.observers if o is not self._log]
+        self.machine.observers[:] = [*observers, self._log] if every else observers
 
     def _all(self) -> list[Snapshot]:
         return sorted([*self._checkpoints, *self._near], key=lambda s: s.icount)
