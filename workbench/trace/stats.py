@@ -7,7 +7,7 @@ depend on earlier writes are cut into stretches in which nothing is selected.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BY: Final = ("device", "register", "direction", "value", "pc", "function", "bucket")
 _SHORT_STRETCH: Final = 64
+_BATCH_ROWS: Final = 1 << 18
 _MAX_LABELS: Final = 1 << 17
 
 Label = tuple[str, ...]
@@ -86,7 +87,7 @@ def count(trace: Trace, by: str, symbols: SymbolTable | None = None, buckets: in
     labeller = _labeller(by, trace, labels, symbols)
     table = np.zeros((0, 2, buckets), np.int64)
     columns = dict.fromkeys(("icount", "write", "count", *_COLUMNS[by]))
-    for batch in trace.batches("accesses", columns):
+    for batch in _merged(trace.batches("accesses", columns)):
         when = np.clip(integers(batch["icount"]) // width, 0, buckets - 1)
         ids = when if by == "bucket" else labeller(batch)
         many = len(labels.known) if by != "bucket" else buckets
@@ -112,6 +113,22 @@ def count(trace: Trace, by: str, symbols: SymbolTable | None = None, buckets: in
     if by != "bucket":
         counts = sorted((c for c in counts if c.total), key=lambda c: (-c.total, c.label))
     return Stats(by, counts, sum(c.total for c in counts), width, buckets)
+
+
+def _merged(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Put small batches together; each costs something of its own."""
+    import pyarrow as pa
+
+    waiting: list[pa.Table] = []
+    rows = 0
+    for batch in batches:
+        waiting.append(batch)
+        rows += batch.num_rows
+        if rows >= _BATCH_ROWS:
+            yield pa.concat_tables(waiting)
+            waiting, rows = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def _labeller(
