@@ -18,8 +18,8 @@ import workbench
 from workbench.errors import EXIT_INTERRUPTED, UsageError, WorkbenchError, os_error_text
 
 COMMANDS = (
-    "record", "replay", "info", "log", "stats", "diff", "export", "query", "gdb", "demo", "doctor",
-    "completion",
+    "record", "replay", "compare", "info", "log", "stats", "diff", "export", "query", "gdb",
+    "demo", "doctor", "completion",
 )  # fmt: skip
 
 Commands = "argparse._SubParsersAction[Parser]"
