@@ -31,7 +31,7 @@ _PACKAGES = (
     ("numpy", "numpy", True, "guest memory and the tables of a trace"),
     ("pyarrow", "pyarrow", True, "the tables of a trace"),
     ("zstandard", "zstandard", True, "compression of traces"),
-    ("pyelftools", "elftools", True, "reading what LLVM made, and ELF guests"),
+    ("pyelftools", "elftools", True, "symbols of ELF files"),
     ("capstone", "capstone", True, "disassembly for people"),
     ("prompt_toolkit", "prompt_toolkit", True, "the terminal user interface"),
     ("rich", "rich", True, "tables and progress in the terminal"),
