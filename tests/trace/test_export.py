@@ -193,3 +193,29 @@ def test_a_file_is_there_when_it_is_complete(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(InputFileError, match="cannot be written: no such file"):
         written(tmp_path / "no" / "such").__enter__()
+
+
+def test_hostile_headers_and_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "t.wbt"
+    machine = {"rtc_epoch_s": -5, "ps_per_insn": "many", "serial_ports": 7, "nics": [3]}
+    header = Header(machine=machine, cmdline="\ud800\x1b[2J", workbench_version="\ud800" * 70_000)
+    writer = TraceWriter(path, header)
+    writer.embed({}, header)
+    low, high = -(1 << 63), (1 << 63) - 1
+    events: list[tables.Event] = [
+        (tables.INPUT, low, low, "n" * 256, "frame", b""),
+        (tables.INPUT, high, high, "", "frame", b"x" * 100_000),
+        (tables.IRQ_LINE, low, "\x1b]0;x\x07", True),
+        (tables.IRQ_LINE, high, "\x1b]0;x\x07", False),
+        (tables.CONSOLE, high, "com1", b"\x1b[2J\xff" * 9),
+        (tables.DMA, low, "", (1 << 64) - 1, (1 << 64) - 1, True),
+    ]
+    writer.append(events, 0)
+    writer.abandon()
+    with api.open(path) as trace:
+        for write in (write_json_lines, write_vcd, write_perfetto, write_pcapng):
+            with written(tmp_path / write.__name__) as file:
+                assert write(trace, file) > 0
+        assert not write_parquet(trace, tmp_path / "p")["accesses"]
+    assert b"\x1b" not in (tmp_path / "write_vcd").read_bytes()
+    assert len(blocks((tmp_path / "write_pcapng").read_bytes())) == 5

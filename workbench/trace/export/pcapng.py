@@ -48,9 +48,9 @@ def received_frames(trace: Trace) -> Iterable[Frame]:
 def write_pcapng(trace: Trace, file: IO[bytes], sent: Iterable[Frame] = ()) -> int:
     """Write the frames in order of guest time; returns their number."""
     frames = sorted([*received_frames(trace), *sent], key=lambda f: (f.time_ps, f.icount))
-    version = trace.header.workbench_version
+    writer = f"workbench {trace.header.workbench_version}".encode(errors="replace")[:256]
     body = struct.pack("<IHHQ", _ORDER, 1, 0, _UNKNOWN_LENGTH)
-    file.write(_block(_SECTION, body, [(_USER, f"workbench {version}".encode())]))
+    file.write(_block(_SECTION, body, [(_USER, writer)]))
     names = sorted({frame.interface for frame in frames})
     for name in names:
         body = struct.pack("<HHI", LINKTYPE_ETHERNET, 0, 0)

@@ -19,6 +19,7 @@ from workbench.trace.reader import Trace
 __all__ = ["write_perfetto"]
 
 _SLICE_BEGIN, _SLICE_END, _INSTANT, _COUNTER = 1, 2, 3, 4
+_MASK: Final = (1 << 64) - 1
 _SEQUENCE, _GUEST, _PID = 1, 1, 1
 _CLEARED, _NEEDED = 1, 2
 _NAMES, _ARGUMENTS = 2, 3  # fields of InternedData
@@ -39,7 +40,7 @@ def varint(value: int) -> bytes:
 
 def number(field: int, value: int) -> bytes:
     """Encode a field that is a number."""
-    return varint(field << 3) + varint(value)
+    return varint(field << 3) + varint(value & _MASK)
 
 
 def block(field: int, data: bytes) -> bytes:
@@ -67,7 +68,7 @@ class _Writer:
         self._stored.clear()
 
     def start(self, title: str) -> None:
-        process = number(1, _PID) + block(6, title.encode())
+        process = number(1, _PID) + block(6, title.encode(errors="replace"))
         descriptor = number(1, _GUEST) + block(3, process)
         self.packet(block(60, descriptor) + number(13, _CLEARED) + number(87, 1))
 
