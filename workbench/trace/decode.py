@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.core.regs import RegMap
@@ -130,11 +131,14 @@ class Catalogue:
             return _load("e1000.e1000:E1000.MAP" if kind == CFG else "e1000.mac:MAP")
         if device.removesuffix(".io") in self._e1000:
             return _load("e1000.e1000:IO_MAP")
-        if kind == CFG:
-            from workbench.hw.pci.config import config_map
+        return self._any_function if kind == CFG else None
 
-            return config_map("pci-config", vendor=0xFFFF, device=0xFFFF, class_code=0)
-        return None
+    @cached_property
+    def _any_function(self) -> RegMap:
+        """The header that all functions have, for those that are not known and for empty slots."""
+        from workbench.hw.pci.config import config_map
+
+        return config_map("pci-config", vendor=0xFFFF, device=0xFFFF, class_code=0)
 
 
 def _strings(value: object) -> frozenset[str]:

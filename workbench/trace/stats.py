@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from workbench.errors import FormatError
 from workbench.trace.columns import Ints, Words, coded, integers, words
 from workbench.trace.decode import Decoder, WindowDecoder
 from workbench.trace.reader import Trace
@@ -183,6 +184,8 @@ class _Registers:
         offsets, offset_values = coded(batch["offset"])
         sizes, writes = integers(batch["size"]), integers(batch["write"])
         names, many = max(1, len(device_names)), max(1, len(offset_values))
+        if len(kind_names) * names * many >= 1 << 53:
+            raise FormatError("the accesses have too many different devices and offsets")
         key = (((kinds * names + devices) * many + offsets) * 256 + sizes) * 2 + writes
         found, codes = _encode(key)
         windows: dict[tuple[str, str], list[_Place]] = {}
