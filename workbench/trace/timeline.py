@@ -431,7 +431,11 @@ class Timeline:
         if self._ended:
             high += 1
         places = [s for s in self._all() if s.icount < high]
-        for snapshot in reversed(places):
+        stride, place = 1, len(places)
+        while place > 0:
+            # The stretches double in length: a restore costs more than a run over a short one.
+            place, stride = max(place - stride, 0), 2 * stride
+            snapshot = places[place]
             self._restore(snapshot)
             self._arm(stopping=False)
             cpu.set("bp_skip", _NEVER)
