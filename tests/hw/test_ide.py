@@ -489,6 +489,15 @@ def test_table_without_an_end(rig):
     assert {gpa >> 16 for gpa, n, write in rig.dma if not write} == {0}  # it wraps in 64 KiB
 
 
+def test_table_in_the_last_dword_of_its_block(rig):
+    rig.ram[0xFFFC:0x10004] = bytes.fromhex("0020000000020080")
+    rig.command(0xC8, 3)
+    rig.start(at=0xFFFC)
+    assert rig.wait() == OK
+    assert rig.bmis() == 4
+    assert rig.ram[0x2000:0x2200] == sectors(rig, 3, 1)
+
+
 def test_dma_outside_memory(rig):
     rig.table((0xFFFF_FFF0, 512), (0xFEE0_0000, 512))
     rig.command(0xC8, 3, 2)

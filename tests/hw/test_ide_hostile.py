@@ -38,11 +38,20 @@ class Hostile:
     def __init__(self, seed):
         self.rng = random.Random(seed)
         self.rig = build()
+        self.rig.root.trace_dma = lambda *event: None  # a million operations would fill memory
         self.seen = []
 
     def run(self, count):
         for _ in range(count):
             self.operation()
+            if len(self.seen) > 100_000:
+                self.seen.clear()
+                self.rig.edges.clear()
+                for channel in self.rig.ide.channels:
+                    for drive in channel.drives:
+                        for disk in (getattr(drive, "disk", None), *getattr(drive, "discs", ())):
+                            if disk is not None:
+                                disk.calls.clear()
 
     def operation(self):
         rng, rig = self.rng, self.rig

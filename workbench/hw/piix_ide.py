@@ -192,7 +192,7 @@ class _Engine:
         while read < MOST_DESCRIPTORS:
             at = table + 8 * read & 0xFFFF
             count = -(-(wanted - total) // PAGE_BYTES)  # if each is a page: most drivers' tables
-            count = min(count, (0x10000 - at) // 8, MOST_DESCRIPTORS - read)
+            count = max(1, min(count, (0x10000 - at) // 8, MOST_DESCRIPTORS - read))
             read += count
             for gpa, word in DESCRIPTOR.iter_unpack(dma.read(block | at, 8 * count)):
                 length = word & 0xFFFE or 0x10000
