@@ -3,6 +3,7 @@
 Both start from a `Vectors` state and give the state afterwards.  The instruction's memory operand,
 if it has one, is at [RDI], which is also where MASKMOVDQU stores.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -16,7 +17,14 @@ from workbench.core.engine import Cpu
 from workbench.core.layout import ARITH, MF, NM, UD, XM
 
 CODE, IDT, GDT, HANDLERS, STACK, MEMORY, TABLES = (
-    0x1000, 0x3000, 0x4000, 0x5000, 0x8040, 0x9000, 0x20000)
+    0x1000,
+    0x3000,
+    0x4000,
+    0x5000,
+    0x8040,
+    0x9000,
+    0x20000,
+)
 RAM_BYTES = 1 << 18
 REGISTERS = ("rax", "rcx", "rdx", "rbx")
 
@@ -27,19 +35,22 @@ class Vectors:
 
     xmm: list[int] = field(default_factory=lambda: [0] * 4)
     mm: list[int] = field(default_factory=lambda: [0] * 4)
-    gpr: list[int] = field(default_factory=lambda: [0] * 4)     # RAX RCX RDX RBX
+    gpr: list[int] = field(default_factory=lambda: [0] * 4)  # RAX RCX RDX RBX
     flags: int = 0
     mxcsr: int = 0x1F80
     memory: bytes = bytes(32)
-    fault: tuple[int, int] | None = None                        # vector, error code
+    fault: tuple[int, int] | None = None  # vector, error code
 
     def seen(self) -> dict[str, str]:
         """For the message of a failing comparison."""
         return {
             "xmm": " ".join(f"{x:032x}" for x in self.xmm),
             "mm": " ".join(f"{x:016x}" for x in self.mm),
-            "gpr": " ".join(f"{x:x}" for x in self.gpr), "flags": f"{self.flags:x}",
-            "mxcsr": f"{self.mxcsr:04x}", "memory": self.memory.hex(), "fault": str(self.fault),
+            "gpr": " ".join(f"{x:x}" for x in self.gpr),
+            "flags": f"{self.flags:x}",
+            "mxcsr": f"{self.mxcsr:04x}",
+            "memory": self.memory.hex(),
+            "fault": str(self.fault),
         }
 
 
@@ -54,7 +65,7 @@ class Host:
         address = ctypes.addressof(ctypes.c_char.from_buffer(self.code))
         self.call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
         self.room = ctypes.create_string_buffer(1024)
-        self.area = ((ctypes.addressof(self.room) + 63) & ~63) + 8      # memory at a multiple of 16
+        self.area = ((ctypes.addressof(self.room) + 63) & ~63) + 8  # memory at a multiple of 16
         self.insn = b""
 
     def prepare(self, insn: bytes) -> None:
@@ -73,7 +84,7 @@ class Host:
         store += b"".join(h(f"0f7f{0x46 + 8 * i:02x}{64 + 8 * i:02x}") for i in range(4))
         # push rbx; push 0x1F80; mov rsi, rdi; ... ldmxcsr [rsp]; pop rax; pop rbx; emms; cld; ret
         frame = h("53 68801f0000 4889fe") + load + insn + store + h("0fae1424 58 5b 0f77 fc c3")
-        self.code[:len(frame)] = frame
+        self.code[: len(frame)] = frame
         self.insn = insn
 
     def run(self, insn: bytes, v: Vectors) -> Vectors:
@@ -85,8 +96,14 @@ class Host:
         ctypes.memmove(self.area, state, len(state))
         self.call(self.area)
         out = self.LAYOUT.unpack(ctypes.string_at(self.area, len(state)))
-        return Vectors([int.from_bytes(out[0][16 * i:16 * i + 16], "little") for i in range(4)],
-                       list(out[1:5]), list(out[5:9]), out[9] & ARITH, out[10], out[12])
+        return Vectors(
+            [int.from_bytes(out[0][16 * i : 16 * i + 16], "little") for i in range(4)],
+            list(out[1:5]),
+            list(out[5:9]),
+            out[9] & ARITH,
+            out[10],
+            out[12],
+        )
 
 
 class Ours:
@@ -149,25 +166,81 @@ class Ours:
         else:
             assert reason == "hlt", reason
             assert at in (CODE + len(insn), CODE + len(insn) + 1), hex(at)
-        return Vectors([cpu.get("xmm", i) for i in range(4)],
-                       [cpu.get("fpr", i) & (1 << 64) - 1 for i in range(4)],
-                       [cpu.get(r) for r in REGISTERS], cpu.get("rflags") & ARITH, cpu.get("mxcsr"),
-                       cpu.read_phys(MEMORY, 32), fault)
+        return Vectors(
+            [cpu.get("xmm", i) for i in range(4)],
+            [cpu.get("fpr", i) & (1 << 64) - 1 for i in range(4)],
+            [cpu.get(r) for r in REGISTERS],
+            cpu.get("rflags") & ARITH,
+            cpu.get("mxcsr"),
+            cpu.read_phys(MEMORY, 32),
+            fault,
+        )
 
 
 FLOATS = [
-    0, 1, 0x7FFFFF, 0x800000, 0x800001, 0x3F800000, 0x3F800001, 0x3F7FFFFF, 0x40000000, 0x3F000000,
-    0x3FC00000, 0x40200000, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FC12345, 0x7FA55555,
-    0x4B000000, 0x4B000001, 0x4F000000, 0x4EFFFFFF, 0x5F000000, 0x5EFFFFFF, 0x4F800000, 0x33800000,
-    0x00400000, 0x20000000, 0x1FFFFFFF,
+    0,
+    1,
+    0x7FFFFF,
+    0x800000,
+    0x800001,
+    0x3F800000,
+    0x3F800001,
+    0x3F7FFFFF,
+    0x40000000,
+    0x3F000000,
+    0x3FC00000,
+    0x40200000,
+    0x7F7FFFFF,
+    0x7F800000,
+    0x7F800001,
+    0x7FC00000,
+    0x7FC12345,
+    0x7FA55555,
+    0x4B000000,
+    0x4B000001,
+    0x4F000000,
+    0x4EFFFFFF,
+    0x5F000000,
+    0x5EFFFFFF,
+    0x4F800000,
+    0x33800000,
+    0x00400000,
+    0x20000000,
+    0x1FFFFFFF,
 ]
 DOUBLES = [
-    0, 1, 0xFFFFFFFFFFFFF, 1 << 52, (1 << 52) + 1, 0x3FF << 52, (0x3FF << 52) + 1,
-    (0x3FF << 52) - 1, 0x400 << 52, 0x3FE << 52, 0x3FF8 << 48, 0x4004 << 48, (0x7FF << 52) - 1,
-    0x7FF << 52, (0x7FF << 52) + 1, 0x7FF8 << 48, 0x7FF8000012345678, 0x7FF4 << 48, 0x433 << 52,
-    0x41DFFFFFFFC00000, 0x41E << 52, 0x41DFFFFFFFE00000, 0x43E << 52, 0x43DFFFFFFFFFFFFF,
-    0x369 << 52, 0x380 << 52, 0x37FFFFFFFFFFFFFF, 0x47EFFFFFE0000000, 0x47EFFFFFF0000000,
-    0x1FF << 52, 0x3CA << 52, 8 << 48,
+    0,
+    1,
+    0xFFFFFFFFFFFFF,
+    1 << 52,
+    (1 << 52) + 1,
+    0x3FF << 52,
+    (0x3FF << 52) + 1,
+    (0x3FF << 52) - 1,
+    0x400 << 52,
+    0x3FE << 52,
+    0x3FF8 << 48,
+    0x4004 << 48,
+    (0x7FF << 52) - 1,
+    0x7FF << 52,
+    (0x7FF << 52) + 1,
+    0x7FF8 << 48,
+    0x7FF8000012345678,
+    0x7FF4 << 48,
+    0x433 << 52,
+    0x41DFFFFFFFC00000,
+    0x41E << 52,
+    0x41DFFFFFFFE00000,
+    0x43E << 52,
+    0x43DFFFFFFFFFFFFF,
+    0x369 << 52,
+    0x380 << 52,
+    0x37FFFFFFFFFFFFFF,
+    0x47EFFFFFE0000000,
+    0x47EFFFFFF0000000,
+    0x1FF << 52,
+    0x3CA << 52,
+    8 << 48,
 ]
 SMALL = (0, 1, 2, 5, 8, 15, 16, 31, 32, 64, 65, 97)
 
@@ -185,11 +258,11 @@ def random128(rng: random.Random) -> int:
             return lanes(32, lambda: rng.choice(FLOATS) | coin(1) << 31)
         case 2 | 3:
             return lanes(64, lambda: rng.choice(DOUBLES) | coin(1) << 63)
-        case 4:    # near one
+        case 4:  # near one
             return lanes(32, lambda: coin(1) << 31 | rng.randrange(87, 167) << 23 | coin(23))
         case 5:
             return lanes(64, lambda: coin(1) << 63 | rng.randrange(953, 1093) << 52 | coin(52))
-        case 6:    # counts, lengths, letters
+        case 6:  # counts, lengths, letters
             return lanes(rng.choice((8, 64)), lambda: rng.choice(SMALL))
         case 7:
             return lanes(8, lambda: rng.choice((0, 0x41, 0x42, 0x7F, 0x80, 0xFF)))
@@ -198,8 +271,16 @@ def random128(rng: random.Random) -> int:
 
 def random64(rng: random.Random) -> int:
     """A general register: anything, a length, a limit of some conversion, a negative number."""
-    return rng.choice((rng.getrandbits(64), rng.randrange(20), 1 << 63, 1 << 31, 0x7FFFFFC0,
-                       (1 << 64) - rng.randrange(1, 20)))
+    return rng.choice(
+        (
+            rng.getrandbits(64),
+            rng.randrange(20),
+            1 << 63,
+            1 << 31,
+            0x7FFFFFC0,
+            (1 << 64) - rng.randrange(1, 20),
+        )
+    )
 
 
 def random_vectors(rng: random.Random) -> Vectors:
@@ -207,9 +288,14 @@ def random_vectors(rng: random.Random) -> Vectors:
     mxcsr = 0x1F80 | rng.getrandbits(2) << 13 | rng.choice((0, 0, 0x8000, 0x40, 0x8040))
     mxcsr |= rng.choice((0, 0, rng.getrandbits(6)))
     memory = b"".join(random128(rng).to_bytes(16, "little") for _ in range(2))
-    return Vectors([random128(rng) for _ in range(4)],
-                   [random128(rng) & (1 << 64) - 1 for _ in range(4)],
-                   [random64(rng) for _ in range(4)], rng.getrandbits(12) & ARITH, mxcsr, memory)
+    return Vectors(
+        [random128(rng) for _ in range(4)],
+        [random128(rng) & (1 << 64) - 1 for _ in range(4)],
+        [random64(rng) for _ in range(4)],
+        rng.getrandbits(12) & ARITH,
+        mxcsr,
+        memory,
+    )
 
 
 __all__ = ["Host", "Ours", "Vectors", "random_vectors", "replace"]

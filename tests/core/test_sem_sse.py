@@ -1,4 +1,5 @@
 """MMX and SSE: every row against the host; alignment, availability, #XM, approximations."""
+
 from __future__ import annotations
 
 import os
@@ -18,7 +19,7 @@ from workbench.core.optable import parse_encoding
 ROUNDS = int(os.environ.get("SSE_ROUNDS", "60"))
 PREFIX_BYTES = {None: b"", 0: b"", 1: b"\x66", 2: b"\xf3", 3: b"\xf2"}
 MAP_BYTES = {1: b"\x0f", 2: b"\x0f\x38", 3: b"\x0f\x3a"}
-FOUR = 1 | 1 << 32 | 1 << 64 | 1 << 96      # times a number: the number in every lane
+FOUR = 1 | 1 << 32 | 1 << 64 | 1 << 96  # times a number: the number in every lane
 OURS_ALONE = {"rcpps", "rcpss", "rsqrtps", "rsqrtss", "ldmxcsr", "emms"}
 ROWS_HERE = [r for r in ROWS if r.op in sem_sse.NEEDS_SSE | sem_sse.NEEDS_MMX | {"movnti"}]
 
@@ -41,8 +42,7 @@ def encodings(row: Row) -> Iterator[bytes]:
 
 
 CASES = [
-    (r.op, e, "Ib" in r.operands)
-    for r in ROWS_HERE if r.op not in OURS_ALONE for e in encodings(r)
+    (r.op, e, "Ib" in r.operands) for r in ROWS_HERE if r.op not in OURS_ALONE for e in encodings(r)
 ]
 IMMEDIATES = (*range(18), 0x1B, 0x38, 0x45, 0x71, 0xE4, 0xFF)
 
@@ -58,9 +58,14 @@ def host() -> Host:
 
 
 @pytest.mark.parametrize(
-    ("name", "insn", "imm"), CASES, ids=[f"{n} {e.hex()}" for n, e, _ in CASES])
+    ("name", "insn", "imm"), CASES, ids=[f"{n} {e.hex()}" for n, e, _ in CASES]
+)
 def test_row_equals_host(
-    ours: Ours, host: Host, name: str, insn: bytes, imm: bool,
+    ours: Ours,
+    host: Host,
+    name: str,
+    insn: bytes,
+    imm: bool,
 ) -> None:
     rng = random.Random(insn.hex())
     if not imm:
@@ -77,8 +82,18 @@ def test_row_equals_host(
             assert got.seen() == expected.seen(), where
 
 
-@pytest.mark.parametrize("text", ["0f2eca", "660f2f0f", "660f3817ca", "660f3a63ca0c",
-                                  "660f3a62ca40", "660f3a61ca18", "66480f3a600f02"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0f2eca",
+        "660f2f0f",
+        "660f3817ca",
+        "660f3a63ca0c",
+        "660f3a62ca40",
+        "660f3a61ca18",
+        "66480f3a600f02",
+    ],
+)
 def test_flags_that_nobody_reads(ours: Ours, host: Host, text: str) -> None:
     """ADD overwrites the flags: what else the instruction does must stay."""
     rng = random.Random(text)
@@ -94,10 +109,26 @@ def test_every_row_is_tried() -> None:
 
 
 # Of each kind one, with memory at [RDI].
-ALIGNED = ["0f280f", "0f290f", "660f6f0f", "660fe70f", "660f382a0f", "0f580f", "660fef0f",
-           "660f700f00"]
-UNALIGNED = ["0f100f", "f30f6f0f", "f20ff00f", "f30f580f", "f20f120f", "660f3a630f00", "660f38200f",
-             "0ffc0f"]
+ALIGNED = [
+    "0f280f",
+    "0f290f",
+    "660f6f0f",
+    "660fe70f",
+    "660f382a0f",
+    "0f580f",
+    "660fef0f",
+    "660f700f00",
+]
+UNALIGNED = [
+    "0f100f",
+    "f30f6f0f",
+    "f20ff00f",
+    "f30f580f",
+    "f20f120f",
+    "660f3a630f00",
+    "660f38200f",
+    "0ffc0f",
+]
 
 
 @pytest.mark.parametrize("text", ALIGNED)
@@ -115,10 +146,17 @@ def test_alignment_does_not_matter(ours: Ours, text: str) -> None:
 
 # bits to set in CR0, to clear in CR4, instruction, exception
 AVAILABILITY = [
-    (CR0_EM, 0, "0f58ca", UD), (CR0_TS, 0, "0f58ca", NM), (CR0_EM | CR0_TS, 0, "0f58ca", UD),
-    (0, CR4_OSFXSR, "0f58ca", UD), (CR0_TS, CR4_OSFXSR, "660fefca", UD), (CR0_EM, 0, "0ffcca", UD),
-    (CR0_TS, 0, "0ffcca", NM), (CR0_TS, 0, "0f77", NM), (0, CR4_OSFXSR, "0ffcca", None),
-    (CR0_TS, 0, "0fc30f", None), (CR0_TS, 0, "0fae1f", NM),
+    (CR0_EM, 0, "0f58ca", UD),
+    (CR0_TS, 0, "0f58ca", NM),
+    (CR0_EM | CR0_TS, 0, "0f58ca", UD),
+    (0, CR4_OSFXSR, "0f58ca", UD),
+    (CR0_TS, CR4_OSFXSR, "660fefca", UD),
+    (CR0_EM, 0, "0ffcca", UD),
+    (CR0_TS, 0, "0ffcca", NM),
+    (CR0_TS, 0, "0f77", NM),
+    (0, CR4_OSFXSR, "0ffcca", None),
+    (CR0_TS, 0, "0fc30f", None),
+    (CR0_TS, 0, "0fae1f", NM),
 ]
 
 
@@ -142,7 +180,7 @@ def test_mmx_and_the_x87(ours: Ours) -> None:
     assert ours.cpu.get("fpr", 2) >> 64 == 0x1234
     ours.run(bytes.fromhex("0f77"), Vectors())
     assert (ours.cpu.get("fpu_tag"), ours.cpu.get("fpu_top")) == (0xFF, 0)
-    ours.run(bytes.fromhex("660f2a0f"), Vectors())      # CVTPI2PD from memory leaves the x87 alone
+    ours.run(bytes.fromhex("660f2a0f"), Vectors())  # CVTPI2PD from memory leaves the x87 alone
     assert (ours.cpu.get("fpu_tag"), ours.cpu.get("fpu_top")) == (0x55, 3)
     ours.cpu.set("fpu_sw", 0x80)
     try:
@@ -162,11 +200,11 @@ def test_ldmxcsr(ours: Ours) -> None:
 def test_upper_registers(ours: Ours) -> None:
     """REX.R and REX.B reach XMM8 to XMM15; a general register by number, not AH to BH."""
     state = Vectors(xmm=[0x1111, 0x2222, 0x3333, 0x4444], gpr=[0xAABBCCDD, 0, 0, 0])
-    for text in ("440f28f1", "66450f6ffe", "f3410f7fd7", "66410f6fc6"):   # 14 <- 1, 15 <- 14, ...
+    for text in ("440f28f1", "66450f6ffe", "f3410f7fd7", "66410f6fc6"):  # 14 <- 1, 15 <- 14, ...
         state = ours.run(bytes.fromhex(text), state)
     assert state.xmm == [0x2222, 0x2222, 0x3333, 0x4444]
     assert (ours.cpu.get("xmm", 14), ours.cpu.get("xmm", 15)) == (0x2222, 0x3333)
-    out = ours.run(bytes.fromhex("660f3a20cc00"), Vectors())                # PINSRB XMM1, ESP
+    out = ours.run(bytes.fromhex("660f3a20cc00"), Vectors())  # PINSRB XMM1, ESP
     assert out.xmm[1] == STACK & 0xFF != 0
 
 
@@ -177,31 +215,36 @@ def one(x: float, double: bool = False) -> int:
 
 # instruction, destination, source, MXCSR before, flags afterwards if #XM
 UNMASKED = [
-    ("f30f5eca", one(1.0), one(0.0), 0x1D80, 0x04),         # 1 / 0, ZM clear
+    ("f30f5eca", one(1.0), one(0.0), 0x1D80, 0x04),  # 1 / 0, ZM clear
     ("f30f5eca", one(1.0), one(0.0), 0x1F80, None),
-    ("f30f5eca", one(1.0), one(3.0), 0x0F80, 0x20),         # inexact, PM clear
+    ("f30f5eca", one(1.0), one(3.0), 0x0F80, 0x20),  # inexact, PM clear
     ("f30f5eca", one(1.0), one(2.0), 0x0F80, None),
-    ("f30f5eca", one(1.0), one(2.0), 0x0FA0, None),         # PE was there before
-    ("f30f5eca", one(0.0), one(0.0), 0x1F00, 0x01),         # 0 / 0, IM clear
-    ("f30f59ca", 0x7F000000, 0x7F000000, 0x1B80, 0x28),     # overflow
-    ("f30f59ca", 0x00800000, one(0.5), 0x1780, 0x10),       # an exact denormal
-    ("f30f59ca", 0x00800000, one(0.5), 0x9780, 0x10),       # FTZ does not matter then
-    ("f30f58ca", 1, one(1.0), 0x1E80, 0x02),                # denormal operand
-    ("f30f58ca", 1, one(1.0), 0x1EC0, None),                # DAZ
-    ("0f5eca", one(1.0) | one(1.0) << 32, one(3.0) << 32, 0x0D80, 0x04),    # ZE comes before PE
-    ("0f2eca", 0x7F800001, one(1.0), 0x1F00, 0x01),         # UCOMISS of a signalling NaN
+    ("f30f5eca", one(1.0), one(2.0), 0x0FA0, None),  # PE was there before
+    ("f30f5eca", one(0.0), one(0.0), 0x1F00, 0x01),  # 0 / 0, IM clear
+    ("f30f59ca", 0x7F000000, 0x7F000000, 0x1B80, 0x28),  # overflow
+    ("f30f59ca", 0x00800000, one(0.5), 0x1780, 0x10),  # an exact denormal
+    ("f30f59ca", 0x00800000, one(0.5), 0x9780, 0x10),  # FTZ does not matter then
+    ("f30f58ca", 1, one(1.0), 0x1E80, 0x02),  # denormal operand
+    ("f30f58ca", 1, one(1.0), 0x1EC0, None),  # DAZ
+    ("0f5eca", one(1.0) | one(1.0) << 32, one(3.0) << 32, 0x0D80, 0x04),  # ZE comes before PE
+    ("0f2eca", 0x7F800001, one(1.0), 0x1F00, 0x01),  # UCOMISS of a signalling NaN
     ("0f2eca", 0x7FC00001, one(1.0), 0x1F00, None),
-    ("0f2fca", 0x7FC00001, one(1.0), 0x1F00, 0x01),         # COMISS of any NaN
-    ("f2480f2cca", 0, one(1e300, True), 0x1F00, 0x01),      # CVTTSD2SI out of range
-    ("f20f5aca", 0, one(1e-300, True), 0x1780, 0x30),       # CVTSD2SS underflows
-    ("660f3a09ca00", 0, one(1.5, True), 0x0F80, 0x20),      # ROUNDPD is inexact,
-    ("660f3a09ca08", 0, one(1.5, True), 0x0F80, None),      # unless told not to say so
+    ("0f2fca", 0x7FC00001, one(1.0), 0x1F00, 0x01),  # COMISS of any NaN
+    ("f2480f2cca", 0, one(1e300, True), 0x1F00, 0x01),  # CVTTSD2SI out of range
+    ("f20f5aca", 0, one(1e-300, True), 0x1780, 0x30),  # CVTSD2SS underflows
+    ("660f3a09ca00", 0, one(1.5, True), 0x0F80, 0x20),  # ROUNDPD is inexact,
+    ("660f3a09ca08", 0, one(1.5, True), 0x0F80, None),  # unless told not to say so
 ]
 
 
 @pytest.mark.parametrize(("text", "dest", "src", "mxcsr", "raised"), UNMASKED)
 def test_unmasked_exceptions(
-    ours: Ours, text: str, dest: int, src: int, mxcsr: int, raised: int | None,
+    ours: Ours,
+    text: str,
+    dest: int,
+    src: int,
+    mxcsr: int,
+    raised: int | None,
 ) -> None:
     upper = (one(1.0) * FOUR) >> 64 << 64
     before = Vectors(xmm=[0, dest | upper, src | upper, 0], gpr=[7, 8, 9, 10], mxcsr=mxcsr)
@@ -270,11 +313,18 @@ def test_reciprocal_root(ours: Ours) -> None:
 
 # (source, RCP, RSQRT)
 SPECIAL = [
-    (0, 0x7F800000, 0x7F800000), (1 << 31, 0xFF800000, 0xFF800000), (1, 0x7F800000, 0x7F800000),
-    (0x807FFFFF, 0xFF800000, 0xFF800000), (0x7F800000, 0, 0), (0xFF800000, 1 << 31, 0xFFC00000),
-    (0x7F800001, 0x7FC00001, 0x7FC00001), (0xFFC12345, 0xFFC12345, 0xFFC12345),
-    (0xBF800000, 0xBF800000, 0xFFC00000), (0x3F800000, 0x3F800000, 0x3F800000),
-    (0x40800000, 0x3E800000, 0x3F000000), (0xFE800000, 0x80800000, 0xFFC00000),
+    (0, 0x7F800000, 0x7F800000),
+    (1 << 31, 0xFF800000, 0xFF800000),
+    (1, 0x7F800000, 0x7F800000),
+    (0x807FFFFF, 0xFF800000, 0xFF800000),
+    (0x7F800000, 0, 0),
+    (0xFF800000, 1 << 31, 0xFFC00000),
+    (0x7F800001, 0x7FC00001, 0x7FC00001),
+    (0xFFC12345, 0xFFC12345, 0xFFC12345),
+    (0xBF800000, 0xBF800000, 0xFFC00000),
+    (0x3F800000, 0x3F800000, 0x3F800000),
+    (0x40800000, 0x3E800000, 0x3F000000),
+    (0xFE800000, 0x80800000, 0xFFC00000),
     (0xFF000000, 1 << 31, 0xFFC00000),
 ]
 

@@ -36,9 +36,7 @@ def boot(tmp_path: Path, guest: Guests, monkeypatch: pytest.MonkeyPatch) -> Trac
 
 
 def functions(trace: Trace, table: symbols.SymbolTable, device: str) -> set[str]:
-    rows = zip(
-        trace.accesses["device"].to_pylist(), trace.accesses["pc"].to_pylist(), strict=True
-    )
+    rows = zip(trace.accesses["device"].to_pylist(), trace.accesses["pc"].to_pylist(), strict=True)
     return {table.function(pc) for name, pc in rows if name == device}
 
 

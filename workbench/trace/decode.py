@@ -256,9 +256,7 @@ class WindowDecoder:
         return found
 
 
-def _name(
-    regmap: RegMap, offset: int, size: int, value: int, write: bool, when: str | None
-) -> str:
+def _name(regmap: RegMap, offset: int, size: int, value: int, write: bool, when: str | None) -> str:
     """Name the register of an access, or those that it touches when it is not exactly one."""
     reg = regmap.find(offset, size, write, when, value)
     if reg is not None:

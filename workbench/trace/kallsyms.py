@@ -297,9 +297,7 @@ def _module(space: AddressSpace, at: int) -> ModuleSymbols | None:
     return None
 
 
-def _elf_symbols(
-    space: AddressSpace, symtab: int, count: int, strtab: int
-) -> Iterator[Symbol]:
+def _elf_symbols(space: AddressSpace, symtab: int, count: int, strtab: int) -> Iterator[Symbol]:
     raw = space.read(symtab, 24 * count)
     if raw is None:
         return

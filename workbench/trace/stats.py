@@ -242,9 +242,7 @@ class _Registers:
             start = row + 1
         return ids
 
-    def _number(
-        self, device: str, decoder: WindowDecoder | None, place: _Place, value: int
-    ) -> int:
+    def _number(self, device: str, decoder: WindowDecoder | None, place: _Place, value: int) -> int:
         name = f"+{place.offset:#x}"
         if decoder is not None:
             name = decoder.decode(place.offset, place.size, value, place.write).name
