@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import gc
 import mmap
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -52,9 +53,15 @@ class _Buffer:
     def __init__(
         self, size: int, flags: int = 0, prot: int = mmap.PROT_READ | mmap.PROT_WRITE
     ) -> None:
-        self.map = mmap.mmap(
-            -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | flags, prot=prot
-        )
+        def take() -> mmap.mmap:
+            kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | flags
+            return mmap.mmap(-1, size, flags=kind, prot=prot)
+
+        try:
+            self.map = take()
+        except OSError:  # a dropped machine is a cycle and keeps its memory until it is collected
+            gc.collect()
+            self.map = take()
         self.size = size
         self.view = memoryview(self.map)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))

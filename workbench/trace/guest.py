@@ -6,7 +6,6 @@ is in the header of the trace and nothing else.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,12 +86,7 @@ def build_machine(
     except ValueError as error:
         raise GuestError(f"this machine cannot be built: {error}") from None
     try:
-        try:
-            machine = build_pc(settings, images, networks, write_through)
-        except OSError:
-            # A machine that was dropped is a cycle and keeps its memory until it is collected.
-            gc.collect()
-            machine = build_pc(settings, images, networks, write_through)
+        machine = build_pc(settings, images, networks, write_through)
     except (MemoryError, OSError):
         raise GuestError(
             f"the host has no memory for a guest of {settings.ram_bytes >> 20:,} MiB"
