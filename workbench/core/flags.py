@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.core.lang import Val, ctpop, fn, inline, select, u8, u32, u64
+from workbench.core.lang import Val, ctpop, fn, inline
 from workbench.core.layout import (
     AF,
     CC_ADD,
@@ -179,28 +179,3 @@ def condition_after(cc: int, kind: int, size: int, dst: Any, src: Any) -> Any:
         c = sign(r)
         return c ^ 1 if cc & 1 else c
     return condition_of_bits(cc, flags_from(kind, size, dst, src))
-
-
-@inline
-def carry(base: Any, cpu: Any) -> Any:
-    """CF as i1, for ADC and friends: the common kinds inline, the rest by the helper."""
-    return (eflags_of(base) & CF) != 0
-
-
-__all__ = [
-    "LOG2",
-    "carry",
-    "cc_code",
-    "condition_after",
-    "condition_of_bits",
-    "eflags_of",
-    "flags_from",
-    "pack",
-    "parity",
-    "select",
-    "set_eflags_arith",
-    "sign",
-    "u8",
-    "u32",
-    "u64",
-]

@@ -220,8 +220,6 @@ CPU = Layout(
         ("nmi_blocked", "i32"),  # until the next IRET
         ("trap_dropped", "i32"),  # a software interrupt was delivered: its single-step trap is lost
         ("max_insns", "i32"),
-        ("single", "i32"),
-        ("stop", "i32"),
         # debugger: breakpoints by linear address, watched ranges [lo, hi) of linear addresses
         ("bp_count", "i32"),
         ("watch_count", "i32"),
@@ -263,7 +261,6 @@ CPU = Layout(
         ("exec_bloom", "i64", 64),
         ("large_bloom", "i64", 16),
         ("exec_high_nonglobal", "i32"),
-        ("ng_count", "i32"),
         # translator
         ("code_base", "i64"),
         ("code_next", "i64"),
@@ -284,7 +281,6 @@ CPU = Layout(
         ("enter", "i64"),
         ("eatab", "i64"),
         ("last_bytes", "i8", 16),
-        ("last_length", "i32"),
         ("walk_page", "i64"),
         ("walk_flags", "i64"),
         # counters of the engine, for people

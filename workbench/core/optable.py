@@ -17,7 +17,7 @@ prefix: 0 none, 1 66, 2 F3, 3 F2.  operand size: 0 16, 1 32, 2 64.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from workbench.core.opcodes import Row
 from workbench.core.stencil import OPS, StencilKey
@@ -191,14 +191,3 @@ def keys_of_rows(rows: Iterable[Row]) -> list[StencilKey]:
             for k in stencil_keys(v):
                 seen.setdefault(k)
     return list(seen)
-
-
-__all__ = [
-    "Encoding",
-    "Variant",
-    "field",
-    "keys_of_rows",
-    "parse_encoding",
-    "stencil_keys",
-    "variants",
-]

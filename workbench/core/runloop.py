@@ -16,7 +16,6 @@ from workbench.core.lang import (
     Emitter,
     Module,
     Val,
-    address_of,
     call,
     fn,
     inline,
@@ -32,7 +31,6 @@ from workbench.core.lang import (
 )
 from workbench.core.layout import (
     CPU,
-    CS,
     DB,
     EXIT_BREAKPOINT,
     EXIT_BUDGET,
@@ -43,14 +41,12 @@ from workbench.core.layout import (
     EXIT_SLOW,
     EXIT_WATCH,
     IF,
-    MMU_KERNEL,
-    MMU_USER,
     RF,
     TF,
     WATCHED,
 )
 from workbench.core.stencil import S, emit_raw, hole
-from workbench.core.translate import breakpoint_at, find_code, translate
+from workbench.core.translate import breakpoint_at, find_code, linear_pc, locate, translate
 
 PAGE = mmu.PAGE
 USUAL, SLOW, CUT = range(3)
@@ -145,13 +141,6 @@ def run(base: Any) -> Any:
 def cpu_field(base: Val, name: str) -> Val:
     """Address of a field."""
     return offset(base, CPU.offset(name))
-
-
-@inline
-def linear_pc(cpu: Any) -> Any:
-    """Linear address of the instruction at RIP."""
-    pc = cpu.rip
-    return select((cpu.mode & 3) == 2, pc, (pc + cpu.seg_base[CS]) & 0xFFFFFFFF)
 
 
 @fn("ptr", "i64", ret="i64")
@@ -268,21 +257,12 @@ def run_inner(base: Any) -> Any:
 def temporary(base: Any, limit: Any) -> Any:
     """A block of at most `limit` instructions in the scratch buffer; it is found by nobody else."""
     cpu = CPU.view(base)
-    at = u64(0)
-    pc = cpu.rip
-    linear = pc
-    if (cpu.mode & 3) != 2:
-        if pc > cpu.seg_limit[1].zx(64):
-            mmu.raise_exception(base, 13, 0)
-            return u64(0)
-        linear = (pc + cpu.seg_base[1]) & 0xFFFFFFFF
-    host = mmu.probe(base, linear, mmu.FETCH, select(cpu.cpl == 3, u32(MMU_USER), u32(MMU_KERNEL)))
+    linear, host = locate(base, cpu)
     if host == 0:
-        if cpu.exit_reason == EXIT_MMIO:
-            mmu.raise_plain(base, 6)
         return u64(0)
     bound = cpu.max_insns.zx(64)
-    return translate(base, pc, linear, host, at, u32(0), select(limit < bound, limit, bound).tr(32))
+    most = select(limit < bound, limit, bound).tr(32)
+    return translate(base, cpu.rip, linear, host, 0, u32(0), most)
 
 
 # --------------------------------------------------------------------------- special stencils
@@ -441,4 +421,4 @@ def emit_miss_common(module: Module) -> None:
 
 
 HELPERS = (run, run_inner, tlb_miss, temporary, find_code, translate, breakpoint_at)
-__all__ = ["HELPERS", "PAGE", "address_of", "emit_miss_common", "emit_specials"]
+__all__ = ["HELPERS", "emit_miss_common", "emit_specials"]

@@ -41,7 +41,6 @@ from workbench.core.decode import (
 )
 from workbench.core.lang import (
     Layout,
-    Val,
     address_of,
     fn,
     inline,
@@ -58,7 +57,6 @@ from workbench.core.layout import (
     CPU,
     CS,
     EXIT_CODE_FULL,
-    EXIT_EXCEPTION,
     EXIT_MMIO,
     EXIT_UNDEFINED,
     FS,
@@ -66,7 +64,6 @@ from workbench.core.layout import (
     JC_BITS,
     MMU_KERNEL,
     MMU_USER,
-    MODE_CPL3,
     MODE_FLAT,
     MODE_SLOW,
     MODE_SS32,
@@ -531,6 +528,28 @@ def hash_of(position: Any, pc: Any, mode: Any) -> Any:
     return h & ((1 << HASH_BITS) - 1)
 
 
+@inline
+def locate(base: Any, cpu: Any) -> Any:
+    """Linear and host address of the instruction at RIP; host 0 with the exception noted."""
+    linear = linear_pc(cpu)
+    if unlikely(((cpu.mode & 3) != 2) & (cpu.rip > cpu.seg_limit[CS].zx(64))):
+        mmu.raise_exception(base, GP, 0)
+        return linear, u64(0)
+    which = select(cpu.cpl == 3, u32(MMU_USER), u32(MMU_KERNEL))
+    host = mmu.probe(base, linear, mmu.FETCH, which)
+    if unlikely(host == 0):
+        if cpu.exit_reason == EXIT_MMIO:
+            mmu.raise_plain(base, UD)
+    return linear, host
+
+
+@inline
+def linear_pc(cpu: Any) -> Any:
+    """Linear address of the instruction at RIP."""
+    pc = cpu.rip
+    return select((cpu.mode & 3) == 2, pc, (pc + cpu.seg_base[CS]) & 0xFFFFFFFF)
+
+
 @fn("ptr", "i32", ret="i64")
 def find_code(base: Any, slow: Any) -> Any:
     """Code for the instruction at RIP, translated now if need be; 0 with the reason noted."""
@@ -538,18 +557,10 @@ def find_code(base: Any, slow: Any) -> Any:
     pc = cpu.rip
     mode = cpu.mode
     is64 = (mode & 3) == 2
-    linear = pc
-    if not is64:
-        if unlikely(pc > cpu.seg_limit[CS].zx(64)):
-            mmu.raise_exception(base, GP, 0)
-            return u64(0)
-        linear = (pc + cpu.seg_base[CS]) & 0xFFFFFFFF
-    which = select(cpu.cpl == 3, u32(MMU_USER), u32(MMU_KERNEL))
-    host = mmu.probe(base, linear, mmu.FETCH, which)
+    linear, host = locate(base, cpu)
     if unlikely(host == 0):
-        if cpu.exit_reason == EXIT_MMIO:
-            mmu.raise_plain(base, UD)
         return u64(0)
+    which = select(cpu.cpl == 3, u32(MMU_USER), u32(MMU_KERNEL))
     position = host - cpu.ram
     key = (mode | select(slow != 0, u32(MODE_SLOW), u32(0))).zx(64)
     slot = cpu.block_hash + hash_of(position, pc, key) * 4
@@ -610,6 +621,3 @@ def find_code(base: Any, slow: Any) -> Any:
         store(address_of(cpu.jc.at(0)) + at + 8, code)
     cpu.chain_site = 0
     return code
-
-
-__all__ = ["EXIT_EXCEPTION", "MAX_INSNS", "MODE_CPL3", "Val"]
