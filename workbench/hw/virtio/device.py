@@ -239,6 +239,18 @@ class VirtioDevice(RegBank[S]):
         self.queue_stopped(index)
         self.bind()
 
+    def set_queue_part(self, index: int, part: int, value: int) -> None:
+        """Set half of an address of a queue that is not ready: part 0 and 1 are the low and high
+        half of the descriptor area, 2 and 3 the driver area, 4 and 5 the device area.
+        """
+        queue = self.state.queues[index]
+        if queue.ready:
+            return
+        name = ("desc", "driver", "device")[part >> 1]
+        shift = 32 * (part & 1)
+        kept = getattr(queue, name) & ~(0xFFFF_FFFF << shift)
+        setattr(queue, name, kept | (value & 0xFFFF_FFFF) << shift)
+
     def kick(self, index: int) -> None:
         """The driver notifies: buffers may be available in this queue."""
         state = self.state

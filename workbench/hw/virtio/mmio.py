@@ -287,13 +287,8 @@ class VirtioMmio(RegBank[MmioState]):
     @on_command(*QUEUE_PARTS)
     def _set_part(self, part: int, value: int) -> None:
         index = self._index()
-        if index is None or self.virtio.state.queues[index].ready:
-            return
-        queue = self.virtio.state.queues[index]
-        name = ("desc", "driver", "device")[part >> 1]
-        shift = 32 * (part & 1)
-        kept = getattr(queue, name) & ~(0xFFFF_FFFF << shift)
-        setattr(queue, name, kept | (value & 0xFFFF_FFFF) << shift)
+        if index is not None:
+            self.virtio.set_queue_part(index, part, value)
 
     @on_read(QUEUE_RESET)
     def _queue_reset(self) -> int:
