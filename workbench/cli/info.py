@@ -98,6 +98,7 @@ def show(facts: dict[str, Any]) -> None:
             ("recorded in", f"{end['wall_s']:.2f} s"),
             ("ended", f"{end['stop']}: {end['reason']}" if end["reason"] else end["stop"]),
             ("digest", end["digest"]),
+            *[(disk["name"], _disk(disk)) for disk in end["disks"]],
         ]
     text.print_pairs("trace", pairs)
     rows = [
@@ -125,6 +126,12 @@ def _image(image: dict[str, Any]) -> str:
         f"{image['path']}, {text.size_text(image['size_bytes'])}, {where},"
         f" SHA-256 {image['sha256']}"
     )
+
+
+def _disk(disk: dict[str, Any]) -> str:
+    sha256 = f", SHA-256 {disk['sha256']}" if disk["sha256"] else ""
+    size = text.size_text(disk["size_bytes"])
+    return f"{disk['path']}, {disk['format']}, {size}{sha256}"
 
 
 def _each(table: dict[str, Any]) -> str:

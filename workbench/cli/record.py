@@ -30,6 +30,7 @@ from workbench.errors import (
 )
 
 if TYPE_CHECKING:
+    from workbench.trace.provenance import DiskHasher
     from workbench.trace.session import Outcome, Recording
 
 EXAMPLES = """\
@@ -123,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
             embed=not args.no_embed,
             limits=limits,
             build=attached.builder(),
+            disks=_disk_hasher(attached),
         )
         recording.interactive = bool(attached.networks)  # the other end lives in real time
         with gdb.held(recording, args.gdb, args.wait):
@@ -176,6 +178,16 @@ def record_on_terminal(
     if console is not None and console.failure and output != 1:
         raise InputFileError(f"the serial file cannot be written: {console.failure}")
     return outcome
+
+
+def _disk_hasher(attached: devices.Attachments) -> DiskHasher | None:
+    from workbench.trace.provenance import DiskFacts, DiskHasher
+
+    found = [
+        DiskFacts(name, image.name, image.format, image.size_bytes)
+        for name, image in attached.images.items()
+    ]
+    return DiskHasher(found, attached.images.keys() - attached.write_through) if found else None
 
 
 def _to_all(consoles: list[terminal.ConsoleOutput]) -> Callable[[str, bytes], None]:

@@ -13,6 +13,7 @@ from typing import Any
 import workbench
 from workbench.errors import FormatError
 from workbench.trace.container import BLOB_PART_BYTES, FORMAT_VERSION
+from workbench.trace.provenance import MAX_DISKS, DiskFacts
 
 MAX_IMAGES = 64
 MAX_IMAGE_BYTES = 1 << 32
@@ -153,6 +154,8 @@ class End:
     wall_s: float
     digest: str
     """The last full digest as hex digits; empty when there is none."""
+    disks: tuple[DiskFacts, ...] = ()
+    """The images behind the drives, as far as they were read to their ends."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the JSON form."""
@@ -165,6 +168,7 @@ class End:
             "reason": self.reason,
             "wall_s": round(self.wall_s, 6),
             "digest": self.digest,
+            "disks": [disk.to_json() for disk in self.disks],
         }
 
     @classmethod
@@ -179,10 +183,20 @@ class End:
             reason=_get(value, "reason", str),
             wall_s=float(_get(value, "wall_s", (int, float))),
             digest=_get(value, "digest", str),
+            disks=_disks(value),
         )
         if end.icount < 0 or end.events < 0 or end.time_ps < 0:
             raise FormatError("the end of the trace has negative counts")
         return end
+
+
+def _disks(value: Mapping[str, Any]) -> tuple[DiskFacts, ...]:
+    if "disks" not in value:  # not known before 0.2
+        return ()
+    disks = _get(value, "disks", list)
+    if len(disks) > MAX_DISKS:
+        raise FormatError(f"the end of the trace names {len(disks)} disks, too many")
+    return tuple(DiskFacts.from_json(item) for item in disks)
 
 
 def host_facts() -> dict[str, str]:

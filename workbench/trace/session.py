@@ -14,12 +14,14 @@ from workbench.trace.guest import Builder, Guest
 from workbench.trace.header import End, Header, host_facts
 from workbench.trace.pace import Pace
 from workbench.trace.protocol import MachineLike, StopLike
+from workbench.trace.provenance import DiskHasher
 from workbench.trace.recorder import Recorder
 from workbench.trace.writer import TraceWriter
 
 _IDLE_SECONDS = 1.0
 _INTERACTIVE_SLICE = 1_000_000
 _CHECKPOINT_SECONDS = 0.5
+_HASHING_SECONDS = 2.0
 
 FULL = "full"
 CLOCK = "clock"
@@ -72,7 +74,9 @@ class Recording:
         embed: bool = True,
         limits: Limits | None = None,
         build: Builder | None = None,
+        disks: DiskHasher | None = None,
     ) -> None:
+        self.disks = disks
         self.machine: MachineLike = (build or guests.build_machine)(config, guest)
         self.limits = limits or Limits()
         header = Header(
@@ -122,6 +126,7 @@ class Recording:
             end = End(
                 clock.icount, clock.now_ps, 0, stop, code, reason,
                 time.monotonic() - started, digest.hex(),
+                self.disks.finish(_HASHING_SECONDS) if self.disks else (),
             )  # fmt: skip
             self.recorder.finish(end)
         except BaseException:
