@@ -17,17 +17,21 @@ from guests.errors import GuestError
 class Apt:
     """The package manager, as seen by this project.
 
-    `directory` receives packages and, if need be, private package lists.
+    `directory` receives packages and, if need be, private package lists. With an `architecture`
+    its packages are meant, whatever the machine's own are.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, architecture: str = "") -> None:
         self._directory = directory
+        self._architecture = architecture
         self._options: list[str] = []
         for tool in ("apt-get", "apt-cache", "dpkg-deb"):
             if shutil.which(tool) is None:
                 raise GuestError(
                     f"{tool} is not installed: guests are made on Debian or Ubuntu only"
                 )
+        if architecture:
+            self._private_lists()
 
     def resolve(self, names: Sequence[str], pattern: str) -> str:
         """Return the package that the first known name of `names` is, or depends on.
@@ -84,7 +88,7 @@ class Apt:
     def _private_lists(self) -> None:
         if self._options:
             return
-        state = self._directory / "apt"
+        state = self._directory / f"apt{self._architecture}"
         (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
         (state / "archives" / "partial").mkdir(parents=True, exist_ok=True)
         self._options = [
@@ -92,6 +96,11 @@ class Apt:
             f"-oDir::Cache={state}",
             "-oAPT::Sandbox::User=",
         ]
+        if self._architecture:
+            self._options += [
+                f"-oAPT::Architecture={self._architecture}",
+                f"-oAPT::Architectures={self._architecture}",
+            ]
         self._run("apt-get", "update")
 
     def _run(self, program: str, *arguments: str, cwd: Path | None = None) -> str:

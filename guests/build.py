@@ -1,15 +1,16 @@
-"""Make the guests: two kernels exactly as shipped, each with its initramfs images.
+"""Make the guests: kernels exactly as shipped, each with its initramfs images.
 
 The layout of the cache directory is::
 
-    {cloud,generic}/vmlinuz          the kernel
-    {cloud,generic}/boot.cpio.gz     runs some commands, then powers off
-    {cloud,generic}/drivers.cpio.gz  loads drivers, then runs what the command line says
-    {cloud,generic}/shell.cpio.gz    an interactive shell on the serial port
-    {cloud,generic}/PACKAGES         what it was made from
+    FLAVOUR/vmlinuz          the kernel
+    FLAVOUR/boot.cpio.gz     runs some commands, then powers off
+    FLAVOUR/drivers.cpio.gz  loads drivers, then runs what the command line says
+    FLAVOUR/shell.cpio.gz    an interactive shell on the serial port
+    FLAVOUR/PACKAGES         what it was made from
 
-On Debian the kernels are what ``linux-image-cloud-amd64`` and ``linux-image-amd64`` resolve to; on
-Ubuntu, what ``linux-image-virtual`` and ``linux-image-generic`` resolve to.
+On Debian the kernels are what ``linux-image-cloud-amd64``, ``linux-image-amd64`` and, for 32 bit,
+``linux-image-686-pae`` resolve to; on Ubuntu, what ``linux-image-virtual`` and
+``linux-image-generic`` resolve to.
 """
 
 import os
@@ -28,8 +29,10 @@ from guests.modules import WANTED, collect
 FLAVOURS = {
     "cloud": ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-generic"),
     "generic": ("linux-image-amd64", "linux-image-generic"),
+    "pae": ("linux-image-686-pae",),
 }
-_KERNEL_PACKAGE = r"linux-image-(?:unsigned-)?\d\S*"
+_ARCHITECTURES = {"pae": "i386"}
+_KERNEL_PACKAGE = r"linux-image-(?:unsigned-)?\d+\.\d\S*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def ensure(flavour: str, *, rebuild: bool = False) -> Guest:
     cache = cache_directory()
     if not rebuild and (guest := _cached(cache, flavour)) is not None:
         return guest
-    apt = Apt(cache / "packages")
+    apt = Apt(cache / "packages", _ARCHITECTURES.get(flavour, ""))
     kernel_deb = apt.download(apt.resolve(FLAVOURS[flavour], _KERNEL_PACKAGE))
     busybox_deb = apt.download("busybox-static")
     cache.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,6 @@ def boot(
         (b"\x1f\x8b\x08" + bytes(4096), "compressed with gzip"),
         (b"070701" + bytes(4096), "perhaps the initrd"),
         (bzimage(VERSION=0x20B), r"boot protocol 2\.11; 2\.12 or later"),
-        (bzimage(XLOADFLAGS=0), "no 64-bit entry point"),
         (bzimage(LOADFLAGS=0), "zImage"),
         (bzimage(SYSSIZE=0x1000), "cut off: its header announces 67584 bytes, the file has 6144"),
         (bzimage(SYSSIZE=0), "cut off"),
@@ -57,6 +56,18 @@ def test_a_damaged_header_never_ends_in_another_error(
     for candidate in (noise, bytes(image)):
         with contextlib.suppress(LoaderError):
             boot(candidate)
+
+
+def test_a_32_bit_kernel_starts_in_protected_mode_without_paging() -> None:
+    state, memory = boot(bzimage(b"\xf4" * 0x300, XLOADFLAGS=0))
+    assert state.registers["rip"] == 0x1000000
+    assert state.registers["cr0"] & 0x80000001 == 1
+    assert "efer" not in state.registers
+    assert "cr4" not in state.registers
+    assert memory.read(state.registers["rsi"] + 0x202, 4) == b"HdrS"
+    assert state.segments["cs"].selector == 0x10
+    assert state.segments["cs"].attr == 0xC09B
+    assert state.segments["ss"].selector == 0x18
 
 
 def test_entry_is_the_64_bit_one_with_boot_params_in_rsi() -> None:
@@ -167,5 +178,5 @@ def test_the_kernels_of_the_distribution(
     image = files.kernel.read_bytes()
     state, memory = boot(image, files.images["boot"].read_bytes())
     (pref,) = struct.unpack_from("<Q", image, 0x258)
-    assert state.registers["rip"] == pref + 0x200
+    assert state.registers["rip"] == pref + (0 if flavour == "pae" else 0x200)
     assert memory.read(state.registers["rip"], 16) != bytes(16)

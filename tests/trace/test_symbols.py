@@ -9,6 +9,8 @@ import pytest
 
 from tests.trace import guests
 from workbench.core.config import MachineConfig
+from workbench.core.layout import CR0_PE, CR0_PG, CR4_PAE, EFER_LMA
+from workbench.core.pagewalk import Paging
 from workbench.errors import InputFileError
 from workbench.firmware import demo
 from workbench.trace import symbols
@@ -32,11 +34,11 @@ class Memory:
         return self.data[gpa : gpa + n].ljust(n, b"\xff")
 
 
-def pad(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 8)
+def pad(data: bytes, size: int = 8) -> bytes:
+    return data + bytes(-len(data) % size)
 
 
-def kallsyms(names: list[str], layout: str) -> bytes:
+def kallsyms(names: list[str], layout: str, word: int = 8) -> bytes:
     """The tables as a kernel has them, each letter a token of its own and "func_" as one."""
     tokens = [bytes([n]) if 32 < n < 127 else b"unused%d" % n for n in range(256)]
     tokens[200] = b"func_"
@@ -53,13 +55,20 @@ def kallsyms(names: list[str], layout: str) -> bytes:
     for token in tokens:
         index.append(at)
         at += len(token) + 1
-    # Two absolute per-CPU symbols, then code.
-    offsets = [0, 64] + [-1 - 16 * n for n in range(len(names) - 2)]
-    places = pad(struct.pack(f"<{len(offsets)}i", *offsets)) + struct.pack("<Q", BASE)
-    head = pad(struct.pack("<I", len(names))) + pad(packed)
-    head += pad(struct.pack(f"<{len(markers)}I", *markers))
-    token_tables = pad(b"".join(t + b"\0" for t in tokens)) + pad(struct.pack("<256H", *index))
-    order = pad(bytes(3 * len(names)))
+
+    def fill(data: bytes) -> bytes:
+        return pad(data, word)
+
+    if word == 8:  # two absolute per-CPU symbols, then code
+        offsets = [0, 64] + [-1 - 16 * n for n in range(len(names) - 2)]
+    else:
+        offsets = [16 * n for n in range(len(names))]
+    base = (BASE & ((1 << 8 * word) - 1)).to_bytes(word, "little")
+    places = fill(struct.pack(f"<{len(offsets)}i", *offsets)) + base
+    head = fill(struct.pack("<I", len(names))) + fill(packed)
+    head += fill(struct.pack(f"<{len(markers)}I", *markers))
+    token_tables = fill(b"".join(t + b"\0" for t in tokens)) + fill(struct.pack("<256H", *index))
+    order = fill(bytes(3 * len(names)))
     return {
         "6.1": places + head + token_tables,
         "6.1 stable": places + head + order + token_tables,
@@ -80,6 +89,16 @@ def test_kallsyms(layout: str, at: int) -> None:
     assert len(found) == len(NAMES)
 
 
+@pytest.mark.parametrize("layout", ["6.1", "6.1 stable", "6.4"])
+@pytest.mark.parametrize("at", [0x100000, 0x100004])
+def test_kallsyms_of_a_32_bit_kernel(layout: str, at: int) -> None:
+    names = NAMES[2:]
+    memory = Memory(bytes(at) + kallsyms(names, layout, word=4) + bytes(0x10000))
+    found = kernel_symbols(memory, [(0, memory.size)])
+    base = BASE & 0xFFFF_FFFF
+    assert found == [(base + 16 * n, name[0], name[1:]) for n, name in enumerate(names)]
+
+
 def test_damaged_kallsyms_give_nothing() -> None:
     whole = kallsyms(NAMES, "6.1")
     for cut in range(0, len(whole), 97):
@@ -88,6 +107,10 @@ def test_damaged_kallsyms_give_nothing() -> None:
         kernel_symbols(Memory(bytes(damaged)), [(0, len(damaged))])
         short = bytes(0x1000) + whole[:cut]
         assert kernel_symbols(Memory(short), [(0, len(short))]) == []
+
+
+def long_mode(cr3: int) -> Paging:
+    return Paging(CR0_PE | CR0_PG, cr3, CR4_PAE, EFER_LMA)
 
 
 def module_memory() -> tuple[Memory, int, int]:
@@ -114,15 +137,15 @@ def module_memory() -> tuple[Memory, int, int]:
 
 def test_modules() -> None:
     memory, cr3, head = module_memory()
-    (module,) = module_symbols(AddressSpace(memory, cr3, 0), head)
+    (module,) = module_symbols(AddressSpace(memory, long_mode(cr3)), head)
     assert module.name == "libata"
     assert module.symbols == [(BASE + 0x8000, "t", "ata_sff_exec_command")]
 
 
 def test_a_list_of_modules_that_goes_astray_ends() -> None:
     memory, cr3, head = module_memory()
-    assert list(module_symbols(AddressSpace(memory, cr3, 0), head + 0x40_0000)) == []
-    assert list(module_symbols(AddressSpace(memory, 0x7FFF_F000, 0), head)) == []
+    assert list(module_symbols(AddressSpace(memory, long_mode(cr3)), head + 0x40_0000)) == []
+    assert list(module_symbols(AddressSpace(memory, long_mode(0x7FFF_F000)), head)) == []
 
 
 def test_a_table_of_symbols() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import guests
 import workbench as api
+from guests.initramfs import run_option
 from tests.cli.conftest import command, environment
 from workbench.trace import symbols
 from workbench.trace.reader import Trace
@@ -65,3 +66,24 @@ def test_kernel_symbols_come_from_guest_memory(boot: Trace, tmp_path: Path) -> N
         moved = symbols.of_file(str(listing), boot)
         assert start != LINKED
         assert [moved.text(pc) for pc in pcs] == [table.text(pc) for pc in pcs]
+
+
+def test_a_32_bit_kernel_and_its_modules(
+    tmp_path: Path, guest: Guests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pae = guest("pae")
+    (tmp_path / "disk.img").write_bytes(bytes(1 << 20))
+    subprocess.run(
+        [
+            *command(False), "record", "--kernel", str(pae.kernel), "--initrd",
+            str(pae.images["drivers"]), "--append", f"console=ttyS0 {run_option('true')}",
+            "--drive", "file=disk.img,format=raw", "--serial", "none", "-o", "boot.wbt",
+            "--timeout", "200",
+        ],
+        cwd=tmp_path, env=environment(), check=True, timeout=240,
+    )  # fmt: skip
+    monkeypatch.setattr(symbols, "_cache_path", lambda *_: tmp_path / "symbols.zst")
+    with api.open(tmp_path / "boot.wbt") as trace:
+        table = symbols.of_trace(trace)
+        assert functions(trace, table, "com1") >= {"io_serial_in", "io_serial_out"}
+        assert b"\nata_sff_exec_command [libata]\n" in table.pack()

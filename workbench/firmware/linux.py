@@ -1,8 +1,9 @@
-"""Load a Linux bzImage by its 64-bit boot protocol.
+"""Load a Linux bzImage by its 64-bit or 32-bit boot protocol.
 
-Reference: the kernel's ``Documentation/arch/x86/boot.rst`` ("64-bit BOOT PROTOCOL", protocol 2.12
-and later) and ``zero-page.rst``. The kernel is entered at its 64-bit entry point with an identity
-mapping of the first 4 GiB; its real-mode part is not run. Not modelled: EFI hand-over, kernels
+Reference: the kernel's ``Documentation/arch/x86/boot.rst`` ("64-bit BOOT PROTOCOL" and "32-bit BOOT
+PROTOCOL", protocol 2.12 and later) and ``zero-page.rst``. A 64-bit kernel is entered at its 64-bit
+entry point with an identity mapping of the first 4 GiB, a 32-bit one in protected mode without
+paging; the real-mode part is not run. Not modelled: EFI hand-over, kernels
 above 4 GiB, ``setup_data`` chains.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.firmware.bootstate import (
+    CODE32,
     CODE64,
     CR0_ET,
     CR0_NE,
@@ -79,7 +81,8 @@ BOOT_PARAMS_GPA = 0x10000
 CMDLINE_GPA = 0x20000
 _LOW_END = 0x30000
 
-_BOOT_CS = Segment(0x10, 0, 0xFFFFFFFF, CODE64)
+_BOOT_CS64 = Segment(0x10, 0, 0xFFFFFFFF, CODE64)
+_BOOT_CS32 = Segment(0x10, 0, 0xFFFFFFFF, CODE32)
 _BOOT_DS = Segment(0x18, 0, 0xFFFFFFFF, DATA32)
 
 
@@ -90,6 +93,7 @@ class Kernel:
     setup: bytes
     code: bytes
     version: int
+    is_64bit: bool
     alignment: int
     relocatable: bool
     pref_address: int
@@ -108,8 +112,6 @@ class Kernel:
                 f"the kernel has boot protocol {version >> 8}.{version & 0xFF:02}; "
                 "2.12 or later (Linux 3.8) is needed"
             )
-        if not _u16(image, XLOADFLAGS) & XLF_KERNEL_64:
-            raise LoaderError("the kernel has no 64-bit entry point: it is a 32-bit kernel")
         if not image[LOADFLAGS] & LOADFLAGS_LOADED_HIGH:
             raise LoaderError("the kernel is a zImage; a bzImage is needed")
         setup_bytes = ((image[SETUP_SECTS] or 4) + 1) * 512
@@ -126,6 +128,7 @@ class Kernel:
             setup=image[:setup_bytes],
             code=image[setup_bytes:],
             version=version,
+            is_64bit=bool(_u16(image, XLOADFLAGS) & XLF_KERNEL_64),
             alignment=max(alignment, PAGE_BYTES),
             relocatable=bool(image[RELOCATABLE_KERNEL]),
             pref_address=_u64(image, PREF_ADDRESS),
@@ -183,7 +186,6 @@ def prepare(
     state.memory += [
         (load_gpa, kernel.code),
         (CMDLINE_GPA, command + b"\0"),
-        (PAGE_TABLES_GPA, identity_map(PAGE_TABLES_GPA)),
     ]
     if initrd:
         state.memory.append((initrd_gpa, initrd))
@@ -195,17 +197,29 @@ def prepare(
     struct.pack_into("<I", params, CMD_LINE_PTR, CMDLINE_GPA)
     state.memory.append((BOOT_PARAMS_GPA, bytes(params)))
 
-    flat_segments(state, _BOOT_CS, _BOOT_DS, GDT_GPA)
+    (_enter_64 if kernel.is_64bit else _enter_32)(state, load_gpa)
     state.registers |= {
-        "rip": load_gpa + ENTRY_64,
         "rsi": BOOT_PARAMS_GPA,
         "rsp": BOOT_PARAMS_GPA,
         "rflags": RFLAGS_FIXED,
+    }
+
+
+def _enter_64(state: BootState, load_gpa: int) -> None:
+    state.memory.append((PAGE_TABLES_GPA, identity_map(PAGE_TABLES_GPA)))
+    flat_segments(state, _BOOT_CS64, _BOOT_DS, GDT_GPA)
+    state.registers |= {
+        "rip": load_gpa + ENTRY_64,
         "cr3": PAGE_TABLES_GPA,
         "cr4": CR4_PAE,
         "efer": EFER_LME | EFER_LMA,
         "cr0": CR0_PE | CR0_ET | CR0_NE | CR0_PG,
     }
+
+
+def _enter_32(state: BootState, load_gpa: int) -> None:
+    flat_segments(state, _BOOT_CS32, _BOOT_DS, GDT_GPA)
+    state.registers |= {"rip": load_gpa, "cr0": CR0_PE | CR0_ET | CR0_NE}
 
 
 def boot_params(kernel: Kernel, regions: list[Region]) -> bytearray:

@@ -10,7 +10,8 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from workbench.core.machine import Machine
-from workbench.trace.kallsyms import AddressSpace, Symbol, kernel_symbols, module_symbols
+from workbench.trace.kallsyms import WORDS, Symbol, kernel_symbols, module_symbols
+from workbench.trace.symbols import spaces
 
 _HOLE, _FOUR_GIB = 0xC000_0000, 1 << 32
 _CODE = frozenset("tTwW")
@@ -38,11 +39,8 @@ def _of_modules(machine: Machine, kernel: list[Symbol]) -> Iterator[Symbol]:
     head = next((address for address, _, name in kernel if name == "modules"), None)
     if head is None:
         return
-    cpu = machine.cpu
-    # With isolated page tables, the kernel's are the page before the user's.
-    for cr3 in dict.fromkeys((cpu.get("cr3"), cpu.get("cr3") & ~0x1000)):
-        space = AddressSpace(machine.memory, cr3, cpu.get("cr4"))
-        if space.u64(head) is not None:
+    for space in spaces(machine):
+        if space.pointer(head) is not None:
             for module in module_symbols(space, head):
                 yield from module.symbols
             return
@@ -53,7 +51,11 @@ def elf(symbols: Iterable[Symbol]) -> bytes:
 
     One section covers them all: of two that overlap, gdb takes the wrong one.
     """
-    found = [symbol for symbol in symbols if symbol[0] >> 63]
+    every = list(symbols)
+    for word in WORDS:
+        found = [symbol for symbol in every if symbol[0] >= word.start]
+        if found:
+            break
     low = min((address for address, _, _ in found), default=0)
     high = max((address for address, _, _ in found), default=0)
     strings = bytearray(b"\0")

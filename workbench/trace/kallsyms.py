@@ -3,7 +3,8 @@
 Nothing but the memory is needed. The token table of kallsyms has a shape that nothing else has; the
 other tables lie around it, in one order before Linux 6.4 and in another since. All sizes are found
 by checking the tables against each other. Addresses come out as the running kernel uses them, since
-the relative base was relocated with the kernel (KASLR). Layout: scripts/kallsyms.c and
+the relative base was relocated with the kernel (KASLR). A 32-bit kernel has the same tables with
+smaller words, which `Word` describes. Layout: scripts/kallsyms.c and
 include/linux/module.h of Linux 6.1; memory that is no such kernel gives no symbols, never an error.
 """
 
@@ -14,6 +15,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
+
+from workbench.core.pagewalk import Paging
 
 Symbol = tuple[int, str, str]
 """Address, type letter as `nm` writes it, name."""
@@ -26,14 +29,41 @@ _MAX_MODULE_SYMBOLS: Final = 1 << 17
 _STEP_BYTES: Final = 16 << 20
 _WINDOW_BYTES: Final = 32 << 20
 _PAGE: Final = 0x1000
-_NAME_BYTES: Final = 56  # MODULE_NAME_LEN on 64-bit machines
-_LIST_AT: Final = 8
-_NAME_AT: Final = 24
 _MODULE_BYTES: Final = 0x600
 _SHN_UNDEF: Final = 0
 _STT_LETTERS: Final = {0: "t", 1: "d", 2: "t"}
 _HIT_BYTES: Final = 32 << 10
-_MASK64: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What depends on the size of the kernel's pointers.
+
+    `start`: the lowest address that its symbols have; `list_at`, `name_at`, `name_bytes`: places in
+    `struct module`; `kallsyms`: a pointer to `struct mod_kallsyms`, and that structure behind it;
+    `symbol`: an ELF symbol.
+    """
+
+    size: int
+    start: int
+    list_at: int
+    name_at: int
+    name_bytes: int
+    kallsyms: struct.Struct
+    symbol: struct.Struct
+
+    def align(self, value: int) -> int:
+        """Round up to a whole number of words, as the tables are."""
+        return value + self.size - 1 & -self.size
+
+
+WORD64: Final = Word(
+    8, 1 << 63, 8, 24, 56, struct.Struct("<QQI4xQ"), struct.Struct("<IBBHQQ")
+)  # name, info, other, shndx, value, size
+WORD32: Final = Word(
+    4, 1 << 30, 4, 12, 60, struct.Struct("<IIII"), struct.Struct("<IIIBBH")
+)  # name, value, size, info, other, shndx
+WORDS: Final = (WORD64, WORD32)
 
 
 class MemoryLike(Protocol):
@@ -57,13 +87,16 @@ def kernel_symbols(memory: MemoryLike, ranges: list[tuple[int, int]]) -> list[Sy
     """Find the kernel's symbols in physical `ranges` of (start, bytes); empty if there are none."""
     for hit in _find(memory, ranges, _DIGITS):
         near = max(_start_of(ranges, hit), (hit - _HIT_BYTES) & -_PAGE)
-        if _Tables(memory.read(near, 2 * _HIT_BYTES), hit - near).tokens() is None:
+        piece = memory.read(near, 2 * _HIT_BYTES)
+        words = [w for w in WORDS if _Tables(piece, hit - near, w).tokens() is not None]
+        if not words:
             continue
         low = max(_start_of(ranges, hit), (hit - _WINDOW_BYTES) & -_PAGE)
         window = memory.read(low, min(2 * _WINDOW_BYTES, _end_of(ranges, hit) - low))
-        found = _Tables(window, hit - low).symbols()
-        if found:
-            return found
+        for word in words:
+            found = _Tables(window, hit - low, word).symbols()
+            if found:
+                return found
     return []
 
 
@@ -88,9 +121,10 @@ def _end_of(ranges: list[tuple[int, int]], gpa: int) -> int:
 class _Tables:
     """The tables around the digits of a token table, which are tokens 48 to 57."""
 
-    def __init__(self, data: bytes, digits: int) -> None:
+    def __init__(self, data: bytes, digits: int, word: Word) -> None:
         self._data = data
         self._digits = digits
+        self._word = word
 
     def symbols(self) -> list[Symbol]:
         """All symbols; empty when this is no kallsyms."""
@@ -98,13 +132,13 @@ class _Tables:
         if tokens is None:
             return []
         table, after, texts = tokens
-        index = _up8(after)
+        index = self._word.align(after)
         if not self._index_fits(index, texts):
             return []
         for markers, count in self._markers(table):
             for at in self._counts(markers, count):
                 total = self._u32(at)
-                names = self._names(at + 8, total, markers, texts)
+                names = self._names(at + self._word.size, total, markers, texts)
                 if names is None:
                     continue
                 addresses = self._old_addresses(at, total) or self._new_addresses(index, total)
@@ -123,7 +157,7 @@ class _Tables:
             if at <= 0:
                 return None
         start = at
-        if start % 8:
+        if start % self._word.size:
             return None
         texts = []
         for _ in range(TOKENS):
@@ -151,13 +185,14 @@ class _Tables:
         They end at the token table, or with Linux 6.2 and its stable relatives at a table of three
         bytes for each symbol, which ends there.
         """
+        word = self._word
         for count in range(2, _MAX_SYMBOLS // 256):
-            start = table - _up8(4 * count)
+            start = table - word.align(4 * count)
             if self._rises(start, count):
                 yield start, count
-            first = 3 * 256 * (count - 1) & ~7
-            for gap in range(first, 3 * 256 * count + 8, 8):
-                start = table - gap - _up8(4 * count)
+            first = 3 * 256 * (count - 1) & -word.size
+            for gap in range(first, 3 * 256 * count + word.size, word.size):
+                start = table - gap - word.align(4 * count)
                 if start < 0:
                     return
                 if self._rises(start, count):
@@ -173,10 +208,11 @@ class _Tables:
         return all(512 <= b - a <= 256 * 520 for a, b in itertools.pairwise(found))
 
     def _counts(self, markers: int, count: int) -> Iterator[int]:
-        """Where the number of symbols may stand: 8 bytes before the names."""
+        """Where the number of symbols may stand: a word before the names."""
+        step = self._word.size
         last = self._u32(markers + 4 * (count - 1))
-        latest = (markers - last - 8) & ~7
-        for at in range(latest, max(0, latest - 256 * 520), -8):
+        latest = (markers - last - step) & -step
+        for at in range(latest, max(0, latest - 256 * 520), -step):
             if -(-self._u32(at) // 256) == count <= _MAX_SYMBOLS // 256:
                 yield at
 
@@ -195,21 +231,22 @@ class _Tables:
             text = b"".join([texts[code] for code in data[at : at + length]])
             names.append(text.decode("ascii", "replace"))
             at += length
-        return names if markers - 8 < at <= markers else None
+        return names if markers - self._word.size < at <= markers else None
 
     def _old_addresses(self, count_at: int, total: int) -> list[int] | None:
         """Offsets, then the base, then the number of symbols (before Linux 6.4)."""
-        return self._addresses(count_at - 8 - _up8(4 * total), count_at - 8, total)
+        base_at = count_at - self._word.size
+        return self._addresses(base_at - self._word.align(4 * total), base_at, total)
 
     def _new_addresses(self, index: int, total: int) -> list[int] | None:
         """Offsets and base after the token index."""
-        at = _up8(index + 2 * TOKENS)
-        return self._addresses(at, at + _up8(4 * total), total)
+        at = self._word.align(index + 2 * TOKENS)
+        return self._addresses(at, at + self._word.align(4 * total), total)
 
     def _addresses(self, offsets_at: int, base_at: int, total: int) -> list[int] | None:
         raw = self._data[offsets_at : offsets_at + 4 * total] if offsets_at >= 0 else b""
-        base = int.from_bytes(self._data[base_at : base_at + 8], "little")
-        if len(raw) < 4 * total or base < 1 << 63:
+        base = int.from_bytes(self._data[base_at : base_at + self._word.size], "little")
+        if len(raw) < 4 * total or base < self._word.start:
             return None
         offsets = struct.unpack(f"<{total}i", raw)
         if min(offsets) < 0:  # with absolute per-CPU symbols: those are not negative
@@ -220,44 +257,29 @@ class _Tables:
         return found if rising >= total - 1 - total // 1000 else None
 
 
-def _up8(value: int) -> int:
-    return value + 7 & ~7
-
-
 class AddressSpace:
-    """Reads guest-virtual memory through the page tables (4 or 5 levels)."""
+    """Reads guest-virtual memory through page tables."""
 
-    def __init__(self, memory: MemoryLike, cr3: int, cr4: int) -> None:
+    def __init__(self, memory: MemoryLike, paging: Paging) -> None:
         self._memory = memory
-        self._root = cr3 & 0x000F_FFFF_FFFF_F000
-        self._shifts = (48, 39, 30, 21, 12) if cr4 & 1 << 12 else (39, 30, 21, 12)
+        self._paging = paging
         self._pages: dict[int, int | None] = {}
+        self.word = WORD64 if paging.is_long else WORD32
+        self._mask = (1 << 8 * self.word.size) - 1
 
     def gpa(self, gva: int) -> int | None:
         """The physical address, None when it is not mapped."""
         page = gva // _PAGE
         if page not in self._pages:
-            self._pages[page] = self._walk(page * _PAGE)
+            self._pages[page] = self._paging.translate(self._memory.read, page * _PAGE)
         base = self._pages[page]
         return None if base is None else base + gva % _PAGE
-
-    def _walk(self, gva: int) -> int | None:
-        table = self._root
-        for shift in self._shifts:
-            at = table + (gva >> shift & 511) * 8
-            entry = int.from_bytes(self._memory.read(at, 8), "little")
-            if not entry & 1:
-                return None
-            table = entry & 0x000F_FFFF_FFFF_F000
-            if shift == self._shifts[-1] or (entry & 0x80 and shift in (30, 21)):
-                return table & -(1 << shift) | gva & ((1 << shift) - 1) & -_PAGE
-        return None
 
     def read(self, gva: int, length: int) -> bytes | None:
         """Read bytes; None when a part is not mapped."""
         parts = []
         while length > 0:
-            gpa = self.gpa(gva & _MASK64)
+            gpa = self.gpa(gva & self._mask)
             if gpa is None:
                 return None
             count = min(length, _PAGE - gva % _PAGE)
@@ -266,44 +288,51 @@ class AddressSpace:
             length -= count
         return b"".join(parts)
 
-    def u64(self, gva: int) -> int | None:
+    def pointer(self, gva: int) -> int | None:
         """Read a pointer."""
-        data = self.read(gva, 8)
+        data = self.read(gva, self.word.size)
         return None if data is None else int.from_bytes(data, "little")
 
 
 def module_symbols(space: AddressSpace, modules: int) -> Iterator[ModuleSymbols]:
     """Walk the kernel's list of modules, whose head is at `modules`."""
-    head = space.u64(modules)
+    head = space.pointer(modules)
     for _ in range(_MAX_MODULES):
         if head is None or head == modules:
             return
-        found = _module(space, head - _LIST_AT)
+        found = _module(space, head - space.word.list_at)
         if found is not None:
             yield found
-        head = space.u64(head)
+        head = space.pointer(head)
 
 
 def _module(space: AddressSpace, at: int) -> ModuleSymbols | None:
-    name = _text(space, at + _NAME_AT, _NAME_BYTES)
+    word = space.word
+    name = _text(space, at + word.name_at, word.name_bytes)
     raw = space.read(at, _MODULE_BYTES)
     if not name or raw is None:
         return None
     # The pointer `kallsyms` points to the structure that follows it, once the module is live.
-    for offset in range(_NAME_AT + _NAME_BYTES, _MODULE_BYTES - 32, 8):
-        pointer, symtab, count, strtab = struct.unpack_from("<QQI4xQ", raw, offset)
-        if pointer == at + offset + 8 and 0 < count <= _MAX_MODULE_SYMBOLS:
+    first = word.name_at + word.name_bytes
+    for offset in range(first, _MODULE_BYTES - word.kallsyms.size, word.size):
+        pointer, symtab, count, strtab = word.kallsyms.unpack_from(raw, offset)
+        if pointer == at + offset + word.size and 0 < count <= _MAX_MODULE_SYMBOLS:
             return ModuleSymbols(name, list(_elf_symbols(space, symtab, count, strtab)))
     return None
 
 
 def _elf_symbols(space: AddressSpace, symtab: int, count: int, strtab: int) -> Iterator[Symbol]:
-    raw = space.read(symtab, 24 * count)
+    entry, start = space.word.symbol, space.word.start
+    raw = space.read(symtab, entry.size * count)
     if raw is None:
         return
-    for name, info, _, section, value, _ in struct.iter_unpack("<IBBHQQ", raw):
+    for fields in entry.iter_unpack(raw):
+        if space.word is WORD64:
+            name, info, _, section, value, _ = fields
+        else:
+            name, value, _, info, _, section = fields
         letter = _STT_LETTERS.get(info & 15)
-        if section == _SHN_UNDEF or value < 1 << 63 or letter is None:
+        if section == _SHN_UNDEF or value < start or letter is None:
             continue
         text = _text(space, strtab + name, 256)
         if text:

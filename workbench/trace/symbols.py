@@ -14,9 +14,11 @@ import struct
 import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from workbench.core.pagewalk import Paging
 from workbench.errors import InputFileError, os_error_text
 from workbench.trace.guest import KERNEL
 from workbench.trace.header import dump_json
@@ -189,11 +191,11 @@ def _replayed(trace: Trace, at_icount: int | None = None) -> Any:
     return replay.machine
 
 
-def _spaces(machine: Any) -> list[AddressSpace]:
+def spaces(machine: Any) -> list[AddressSpace]:
     """The page tables in use; with isolated ones, the kernel's are the page before the user's."""
-    cpu = machine.cpu
-    tables = dict.fromkeys((cpu.get("cr3"), cpu.get("cr3") & ~0x1000))
-    return [AddressSpace(machine.memory, cr3, cpu.get("cr4")) for cr3 in tables]
+    now = Paging.of(machine.cpu)
+    tables = dict.fromkeys((now, replace(now, cr3=now.cr3 & ~0x1000)))
+    return [AddressSpace(machine.memory, paging) for paging in tables]
 
 
 def _of_machine(machine: Any) -> Iterable[Symbol]:
@@ -206,8 +208,8 @@ def _of_machine(machine: Any) -> Iterable[Symbol]:
     head = next((address for address, _, name in kernel if name == "modules"), None)
     if head is None:
         return
-    for space in _spaces(machine):
-        if space.u64(head) is None:
+    for space in spaces(machine):
+        if space.pointer(head) is None:
             continue
         for module in module_symbols(space, head):
             for address, letter, name in module.symbols:
@@ -218,7 +220,7 @@ def _of_machine(machine: Any) -> Iterable[Symbol]:
 
 def _slide(machine: Any, start: int) -> int:
     """How far the kernel was moved: from where its mapping begins."""
-    for space in _spaces(machine):
+    for space in spaces(machine):
         for gva in range(_KERNEL_MAP, _KERNEL_MAP + _KERNEL_MAP_BYTES, _KERNEL_ALIGN):
             if space.gpa(gva) is not None:
                 return gva - (start & -_KERNEL_ALIGN)

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
-from workbench.core.layout import EFER_LMA, WATCH_WRITE
+from workbench.core.layout import WATCH_WRITE
 from workbench.core.machine import Machine, Observer
+from workbench.core.pagewalk import Paging
 from workbench.trace import guest as guests
 from workbench.trace.guest import Builder, Guest
-from workbench.trace.kallsyms import AddressSpace
 from workbench.trace.pace import Pace
 from workbench.trace.reader import Trace
 from workbench.trace.replayer import inputs_of
@@ -373,9 +373,7 @@ class Timeline:
         machine = self.machine
         cpu = machine.cpu
         pc = cpu.get("rip")
-        gpa: int | None = pc
-        if cpu.get("efer") & EFER_LMA:
-            gpa = AddressSpace(machine.memory, cpu.get("cr3"), cpu.get("cr4")).gpa(pc)
+        gpa = Paging.of(cpu).translate(machine.memory.read, pc)
         code = b"" if gpa is None else machine.memory.read(gpa, 2)
         return code[:1] == b"\xcf" or code == b"\x48\xcf"
 

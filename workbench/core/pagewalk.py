@@ -1,0 +1,92 @@
+"""Where a linear address lies, read from the guest's page tables without leaving a trace.
+
+The processor's own walk (`mmu.py`) sets Accessed bits, checks rights and fills the TLB; this one
+does nothing of it, for whoever looks at a guest from outside. Intel SDM volume 3, 4.3 to 4.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from workbench.core.layout import CR0_PG, CR4_PAE, CR4_PSE, EFER_LMA
+
+PAGE = 0x1000
+_PRESENT, _LARGE = 1 << 0, 1 << 7
+_FRAME = 0x000F_FFFF_FFFF_F000
+_PAE_ROOT = 0xFFFF_FFE0
+
+Read = Callable[[int, int], bytes]
+"""Bytes of guest-physical memory; what is not RAM reads as 0xFF."""
+
+
+class Registers(Protocol):
+    """The processor's registers, by name."""
+
+    def get(self, name: str) -> int:
+        """Read one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """The registers that say how linear addresses are translated."""
+
+    cr0: int
+    cr3: int
+    cr4: int
+    efer: int
+
+    @classmethod
+    def of(cls, cpu: Registers, cr3: int | None = None) -> Paging:
+        """As a processor has it now, or with other page tables."""
+        where = cpu.get("cr3") if cr3 is None else cr3
+        return cls(cpu.get("cr0"), where, cpu.get("cr4"), cpu.get("efer"))
+
+    @property
+    def is_long(self) -> bool:
+        """Are addresses 64 bits wide?"""
+        return bool(self.efer & EFER_LMA)
+
+    def translate(self, read: Read, linear: int) -> int | None:
+        """Guest-physical address of a linear one, None where nothing is mapped."""
+        if self.is_long:
+            if linear >> 47 not in (0, 0x1FFFF):
+                return None
+            return _walk(read, self.cr3 & _FRAME, linear, (39, 30, 21, 12))
+        linear &= 0xFFFF_FFFF
+        if not self.cr0 & CR0_PG:
+            return linear
+        if self.cr4 & CR4_PAE:
+            entry = _entry(read, (self.cr3 & _PAE_ROOT) + (linear >> 30) * 8, 8)
+            return _walk(read, entry & _FRAME, linear, (21, 12)) if entry else None
+        return _walk_32(read, self.cr3, linear, bool(self.cr4 & CR4_PSE))
+
+
+def _entry(read: Read, gpa: int, size: int) -> int:
+    """An entry that is present, else 0; all ones is what is read beside RAM."""
+    raw = read(gpa, size)
+    entry = int.from_bytes(raw, "little")
+    return entry if entry & _PRESENT and raw != b"\xff" * size else 0
+
+
+def _walk(read: Read, table: int, linear: int, shifts: tuple[int, ...]) -> int | None:
+    for shift in shifts:
+        entry = _entry(read, table + (linear >> shift & 511) * 8, 8)
+        if not entry:
+            return None
+        if shift == 12 or (entry & _LARGE and shift < 39):
+            low = (1 << shift) - 1
+            return entry & _FRAME & ~low | linear & low
+        table = entry & _FRAME
+    return None
+
+
+def _walk_32(read: Read, cr3: int, linear: int, large_pages: bool) -> int | None:
+    """Two levels of 4-byte entries; a large page may lie above 4 GiB (PSE-36)."""
+    entry = _entry(read, (cr3 & 0xFFFF_F000) + (linear >> 22) * 4, 4)
+    if entry & _LARGE and large_pages:
+        return (entry >> 13 & 0xFF) << 32 | entry & 0xFFC0_0000 | linear & 0x3F_FFFF
+    if entry:
+        entry = _entry(read, (entry & 0xFFFF_F000) + (linear >> 12 & 1023) * 4, 4)
+    return entry & 0xFFFF_F000 | linear & 0xFFF if entry else None
