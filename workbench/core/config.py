@@ -9,13 +9,49 @@ from typing import Any
 
 LEAST_RAM, MOST_RAM = 1 << 20, 64 << 30
 MOST_DRIVE_BYTES = 1 << 57
-DRIVE_INTERFACES = ("ide", "virtio", "cdrom")
+DRIVE_INTERFACES = ("ide", "virtio", "cdrom", "disc")
 NIC_MODELS = ("e1000", "virtio-net")
+DEVICE_MODELS = ("virtio-rng", "virtio-console")
+VIRTIO_TRANSPORTS = ("pci", "mmio")
+VIRTIO_FLAVOURS = ("transitional", "legacy", "modern")
+MOST_VIRTIO_QUEUES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtioConfig:
+    """How a virtio device shows itself; of no effect on other devices.
+
+    `flavour`: which interfaces it has; over MMIO "transitional" is as "modern", for a device there
+    has one. `queues`: of requests (disk), or pairs of receive and transmit queues (NIC).
+    """
+
+    transport: str = "pci"
+    flavour: str = "transitional"
+    packed: bool = False
+    queues: int = 1
+    event_idx: bool = True
+    indirect: bool = True
+    in_order: bool = True
+
+    def check_virtio(self) -> None:
+        """Raises ValueError for what no device can be."""
+        if self.transport not in VIRTIO_TRANSPORTS:
+            raise ValueError(f"expected a transport of pci or mmio, not {self.transport!r}")
+        if self.flavour not in VIRTIO_FLAVOURS:
+            choices = ", ".join(VIRTIO_FLAVOURS)
+            raise ValueError(f"expected a virtio interface of {choices}, not {self.flavour!r}")
+        if self.packed and self.flavour == "legacy":
+            raise ValueError("expected packed rings with the modern interface, not with legacy")
+        if not 1 <= self.queues <= MOST_VIRTIO_QUEUES:
+            raise ValueError(f"expected 1 to {MOST_VIRTIO_QUEUES} queues, not {self.queues!r}")
 
 
 @dataclass(frozen=True, slots=True)
-class DriveConfig:
-    """A disk or CD-ROM drive: what the guest sees of it, without its contents."""
+class DriveConfig(VirtioConfig):
+    """A disk or CD-ROM drive: what the guest sees of it, without its contents.
+
+    A "disc" is no drive: it can be put into the CD-ROM drive before it in the list.
+    """
 
     name: str
     interface: str
@@ -29,21 +65,41 @@ class DriveConfig:
             raise ValueError(f"expected a drive interface ({choices}), not {self.interface!r}")
         if not 0 <= self.size_bytes <= MOST_DRIVE_BYTES:
             raise ValueError(f"expected a drive of at most 128 PiB, not {self.size_bytes!r} bytes")
+        self.check_virtio()
+        if self.interface != "virtio" and self.transport != "pci":
+            raise ValueError(f"expected a virtio disk over MMIO, not {self.interface}")
 
 
 @dataclass(frozen=True, slots=True)
-class NicConfig:
-    """A network interface: its model and address."""
+class NicConfig(VirtioConfig):
+    """A network interface: its model and address, and whether its cable is in at the start."""
 
     name: str
     model: str
     mac: str
+    link: bool = True
 
     def __post_init__(self) -> None:
+        self.check_virtio()
+        if self.model == "e1000" and self.transport != "pci":
+            raise ValueError(f"expected an e1000 on PCI, not over {self.transport}")
         if self.model not in NIC_MODELS:
             raise ValueError(f"expected a NIC ({', '.join(NIC_MODELS)}), not {self.model!r}")
         if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", self.mac):
             raise ValueError(f"expected a MAC address such as 52:54:00:12:34:56, not {self.mac!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig(VirtioConfig):
+    """A device with nothing of the host behind it but a console."""
+
+    name: str
+    model: str
+
+    def __post_init__(self) -> None:
+        if self.model not in DEVICE_MODELS:
+            raise ValueError(f"expected a device ({', '.join(DEVICE_MODELS)}), not {self.model!r}")
+        self.check_virtio()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +120,7 @@ class MachineConfig:
     serial_ports: tuple[str, ...] = ("com1",)
     drives: tuple[DriveConfig, ...] = ()
     nics: tuple[NicConfig, ...] = ()
+    devices: tuple[DeviceConfig, ...] = ()
     board: str = "pc"
 
     def __post_init__(self) -> None:
@@ -111,7 +168,12 @@ class MachineConfig:
         return cls(**values)
 
 
-PARTS: dict[str, type[DriveConfig] | type[NicConfig]] = {"drives": DriveConfig, "nics": NicConfig}
+PartConfig = DriveConfig | NicConfig | DeviceConfig
+PARTS: dict[str, type[PartConfig]] = {
+    "drives": DriveConfig,
+    "nics": NicConfig,
+    "devices": DeviceConfig,
+}
 
 
 def _list(name: str, value: object) -> list[Any] | tuple[Any, ...]:
@@ -120,7 +182,7 @@ def _list(name: str, value: object) -> list[Any] | tuple[Any, ...]:
     return value
 
 
-def _part(cls: type[DriveConfig] | type[NicConfig], name: str, value: object) -> Any:
+def _part(cls: type[PartConfig], name: str, value: object) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError(f"expected the settings of one of the {name}, not {value!r}")
     types = {f.name: f.type for f in fields(cls)}

@@ -211,6 +211,30 @@ def _host_bridge(serial_ports: int) -> bytes:
     )
 
 
+def _virtio_mmio(config: MachineConfig) -> list[bytes]:
+    """The virtio devices over MMIO, which drivers find by the name LNRO0005."""
+    parts = (*config.drives, *config.nics, *config.devices)
+    count = sum(part.transport == "mmio" for part in parts)
+    return [
+        aml.device(
+            f"VR{n:02}",
+            aml.name("_HID", aml.string("LNRO0005")),
+            aml.name("_UID", n),
+            aml.name(
+                "_CRS",
+                aml.resource_template(
+                    aml.fixed_memory32(
+                        layout.VIRTIO_MMIO_BASE + n * layout.VIRTIO_MMIO_BYTES,
+                        layout.VIRTIO_MMIO_BYTES,
+                    ),
+                    aml.interrupt(layout.virtio_mmio_gsi(n)),
+                ),
+            ),
+        )
+        for n in range(min(count, layout.VIRTIO_MMIO_MOST))
+    ]
+
+
 def build_dsdt(config: MachineConfig) -> bytes:
     """DSDT: host bridge, interrupt links, ISA devices, HPET, one processor, \\_S5 (5.2.11.1)."""
     processor = aml.device("CPU0", aml.name("_HID", aml.string("ACPI0007")), aml.name("_UID", 0))
@@ -226,6 +250,7 @@ def build_dsdt(config: MachineConfig) -> bytes:
         _host_bridge(len(config.serial_ports)),
         *(_link_device(index) for index in range(4)),
         hpet,
+        *_virtio_mmio(config),
     )
     # SLP_TYP of PM1a_CNT for S5 is 0 on PIIX4 (82371AB 7.2); PM1b does not exist.
     return _table(b"DSDT", 2, body + aml.name("\\_S5", aml.package(0, 0, 0, 0)))

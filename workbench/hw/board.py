@@ -295,7 +295,7 @@ def build_pc(
     `networks` behind its NICs.  A replay gives none: what a run read from them is in its trace.
     """
     board = build_board(config)
-    if config.drives or config.nics:
+    if config.drives or config.nics or config.devices:
         from workbench.hw.peripherals import attach
 
         attach(board, images or {}, networks or {}, write_through)

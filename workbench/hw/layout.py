@@ -17,6 +17,9 @@ PCI_WINDOW_BASE: Final = 0xC000_0000
 PCI_WINDOW_LAST: Final = 0xFEBF_FFFF
 PCI_BARS_BASE: Final = 0xF000_0000  # where firmware starts to place memory BARs
 IOAPIC_BASE: Final = 0xFEC0_0000
+VIRTIO_MMIO_BASE: Final = 0xFEC1_0000  # outside the window of PCI, one page each
+VIRTIO_MMIO_BYTES: Final = 0x1000
+VIRTIO_MMIO_MOST: Final = 8
 HPET_BASE: Final = 0xFED0_0000
 LAPIC_BASE: Final = 0xFEE0_0000
 
@@ -47,6 +50,11 @@ LEVEL_IRQS: Final = (5, 9, 10, 11)  # level, active high towards the I/O APIC
 HPET_PERIOD_PS: Final = 10_000  # 100 MHz
 PM_TIMER_HZ: Final = 3_579_545
 PCI_INTX_SLOTS: Final = 32
+
+
+def virtio_mmio_gsi(number: int) -> int:
+    """I/O APIC pin of a virtio device over MMIO: 16 to 19, each shared by two."""
+    return 16 + number % 4
 
 
 def is_ram(ram_bytes: int, gpa: int, length_bytes: int) -> bool:

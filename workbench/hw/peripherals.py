@@ -1,8 +1,9 @@
-"""Drives and network interfaces of the `pc` board, as the machine's configuration lists them.
+"""Drives, network interfaces and other devices of the `pc` board, as the configuration lists them.
 
 IDE drives and CD-ROMs fill the four places of the PIIX3 IDE function in the order of the list: a
 controller that is only there when one of its places is taken.  Each virtio disk and each NIC is a
-PCI device of its own, from slot 3 on, in the order of the list.
+PCI device of its own, from slot 3 on, in the order of the list; the other devices follow.  What is
+to be reached over MMIO has a window from `layout.VIRTIO_MMIO_BASE` on instead, in the same order.
 
 What is behind them is given apart: images by drive name, network ports by NIC name.  A replay gives
 neither; what the run read from them is in its trace.
@@ -10,26 +11,29 @@ neither; what the run read from them is in its trace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workbench.block.disk import Disk
-from workbench.core.machine import Machine
+from workbench.hw import layout
 from workbench.hw.ata.ata import AtaDisk
 from workbench.hw.ata.atapi import AtapiDrive
 from workbench.hw.ata.drive import Drive
 from workbench.hw.piix_ide import PiixIde
 from workbench.hw.virtio.blk import VirtioBlk
+from workbench.hw.virtio.mmio import SystemMemory, VirtioMmio
 from workbench.hw.virtio.pci import VirtioPci
 from workbench.net.port import NetPort
 
 if TYPE_CHECKING:
     from workbench.block.image import Image
-    from workbench.core.config import DriveConfig, NicConfig
+    from workbench.core.config import DeviceConfig, DriveConfig, NicConfig, VirtioConfig
     from workbench.hw.board import Board
+    from workbench.hw.virtio.device import VirtioDevice
     from workbench.net.port import Backend
 
-FIRST_SLOT = 3
+FIRST_SLOT, LAST_SLOT = 3, 31
 IDE_SLOT, IDE_FUNCTION, IDE_IRQS = 1, 1, (14, 15)
 IDE_PLACES = 4
 
@@ -55,67 +59,152 @@ def attach(
     networks: Mapping[str, Backend],
     write_through: Collection[str] = (),
 ) -> Peripherals:
-    """Add the configured drives and NICs to a board; raises ValueError for too many of them."""
-    machine = board.machine
-    made = Peripherals()
-    places: list[Drive | None] = []
-    slot = FIRST_SLOT
-    for drive in machine.config.drives:
+    """Add all that is configured to a board; raises ValueError for too much of it."""
+    builder = _Builder(board)
+    config = board.machine.config
+    for drive in config.drives:
+        through = drive.name in write_through
+        builder.add_drive(drive, images.get(drive.name), through)
+    builder.add_ide()
+    for nic in config.nics:
+        builder.add_nic(nic, networks.get(nic.name))
+    for device in config.devices:
+        builder.add_device(device)
+    return builder.made
+
+
+class _Builder:
+    """The places that are taken so far."""
+
+    def __init__(self, board: Board) -> None:
+        self.made = Peripherals()
+        self._board = board
+        self._machine = board.machine
+        self._slot = FIRST_SLOT
+        self._mmio = 0
+        self._ide: list[Drive | None] = []
+
+    # -- places ----------------------------------------------------------------------------------
+
+    def _add_pci(self, function: Any) -> None:
+        if self._slot > LAST_SLOT:
+            most = LAST_SLOT - FIRST_SLOT + 1
+            raise ValueError(f"expected at most {most} PCI devices besides the chipset")
+        self._board.add_pci(function, self._slot)
+        self._slot += 1
+
+    def _add_virtio(self, device: VirtioDevice[Any], config: VirtioConfig) -> None:
+        """Put a device on the transport that it is configured for."""
+        if config.transport == "pci":
+            legacy, modern = config.flavour != "modern", config.flavour != "legacy"
+            self._add_pci(VirtioPci(device, legacy=legacy, modern=modern))
+            return
+        machine, n = self._machine, self._mmio
+        if n == layout.VIRTIO_MMIO_MOST:
+            raise ValueError(f"expected at most {n} virtio devices over MMIO")
+        self._mmio += 1
+        memory = SystemMemory(
+            device.name,
+            machine.memory.read,
+            machine.memory.write,
+            partial(layout.is_ram, machine.config.ram_bytes),
+            machine.trace_dma,
+        )
+        irq = self._board.irq(device.name, layout.virtio_mmio_gsi(n))
+        base = layout.VIRTIO_MMIO_BASE + n * layout.VIRTIO_MMIO_BYTES
+        transport = VirtioMmio(device, memory, irq, base=base, legacy=config.flavour == "legacy")
+        for window in transport.windows():
+            machine.mmio.map(window)
+        machine.attach(transport)
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def add_drive(self, drive: DriveConfig, image: Image | None, write_through: bool) -> None:
+        """A disk, a CD-ROM drive, or a disc for the last one of these."""
+        machine = self._machine
         disk = Disk(
             drive.name,
-            images.get(drive.name),
+            image,
             machine.inputs.fetch,
             drive.read_only,
             size_bytes=drive.size_bytes,
-            write_through=drive.name in write_through,
+            write_through=write_through,
         )
-        made.disks[drive.name] = disk
+        self.made.disks[drive.name] = disk
         machine.attach(disk)
         if drive.interface == "virtio":
-            blk = VirtioBlk(drive.name, disk, machine.clock, serial=drive.serial)
-            board.add_pci(VirtioPci(blk), slot)
-            slot += 1
+            blk = VirtioBlk(
+                drive.name,
+                disk,
+                machine.clock,
+                serial=drive.serial,
+                num_queues=drive.queues,
+                **_ring(drive),
+            )
+            self._add_virtio(blk, drive)
+        elif drive.interface == "ide":
+            self._ide.append(AtaDisk(drive.name, disk, serial=drive.serial))
+        elif drive.interface == "cdrom":
+            cdrom = AtapiDrive(drive.name, disk if disk.sectors else None, serial=drive.serial)
+            machine.inputs.register(drive.name, cdrom.receive)
+            self._ide.append(cdrom)
         else:
-            places.append(_ide_drive(machine, drive, disk))
-    if len(places) > IDE_PLACES:
-        raise ValueError(f"expected at most {IDE_PLACES} IDE drives, not {len(places)}")
-    if places:
+            drives = [place for place in self._ide if isinstance(place, AtapiDrive)]
+            if not drives:
+                raise ValueError(f"expected a CD-ROM drive before the disc {drive.name!r}")
+            drives[-1].discs += (disk,)
+
+    def add_ide(self) -> None:
+        """The IDE function, if there is a drive for it."""
+        places, board = self._ide, self._board
+        if len(places) > IDE_PLACES:
+            raise ValueError(f"expected at most {IDE_PLACES} IDE drives, not {len(places)}")
+        if not places:
+            return
         places += [None] * (IDE_PLACES - len(places))
         irqs = (board.irq("ide0", IDE_IRQS[0]), board.irq("ide1", IDE_IRQS[1]))
-        ide = PiixIde((places[:2], places[2:]), machine.clock, irqs)
+        ide = PiixIde((places[:2], places[2:]), self._machine.clock, irqs)
         board.add_pci(ide, IDE_SLOT, IDE_FUNCTION)
         ide.post()
-    for nic in machine.config.nics:
+
+    def add_nic(self, nic: NicConfig, network: Backend | None) -> None:
+        """A network interface and its cable."""
+        machine = self._machine
         port = NetPort(nic.name, machine.inputs)
-        made.ports[nic.name] = port
-        board.add_pci(NICS[nic.model](board, nic, port), slot)
-        slot += 1
-        if nic.name in networks:
-            port.attach(networks[nic.name])
-    return made
+        self.made.ports[nic.name] = port
+        if nic.model == "e1000":
+            from workbench.hw.e1000.e1000 import E1000
+
+            address = bytes.fromhex(nic.mac.replace(":", ""))
+            self._add_pci(E1000(machine.clock, nic.name, address, port, link=nic.link))
+        else:
+            from workbench.hw.virtio.net import VirtioNet
+
+            net = VirtioNet(nic.name, nic.mac, port, pairs=nic.queues, link=nic.link, **_ring(nic))
+            self._add_virtio(net, nic)
+        if network is not None:
+            port.attach(network)
+
+    def add_device(self, config: DeviceConfig) -> None:
+        """Entropy or a console."""
+        machine, name = self._machine, config.name
+        if config.model == "virtio-rng":
+            from workbench.hw.virtio.rng import VirtioRng
+
+            self._add_virtio(VirtioRng(name, machine.config.seed, **_ring(config)), config)
+        else:
+            from workbench.hw.virtio.console import VirtioConsole
+
+            console = VirtioConsole(name, partial(machine.console, name), **_ring(config))
+            machine.inputs.register(name, console.receive)
+            self._add_virtio(console, config)
 
 
-def _ide_drive(machine: Machine, drive: DriveConfig, disk: Disk) -> Drive:
-    if drive.interface == "cdrom":
-        cdrom = AtapiDrive(drive.name, disk if disk.sectors else None, serial=drive.serial)
-        machine.inputs.register(drive.name, cdrom.receive)
-        return cdrom
-    return AtaDisk(drive.name, disk, serial=drive.serial)
-
-
-def _e1000(board: Board, nic: NicConfig, port: NetPort) -> Any:
-    from workbench.hw.e1000.e1000 import E1000
-
-    return E1000(board.machine.clock, nic.name, bytes.fromhex(nic.mac.replace(":", "")), port)
-
-
-def _virtio_net(board: Board, nic: NicConfig, port: NetPort) -> Any:
-    from workbench.hw.virtio.net import VirtioNet
-
-    return VirtioPci(VirtioNet(nic.name, nic.mac, port))
-
-
-NICS: dict[str, Callable[[Board, NicConfig, NetPort], Any]] = {
-    "e1000": _e1000,
-    "virtio-net": _virtio_net,
-}
+def _ring(config: VirtioConfig) -> dict[str, bool]:
+    """Arguments of `VirtioDevice` for the features of the rings."""
+    return {
+        "packed": config.packed,
+        "event_idx": config.event_idx,
+        "indirect": config.indirect,
+        "in_order": config.in_order,
+    }

@@ -52,7 +52,12 @@ _CHIPS: Final[dict[tuple[str, str], str]] = {
     **{("pio", f"ide{n}.control"): "ata.registers:CONTROL_BLOCK" for n in (0, 1)},
 }
 _UART: Final = "uart16550:Uart16550.MAP"
-_VIRTIO: Final = {"blk": "virtio.blk:VirtioBlk.MAP", "net": "virtio.net:VirtioNet.MAP"}
+_VIRTIO: Final = {
+    "virtio": "virtio.blk:VirtioBlk.MAP",
+    "virtio-net": "virtio.net:VirtioNet.MAP",
+    "virtio-rng": "virtio.rng:VirtioRng.MAP",
+    "virtio-console": "virtio.console:VirtioConsole.MAP",
+}
 
 
 def _load(spec: str) -> RegMap | None:
@@ -98,23 +103,33 @@ def _virtio(kind: str, device_map: str) -> RegMap | None:
     return _combine("virtio-pci-modern", parts)
 
 
+def _virtio_mmio(device_map: str, legacy: bool) -> RegMap:
+    """The window of a virtio device over MMIO."""
+    from workbench.hw.virtio import mmio
+
+    own = _load(device_map)
+    config = [] if own is None else [(mmio.CONFIG_AT, own)]
+    return _combine("virtio-mmio", [(0, mmio.LEGACY_MAP if legacy else mmio.MAP), *config])
+
+
 class Catalogue:
     """Finds the register map of a window from its name and from the machine of the header."""
 
     def __init__(self, machine: Mapping[str, Any]) -> None:
         """`machine` is the configuration in the header of the trace: any JSON object."""
         self._serial = _strings(machine.get("serial_ports"))
-        self._virtio = {
-            name: _VIRTIO["blk"]
-            for name, kind in _named(machine.get("drives"), "interface")
-            if kind == "virtio"
-        }
+        self._virtio: dict[str, str] = {}
+        self._legacy_mmio: dict[str, bool] = {}
         self._e1000 = set()
-        for name, model in _named(machine.get("nics"), "model"):
-            if model == "virtio-net":
-                self._virtio[name] = _VIRTIO["net"]
-            elif model == "e1000":
-                self._e1000.add(name)
+        for part, key in (("drives", "interface"), ("nics", "model"), ("devices", "model")):
+            for name, what in _named(machine.get(part)):
+                model = str(what.get(key))
+                if model in _VIRTIO:
+                    self._virtio[name] = _VIRTIO[model]
+                    if what.get("transport") == "mmio":
+                        self._legacy_mmio[name] = what.get("flavour") == "legacy"
+                elif model == "e1000":
+                    self._e1000.add(name)
 
     def find(self, kind: str, device: str) -> RegMap | None:
         """The map of a window (`pio`, `mmio`) or PCI function (`cfg`), None when none is known."""
@@ -123,6 +138,8 @@ class Catalogue:
             return _load(spec)
         if device in self._serial and kind == "pio":
             return _load(_UART)
+        if device in self._legacy_mmio:
+            return _virtio_mmio(self._virtio[device], self._legacy_mmio[device])
         if device in self._virtio:
             return _virtio(kind, self._virtio[device])
         if device.endswith(".msix") and kind == "mmio":
@@ -148,10 +165,10 @@ def _strings(value: object) -> frozenset[str]:
 _NONE: Final[frozenset[str]] = frozenset()
 
 
-def _named(value: object, key: str) -> Iterator[tuple[str, str]]:
+def _named(value: object) -> Iterator[tuple[str, dict[str, Any]]]:
     for item in value if isinstance(value, list) else ():
         if isinstance(item, dict) and isinstance(item.get("name"), str):
-            yield item["name"], str(item.get(key))
+            yield item["name"], item
 
 
 @dataclass(frozen=True, slots=True)

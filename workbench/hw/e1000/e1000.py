@@ -122,12 +122,15 @@ class E1000(PciFunction[E1000State]):
     BARS = (Bar(0, MAC_MAP.length), Bar(2, IO_MAP.length, io=True))
     COMMAND_WRITABLE = PciFunction.COMMAND_WRITABLE | 1 << 4  # MWIE
 
-    def __init__(self, clock: Clock, name: str, mac: bytes, port: Port) -> None:
-        """`mac` is the Ethernet address in the EEPROM."""
+    def __init__(
+        self, clock: Clock, name: str, mac: bytes, port: Port, *, link: bool = True
+    ) -> None:
+        """`mac` is the Ethernet address in the EEPROM; `link`: the cable is in at the start."""
         if len(mac) != 6 or mac[0] & 1:
             raise ValueError(f"expected an Ethernet address of one station, not {mac.hex(':')!r}")
         state = E1000State()
         state.eeprom.words = contents(mac)
+        state.phy.cable = link
         self.cable = port
         self.mac: Mac | None = None
         super().__init__(name, state=state)

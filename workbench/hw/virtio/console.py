@@ -49,10 +49,17 @@ class VirtioConsole(VirtioDevice[ConsoleState]):
     )
     STATE = ConsoleState
 
-    def __init__(self, name: str, output: Callable[[bytes], None], *, packed: bool = False) -> None:
-        """`output` gets what the guest prints."""
+    def __init__(
+        self,
+        name: str,
+        output: Callable[[bytes], None],
+        *,
+        packed: bool = False,
+        **features: bool,
+    ) -> None:
+        """`output` gets what the guest prints; `features` as in `VirtioDevice`."""
         self._output = output
-        super().__init__(name, (QUEUE_SIZE, QUEUE_SIZE), packed=packed)
+        super().__init__(name, (QUEUE_SIZE, QUEUE_SIZE), packed=packed, **features)
 
     def device_features(self) -> int:
         return F_SIZE | F_EMERG_WRITE

@@ -129,9 +129,12 @@ class VirtioNet(VirtioDevice[NetState]):
         pairs: int = 1,
         packed: bool = False,
         without: int = 0,
+        link: bool = True,
         **features: bool,
     ) -> None:
-        """`mac` as six bytes or as 52:54:00:..; `without` is a mask of features not to offer."""
+        """`mac` as six bytes or as 52:54:00:..; `without` is a mask of features not to offer;
+        `link`: whether the cable is in at the start.
+        """
         address = bytes.fromhex(mac.replace(":", "")) if isinstance(mac, str) else mac
         if len(address) != 6:
             raise ValueError(f"expected a MAC address of 6 bytes, not {mac!r}")
@@ -141,6 +144,7 @@ class VirtioNet(VirtioDevice[NetState]):
         self._mac = address
         self._pairs = pairs
         self._without = without
+        self._link = link
         sizes = (QUEUE_SIZE,) * (2 * pairs) + (CTRL_SIZE,)
         super().__init__(name, sizes, packed=packed, **features)
         port.connect(self.receive)
@@ -149,6 +153,7 @@ class VirtioNet(VirtioDevice[NetState]):
 
     def init_state(self, state: NetState) -> None:
         state.mac = list(self._mac)
+        state.link = int(self._link)
 
     def reset(self) -> None:
         """The cable stays as it is."""

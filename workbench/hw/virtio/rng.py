@@ -36,10 +36,10 @@ class VirtioRng(VirtioDevice[RngState]):
     MAP = regmap("virtio-rng", (), "VIRTIO 1.2 5.4.4", length=4)
     STATE = RngState
 
-    def __init__(self, name: str, seed: int, *, packed: bool = False) -> None:
-        """`seed` is that of the machine's configuration."""
+    def __init__(self, name: str, seed: int, *, packed: bool = False, **features: bool) -> None:
+        """`seed` is that of the machine's configuration; `features` as in `VirtioDevice`."""
         self._key = hashlib.blake2b(f"{name}:{seed}".encode()).digest()
-        super().__init__(name, (QUEUE_SIZE,), packed=packed)
+        super().__init__(name, (QUEUE_SIZE,), packed=packed, **features)
 
     def reset(self) -> None:
         """The stream goes on: a reset must not repeat bytes."""
