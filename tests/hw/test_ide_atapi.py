@@ -159,7 +159,7 @@ def test_the_button(rig):
 
 def test_another_disc():
     discs = [MemoryDisk(40), MemoryDisk(80)]
-    rig = IdeRig(((None, None), (AtapiDrive("cd0", discs=discs), None)))
+    rig = IdeRig(((None, None), (AtapiDrive("cd0", discs[0], discs=discs[1:]), None)))
     assert rig.packet_in(0x25)[3] == 9
     cd(rig).receive("eject", b"")
     cd(rig).receive("insert", b"1")

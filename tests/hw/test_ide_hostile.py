@@ -27,7 +27,10 @@ def build():
     return IdeRig(
         (
             (AtaDisk("d0", disks[0]), AtaDisk("d1", disks[1])),
-            (AtapiDrive("cd0", discs=discs), AtaDisk("d2", MemoryDisk(64, read_only=True))),
+            (
+                AtapiDrive("cd0", discs[0], discs=discs[1:]),
+                AtaDisk("d2", MemoryDisk(64, read_only=True)),
+            ),
         )
     )
 

@@ -1,4 +1,6 @@
-"""`--drive`, `--cdrom` and `--nic`: from what the user writes to parts of the machine."""
+"""`--drive`, `--cdrom`, `--nic`, `--netdev` and `--device`: from what the user writes to parts of
+the machine, with what is behind them opened.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.config import DRIVE_INTERFACES, NIC_MODELS, DriveConfig, NicConfig
+from workbench.cli import specs
+from workbench.core.config import DeviceConfig, DriveConfig, NicConfig
 from workbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,14 +21,20 @@ if TYPE_CHECKING:
     from workbench.trace.guest import Builder
 
 DRIVE_HELP = (
-    "a disk: file=IMAGE,if=ide|virtio|cdrom[,format=F][,readonly=on][,rw=on][,backing=on]"
-    "[,serial=S]; the image is not written unless rw=on (may be repeated)"
+    "a disk: file=IMAGE,if=ide|virtio|cdrom|disc|none[,format=F][,readonly=on][,rw=on][,backing=on]"
+    "[,serial=S][,VIRTIO]; the image is not written unless rw=on (may be repeated)"
 )
 NIC_HELP = (
-    "a network interface: e1000|virtio-net[,mac=M]"
+    "a network interface: e1000|virtio-net[,mac=M][,link=off][,VIRTIO]"
     "[,none|user|stream|dgram|tap|pcap[,OPTION=VALUE...]] (default: user; may be repeated)"
 )
-SWITCH = {"on": True, "off": False}
+NETDEV_HELP = "a network for --device: user|stream|dgram|tap|pcap,id=NAME[,OPTION=VALUE...]"
+DEVICE_HELP = (
+    "virtio-blk,drive=ID, ide-hd,drive=ID, ide-cd,drive=ID, virtio-net,netdev=ID, e1000,netdev=ID, "
+    "virtio-rng or virtio-console[,output=stdio|file:PATH], with [,VIRTIO]: disable-legacy=on, "
+    "disable-modern=on, packed=on, num-queues=N, transport=pci|mmio, event_idx=off, "
+    "indirect_desc=off, in_order=off (may be repeated)"
+)
 
 
 @dataclass
@@ -34,17 +43,17 @@ class Attachments:
 
     drives: list[DriveConfig] = field(default_factory=list)
     nics: list[NicConfig] = field(default_factory=list)
+    devices: list[DeviceConfig] = field(default_factory=list)
     images: dict[str, Image] = field(default_factory=dict)
     networks: dict[str, Backend] = field(default_factory=dict)
     write_through: set[str] = field(default_factory=set)
+    consoles: dict[str, str] = field(default_factory=dict)
+    """Where virtio consoles print, as in `--serial`."""
 
     def config(self) -> dict[str, Any]:
         """The settings of the machine for them."""
-        return {
-            name: [asdict(part) for part in parts]
-            for name, parts in (("drives", self.drives), ("nics", self.nics))
-            if parts
-        }
+        kinds = (("drives", self.drives), ("nics", self.nics), ("devices", self.devices))
+        return {name: [asdict(part) for part in parts] for name, parts in kinds if parts}
 
     def builder(self) -> Builder | None:
         """What builds a machine with them; None when there are none."""
@@ -69,102 +78,113 @@ class Attachments:
 
 def add_devices(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    add = parser.add_argument
-    add("--drive", "-drive", metavar="SPEC", action="append", default=[], help=DRIVE_HELP)
-    add("--cdrom", "-cdrom", metavar="IMAGE", help="short for --drive file=IMAGE,if=cdrom")
-    add("--nic", "-nic", metavar="SPEC", action="append", default=[], help=NIC_HELP)
+
+    def add(name: str, metavar: str, text: str) -> None:
+        parser.add_argument(
+            f"--{name}", f"-{name}", metavar=metavar, action="append", default=[], help=text
+        )
+
+    add("drive", "SPEC", DRIVE_HELP)
+    add("cdrom", "IMAGE", "short for --drive file=IMAGE,if=cdrom; again for a disc to insert later")
+    add("nic", "SPEC", NIC_HELP)
+    add("netdev", "SPEC", NETDEV_HELP)
+    add("device", "SPEC", DEVICE_HELP)
 
 
 @contextmanager
 def opened(args: argparse.Namespace) -> Iterator[Attachments]:
     """Open what the options name, and close it in the end; raises WorkbenchError."""
     made = Attachments()
-    specs = list(args.drive)
-    if args.cdrom:
-        specs.append(f"file={args.cdrom},if=cdrom")
+    drives, nics, others = _parse(args)
     try:
-        for n, spec in enumerate(specs):
-            _open_drive(made, f"drive{n}", spec)
-        for n, spec in enumerate(args.nic):
-            _open_nic(made, n, spec)
+        for drive in drives:
+            _open_drive(made, drive)
+        for nic in nics:
+            _open_nic(made, nic)
+        for other in others:
+            kind = other.model.removeprefix("virtio-")
+            name = f"{kind}{sum(part.model == other.model for part in made.devices)}"
+            made.devices.append(DeviceConfig(name, other.model, **other.virtio))
+            if kind == "console":
+                made.consoles[name] = other.output
         yield made
     finally:
         made.close()
 
 
-def _pairs(option: str, spec: str, known: tuple[str, ...]) -> dict[str, str]:
-    """``key=value,...`` as QEMU writes it; a comma in a value is doubled."""
+def _parse(
+    args: argparse.Namespace,
+) -> tuple[list[specs.Drive], list[specs.Nic], list[specs.Other]]:
+    """All parts in the order of their places: drives with an interface, then those of --device."""
+    drives: list[specs.Drive] = []
+    waiting: dict[str, specs.Drive] = {}
+    for spec in args.drive:
+        name, drive = specs.drive(spec)
+        if drive.interface != "none":
+            drives.append(drive)
+        elif name in waiting:
+            raise UsageError(f"expected one --drive with id={name}")
+        else:
+            waiting[name] = drive
+    for n, path in enumerate(args.cdrom):
+        drives.append(specs.Drive("disc" if n else "cdrom", {"file": path}))
+    nics = [specs.nic(spec) for spec in args.nic]
+    networks = _networks(args.netdev)
+    more_drives, more_nics, others = specs.devices(args.device, waiting, networks)
+    if waiting or networks:
+        name = next(iter({**waiting, **networks}))
+        raise UsageError(f"expected a --device for the drive or network with id={name}")
+    return [*drives, *more_drives], [*nics, *more_nics], others
+
+
+def _networks(netdevs: list[str]) -> dict[str, str]:
     out: dict[str, str] = {}
-    for part in spec.replace(",,", "\0").split(","):
-        key, equals, value = part.replace("\0", ",").partition("=")
-        if not equals or key not in known:
-            raise UsageError(f"expected {option} with {'=, '.join(known)}=, not {part!r}")
-        out[key] = value
+    for spec in netdevs:
+        parts = spec.split(",")
+        ids = [part for part in parts if part.startswith("id=") and len(part) > 3]
+        if len(ids) != 1 or ids[0][3:] in out:
+            raise UsageError(f"expected --netdev with an id= of its own, not {spec!r}")
+        out[ids[0][3:]] = ",".join(part for part in parts if part not in ids)
     return out
 
 
-def _switch(option: str, values: dict[str, str], key: str) -> bool:
-    text = values.get(key, "off")
-    if text not in SWITCH:
-        raise UsageError(f"expected {option} {key}=on or {key}=off, not {text!r}")
-    return SWITCH[text]
-
-
-def _open_drive(made: Attachments, name: str, spec: str) -> None:
+def _open_drive(made: Attachments, drive: specs.Drive) -> None:
     from workbench.block.opening import open_image
 
-    known = ("file", "if", "media", "format", "readonly", "rw", "backing", "serial")
-    values = _pairs("--drive", spec, known)
-    interface = values.get("if", "ide")
-    if values.get("media") == "cdrom":
-        interface = "cdrom"
-    if interface not in DRIVE_INTERFACES:
-        raise UsageError(
-            f"expected --drive if= one of {', '.join(DRIVE_INTERFACES)}, not {interface!r}"
+    name, image = f"drive{len(made.drives)}", drive.image
+    through = image.get("rw") == "on"
+    size_bytes = 0
+    if "file" in image:
+        opened = open_image(
+            image["file"],
+            read_only=not through,
+            allow_backing=specs.switch("--drive", image, "backing"),
+            format_name=image.get("format"),
         )
-    if "file" not in values:
-        raise UsageError(f"expected --drive with file=, not {spec!r}")
-    read_only = _switch("--drive", values, "readonly") or interface == "cdrom"
-    through = _switch("--drive", values, "rw")
-    if through and read_only:
-        raise UsageError(f"--drive {spec}: readonly and rw=on exclude each other")
-    image = open_image(
-        values["file"],
-        read_only=not through,
-        allow_backing=_switch("--drive", values, "backing"),
-        format_name=values.get("format"),
-    )
-    made.images[name] = image
+        made.images[name] = opened
+        size_bytes = opened.size_bytes
     if through:
         made.write_through.add(name)
-    serial = values.get("serial", "")
-    made.drives.append(DriveConfig(name, interface, image.size_bytes, read_only, serial))
-
-
-def _open_nic(made: Attachments, number: int, spec: str) -> None:
-    from workbench.net.spec import KINDS, open_backend
-
-    name = f"net{number}"
-    model, mac, rest = "", f"52:54:00:12:34:{0x56 + number:02x}", []
-    for part in spec.split(","):
-        key, equals, value = part.partition("=")
-        if key == "model" and equals:
-            model = value
-        elif key == "mac" and equals:
-            mac = value.lower()
-        elif not equals and key in NIC_MODELS:
-            model = key
-        else:
-            rest.append(part)
-    model = {"virtio": "virtio-net", "virtio-net-pci": "virtio-net"}.get(model, model or "e1000")
-    if model not in NIC_MODELS:
-        raise UsageError(f"expected --nic {' or '.join(NIC_MODELS)}, not {model!r}")
-    if not rest or rest[0] not in KINDS:
-        rest.insert(0, "user")
+    read_only = drive.interface in ("cdrom", "disc") or image.get("readonly") == "on"
     try:
-        made.nics.append(NicConfig(name, model, mac))
+        config = DriveConfig(
+            name, drive.interface, size_bytes, read_only, drive.serial, **drive.virtio
+        )
     except ValueError as error:
-        raise UsageError(f"--nic {spec}: {error}") from None
-    backend = open_backend(",".join(rest))
+        raise UsageError(f"--drive file={image.get('file')}: {error}") from None
+    made.drives.append(config)
+
+
+def _open_nic(made: Attachments, nic: specs.Nic) -> None:
+    from workbench.net.spec import open_backend
+
+    number = len(made.nics)
+    name = f"net{number}"
+    mac = nic.mac or f"52:54:00:12:34:{0x56 + number & 0xFF:02x}"
+    try:
+        made.nics.append(NicConfig(name, nic.model, mac, nic.link, **nic.virtio))
+    except ValueError as error:
+        raise UsageError(f"--nic {nic.model}: {error}") from None
+    backend = open_backend(nic.network)
     if backend is not None:
         made.networks[name] = backend

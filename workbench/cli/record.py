@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli import devices, engine, gdb, terminal, text
+from workbench.cli import actions, devices, engine, gdb, terminal, text
 from workbench.cli.options import (
     CONSOLE_DEVICE,
     add_serial,
@@ -38,8 +38,14 @@ examples:
   workbench record --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 -m 256 -o boot.wbt
   workbench record -kernel guest.elf -serial file:out.txt --timeout 30 -o guest.wbt
   printf 'ls\\n' | workbench record --kernel vmlinuz --initrd initrd.gz --serial stdio -o ls.wbt
+  workbench record --kernel vmlinuz --initrd drivers.gz --cdrom a.iso --cdrom b.iso \\
+      --do "5s eject" --do "6s insert" -o cd.wbt
+  workbench record ... --drive file=a.qcow2,if=none,id=d \\
+      --device virtio-blk-pci,drive=d,packed=on,num-queues=4 --device virtio-rng
 
-keys on a terminal: Ctrl-C or Ctrl-A X ends the recording, Ctrl-A C sends Ctrl-C to the guest.
+keys on a terminal: Ctrl-C or Ctrl-A X ends the recording, Ctrl-A C sends Ctrl-C to the guest,
+Ctrl-A E ejects the CD, I inserts the next one, L pulls the network cable out or puts it in, P
+presses the power button.
 The trace is complete and valid however the recording ends; what a killed recorder leaves is too.
 """
 
@@ -60,6 +66,8 @@ def add_parser(commands: Any) -> None:
         help="the trace (default: record.wbt)")  # fmt: skip
     add_serial(parser, "where a serial port goes; again for a second to fourth one")
     devices.add_devices(parser)
+    add("--do", metavar="'TIME ACTION'", action="append", default=[],
+        help=f"at a guest time such as 2.5s: {actions.EXPECTED} (may be repeated)")  # fmt: skip
     add("--no-embed", action="store_true", help="keep kernel and initrd out of the trace")
     add("--ps-per-insn", metavar="N", type=int, default=1000,
         help="guest picoseconds an instruction takes (default: 1000)")  # fmt: skip
@@ -109,10 +117,13 @@ def run(args: argparse.Namespace) -> int:
     )
     _refuse_overwriting(args.output, [args.kernel, args.initrd])
     output = serial_output(args.serial)
-    more = more_serial_outputs(args.more_serial)
     guest = Guest.from_files(args.kernel, args.initrd, args.append)
     with devices.opened(args) as attached:
         config = {**machine_config(args), **attached.config()}
+        more = more_serial_outputs(args.more_serial)
+        more |= _virtio_consoles(attached)
+        acts = actions.Actions(config)
+        plan = _plan(args.do, acts)
         if args.more_serial:
             config["serial_ports"] = [f"com{n + 1}" for n in range(len(args.more_serial) + 1)]
         engine.prepare()
@@ -127,9 +138,18 @@ def run(args: argparse.Namespace) -> int:
             disks=_disk_hasher(attached),
         )
         recording.interactive = bool(attached.networks)  # the other end lives in real time
+        for scheduled in plan:
+            recording.machine.inputs.schedule(*scheduled)
         with gdb.held(recording, args.gdb, args.wait):
-            stdin = _reads_stdin(args.serial)
-            outcome = record_on_terminal(recording, output, read_stdin=stdin, more=more)
+            typed = next((n for n, to in attached.consoles.items() if to == "stdio"), "")
+            outcome = record_on_terminal(
+                recording,
+                output,
+                read_stdin=bool(typed) or _reads_stdin(args.serial),
+                more=more,
+                typed_to=typed or CONSOLE_DEVICE,
+                acts=acts,
+            )
     return finish(args, recording, outcome)
 
 
@@ -138,10 +158,12 @@ def record_on_terminal(
     output: int | None,
     read_stdin: bool,
     more: Mapping[str, int] | None = None,
+    typed_to: str = CONSOLE_DEVICE,
+    acts: actions.Actions | None = None,
 ) -> Outcome:
-    """Run a recording with its console on `output` and, if asked, input from stdin.
+    """Run a recording with its console on `output` and, if asked, input from stdin to `typed_to`.
 
-    `more` has the file descriptors of further serial ports by device.
+    `more` has the file descriptors of further consoles by device; `acts` is what keys can do.
     """
     from workbench.cli.main import complain
 
@@ -169,7 +191,7 @@ def record_on_terminal(
         )
         if read_stdin:
             raw = stack.enter_context(terminal.raw_terminal())
-            post = _poster(recording, raw)
+            post = _poster(recording, raw, typed_to, acts)
             stack.enter_context(terminal.InputThread(post))
             recording.interactive = True
         outcome = recording.run()
@@ -222,18 +244,49 @@ def finish(args: argparse.Namespace, recording: Recording, outcome: Outcome) -> 
     return EXIT_BAD_INPUT
 
 
-def _poster(recording: Recording, raw: bool) -> Callable[[bytes], None]:
+def _poster(
+    recording: Recording, raw: bool, device: str, acts: actions.Actions | None
+) -> Callable[[bytes], None]:
     inputs = recording.machine.inputs
     if not raw:
-        return lambda data: inputs.post(CONSOLE_DEVICE, "rx", data)
-    escape = terminal.EscapeFilter(recording.interrupt, _tell)
+        return lambda data: inputs.post(device, "rx", data)
+
+    def act(key: str) -> bool:
+        if acts is None or key not in actions.KEYS:
+            return False
+        try:
+            done = acts.do(actions.KEYS[key], inputs.post)
+        except UsageError as error:
+            done = str(error)
+        _tell(f"\r\n[{done}]\r\n".encode())
+        return True
+
+    escape = terminal.EscapeFilter(recording.interrupt, _tell, act)
 
     def post(data: bytes) -> None:
         typed = escape.feed(data)
         if typed:
-            inputs.post(CONSOLE_DEVICE, "rx", typed)
+            inputs.post(device, "rx", typed)
 
     return post
+
+
+def _plan(wishes: list[str], acts: actions.Actions) -> list[tuple[int, str, str, bytes]]:
+    """The inputs of `--do`, in order of time."""
+    timed = []
+    for wish in wishes:
+        time, _, action = wish.strip().partition(" ")
+        timed.append((actions.parse_time(time), action))
+    out: list[tuple[int, str, str, bytes]] = []
+    for time_ps, action in sorted(timed, key=lambda entry: entry[0]):
+        acts.do(action, lambda *what, at=time_ps: out.append((at, *what)))
+    return out
+
+
+def _virtio_consoles(attached: devices.Attachments) -> dict[str, int]:
+    """File descriptors of virtio consoles, by device."""
+    outputs = {name: serial_output(to) for name, to in attached.consoles.items()}
+    return {name: fd for name, fd in outputs.items() if fd is not None}
 
 
 def _tell(data: bytes) -> None:

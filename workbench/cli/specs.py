@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from workbench.core.config import DRIVE_INTERFACES, NIC_MODELS, VirtioConfig
 from workbench.errors import UsageError
 
-__all__ = ["Drive", "Nic", "Other", "devices", "drive", "nic"]
+__all__ = ["Drive", "Nic", "Other", "devices", "drive", "nic", "switch"]
 
 SWITCH = {"on": True, "off": False}
 VIRTIO_KEYS = (
@@ -33,6 +33,7 @@ MODELS = {
 }
 # Suffixes of virtio models, and what they say about the transport.
 SUFFIXES: dict[str, dict[str, str]] = {
+    "": {},
     "-pci-transitional": {"disable-legacy": "off"},
     "-pci-non-transitional": {"disable-legacy": "on"},
     "-pci": {},
@@ -86,7 +87,8 @@ def _pairs(option: str, parts: list[str], known: Collection[str]) -> Values:
     return out
 
 
-def _switch(option: str, values: Values, key: str, default: str = "off") -> bool:
+def switch(option: str, values: Values, key: str, default: str = "off") -> bool:
+    """The value of `key`, on or off; raises UsageError."""
     text = values.get(key, default)
     if text not in SWITCH:
         raise UsageError(f"expected {option} {key}=on or {key}=off, not {text!r}")
@@ -95,19 +97,19 @@ def _switch(option: str, values: Values, key: str, default: str = "off") -> bool
 
 def _virtio(option: str, values: Values) -> dict[str, Any]:
     """The settings of a `VirtioConfig`, checked."""
-    no_legacy = _switch(option, {**values}, "disable-legacy")
-    no_modern = _switch(option, values, "disable-modern")
+    no_legacy = switch(option, values, "disable-legacy")
+    no_modern = switch(option, values, "disable-modern")
     if no_legacy and no_modern:
         raise UsageError(f"expected {option} with the legacy or the modern interface, or both")
     queues = values.get("num-queues", values.get("queues", "1"))
     out: dict[str, Any] = {
         "transport": values.get("transport", "pci"),
         "flavour": "modern" if no_legacy else "legacy" if no_modern else "transitional",
-        "packed": _switch(option, values, "packed"),
+        "packed": switch(option, values, "packed"),
         "queues": int(queues) if queues.isdecimal() and len(queues) < 6 else 0,
-        "event_idx": _switch(option, values, "event_idx", "on"),
-        "indirect": _switch(option, values, "indirect_desc", "on"),
-        "in_order": _switch(option, values, "in_order", "on"),
+        "event_idx": switch(option, values, "event_idx", "on"),
+        "indirect": switch(option, values, "indirect_desc", "on"),
+        "in_order": switch(option, values, "in_order", "on"),
     }
     try:
         VirtioConfig(**out).check_virtio()
@@ -135,8 +137,8 @@ def drive(spec: str) -> tuple[str, Drive]:
         raise UsageError(f"expected --drive if= one of {choices}, not {interface!r}")
     if "file" not in values and interface != "cdrom":
         raise UsageError(f"expected --drive with file=, not {spec!r}")
-    read_only = _switch("--drive", values, "readonly") or interface in ("cdrom", "disc")
-    if read_only and _switch("--drive", values, "rw"):
+    read_only = switch("--drive", values, "readonly") or interface in ("cdrom", "disc")
+    if read_only and switch("--drive", values, "rw"):
         raise UsageError(f"--drive {spec}: readonly and rw=on exclude each other")
     if interface == "none" and "id" not in values:
         raise UsageError(f"expected --drive if=none with id=, not {spec!r}")
@@ -174,7 +176,7 @@ def _nic(option: str, model: str, values: Values, network: str) -> Nic:
     return Nic(
         model,
         values.get("mac", "").lower(),
-        _switch(option, values, "link", "on"),
+        switch(option, values, "link", "on"),
         network,
         _only_virtio(option, values, model == "virtio-net"),
     )
@@ -182,7 +184,7 @@ def _nic(option: str, model: str, values: Values, network: str) -> Nic:
 
 def _model(text: str, kind: str) -> tuple[str, Values] | None:
     """What a model's name says: the model, and settings by its suffix."""
-    for suffix, more in ({"": {}} | SUFFIXES).items():
+    for suffix, more in SUFFIXES.items():
         base = text.removesuffix(suffix) if suffix else text
         if suffix and (base == text or not base.startswith("virtio-")):
             continue
@@ -233,7 +235,10 @@ def devices(
     return made
 
 
-def _used[T](option: str, key: str, values: Values, known: dict[str, T]) -> T:
+T = TypeVar("T")
+
+
+def _used(option: str, key: str, values: Values, known: dict[str, T]) -> T:
     name = values.get(key, "")
     if name not in known:
         raise UsageError(f"expected {option} {key}= with the id of a --{key}, not {name!r}")

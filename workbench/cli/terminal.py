@@ -1,7 +1,8 @@
 """The guest's console on the user's terminal: raw mode, the escape key, signals; always restored.
 
 Ctrl-C keeps its meaning and ends the run; every other key goes to the guest. Ctrl-A is the escape
-key, as in QEMU: Ctrl-A X ends the run, Ctrl-A C sends Ctrl-C to the guest, Ctrl-A Ctrl-A a Ctrl-A.
+key, as in QEMU: Ctrl-A X ends the run, Ctrl-A C sends Ctrl-C to the guest, Ctrl-A Ctrl-A a Ctrl-A;
+others act on the machine.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from types import FrameType
 from workbench.errors import InputFileError, os_error_text
 
 ESCAPE = 0x01
-HELP = b"\r\nCtrl-A X: end the run   Ctrl-A C: Ctrl-C for the guest   Ctrl-A Ctrl-A: Ctrl-A\r\n"
+HELP = (
+    b"\r\nCtrl-A X: end the run   Ctrl-A C: Ctrl-C for the guest   Ctrl-A Ctrl-A: Ctrl-A\r\n"
+    b"Ctrl-A E: eject the CD   Ctrl-A I: insert the next   Ctrl-A L: network cable out, in   "
+    b"Ctrl-A P: power button\r\n"
+)
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 5.0
 _NUMBERS = frozenset(bytes([number]) for number in ENDING_SIGNALS)
@@ -28,9 +33,16 @@ _STDOUT = 1
 class EscapeFilter:
     """Takes the escape sequences out of what the user types."""
 
-    def __init__(self, quit_run: Callable[[], None], tell: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        quit_run: Callable[[], None],
+        tell: Callable[[bytes], None],
+        act: Callable[[str], bool] = lambda key: False,
+    ) -> None:
+        """`act` is given the other keys, as small letters; False: there is no such key."""
         self._quit = quit_run
         self._tell = tell
+        self._act = act
         self._escaped = False
 
     def feed(self, data: bytes) -> bytes:
@@ -50,8 +62,9 @@ class EscapeFilter:
                     out.append(0x03)
                 case "\x01" | "a":
                     out.append(ESCAPE)
-                case _:
-                    self._tell(HELP)
+                case key:
+                    if not self._act(key):
+                        self._tell(HELP)
         return bytes(out)
 
 

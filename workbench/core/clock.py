@@ -119,7 +119,11 @@ class Clock:
         due = self.next_deadline_ps()
         if due is None:
             return None
-        return max(self.icount, -((self.bias_ps - due) // self.ps_per_insn))
+        return self.icount_at(due)
+
+    def icount_at(self, ps: int) -> int:
+        """Smallest instruction count, not below `icount`, at which it is `ps` or later."""
+        return max(self.icount, -((self.bias_ps - ps) // self.ps_per_insn))
 
     def run_due(self) -> None:
         """Fire every timer whose deadline is not after now, in order of (deadline, creation);

@@ -41,6 +41,7 @@ class Inputs:
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
         self._posted: deque[tuple[str, str, bytes]] = deque()
+        self._scheduled: list[tuple[int, str, str, bytes]] = []  # in order of time
         self._replay: list[Any] | None = None
         self._next = 0
         self._fetches: dict[str, list[bytes]] = {}
@@ -60,6 +61,18 @@ class Inputs:
             self._posted.append((target, kind, data))
             if self.wake is not None:
                 self.wake()
+
+    def schedule(self, time_ps: int, target: str, kind: str, data: bytes) -> None:
+        """Add an input that comes at a guest time; ignored in replay, where it is in the trace."""
+        self._scheduled.append((time_ps, target, kind, data))
+        self._scheduled.sort(key=lambda entry: entry[0])
+
+    @property
+    def scheduled_ps(self) -> int | None:
+        """Guest time of the next input that `schedule` has added."""
+        if self._replay is not None or not self._scheduled:
+            return None
+        return self._scheduled[0][0]
 
     def replay(self, inputs: Iterable[Any]) -> None:
         """Deliver these inputs, in order, at their own times, and nothing else."""
@@ -132,6 +145,9 @@ class Inputs:
                 self._next += 1
                 yield Input(i.icount, i.time_ps, i.target, i.kind, i.data)
             return
+        while self._scheduled and self._scheduled[0][0] <= time_ps:
+            _, target, kind, data = self._scheduled.pop(0)
+            yield Input(icount, time_ps, target, kind, data)
         while self._posted:
             target, kind, data = self._posted.popleft()
             yield Input(icount, time_ps, target, kind, data)

@@ -270,6 +270,9 @@ class Machine:
         stamp = self.inputs.next_stamp()
         if stamp is not None and self.clock.icount < stamp[0] < limit:
             limit = stamp[0]
+        scheduled = self.inputs.scheduled_ps
+        if scheduled is not None:
+            limit = min(limit, self.clock.icount_at(scheduled))
         return limit
 
     def _deliver_inputs(self) -> None:
@@ -298,6 +301,9 @@ class Machine:
         stamp = self.inputs.next_stamp()
         if stamp is not None and stamp[0] <= self.clock.icount:
             deadline = stamp[1] if deadline is None else min(deadline, stamp[1])
+        scheduled = self.inputs.scheduled_ps
+        if scheduled is not None:
+            deadline = scheduled if deadline is None else min(deadline, scheduled)
         if deadline is None and self.inputs.waiting:
             deadline = self.clock.now_ps + 1  # a new moment, to take it in
         if deadline is None:

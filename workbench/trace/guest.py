@@ -87,6 +87,8 @@ def build_machine(
         raise GuestError(f"this machine cannot be built: {error}") from None
     try:
         machine = build_pc(settings, images, networks, write_through)
+    except ValueError as error:
+        raise GuestError(f"this machine cannot be built: {error}") from None
     except (MemoryError, OSError):
         raise GuestError(
             f"the host has no memory for a guest of {settings.ram_bytes >> 20:,} MiB"

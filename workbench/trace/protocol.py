@@ -65,6 +65,9 @@ class InputsLike(Protocol):
     def post(self, target: str, kind: str, data: bytes) -> None:
         """Add an input from the host; ignored in replay."""
 
+    def schedule(self, time_ps: int, target: str, kind: str, data: bytes) -> None:
+        """Add an input that comes at a guest time."""
+
     def replay(self, inputs: Iterable[Any]) -> None:
         """Take these inputs instead of the host's."""
 

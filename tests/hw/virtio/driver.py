@@ -376,9 +376,11 @@ class MmioRig:
         self.bus.write(0x1000 + reg.offset, reg.size, value)
 
     def start(self, features=0):
+        legacy = self.transport.legacy
+        if legacy:
+            self.set(vmmio.GUEST_PAGE_SIZE, 4096)  # before the reset, as Linux does
         self.set(vmmio.STATUS, 0)
         self.set(vmmio.STATUS, 3)
-        legacy = self.transport.legacy
         wanted = features if legacy else features | F_VERSION_1
         for n in range(1 if legacy else 2):
             self.set(vmmio.DRIVER_FEATURES_SEL, n)
@@ -386,8 +388,6 @@ class MmioRig:
         if not legacy:
             self.set(vmmio.STATUS, 3 | FEATURES_OK)
             assert self.get(vmmio.STATUS) & FEATURES_OK
-        else:
-            self.set(vmmio.GUEST_PAGE_SIZE, 4096)
         kind = PackedRing if features & F_RING_PACKED else SplitRing
         for n in range(len(self.device.queue_sizes)):
             self.set(vmmio.QUEUE_SEL, n)

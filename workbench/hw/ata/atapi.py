@@ -57,7 +57,7 @@ class _SenseError(Exception):
 
 
 class AtapiDrive(Drive):
-    """A CD-ROM drive; `discs` are what can be put into it, the first is in it at power-on."""
+    """A CD-ROM drive: `disc` is in it at power-on, `discs` are what else can be put into it."""
 
     SIGNATURE = 0xEB14
     IDLE_STATUS = DRDY | DSC
@@ -74,7 +74,7 @@ class AtapiDrive(Drive):
         firmware: str = "1.0",
     ) -> None:
         # Wires
-        self.discs: tuple[BlockDevice, ...] = (*(() if disc is None else (disc,)), *discs)
+        self.discs: tuple[BlockDevice | None, ...] = (disc, *discs)  # by the number of "insert"
         self.serial = serial or f"WB{name}"
         self.model = model
         self.firmware = firmware
@@ -139,7 +139,7 @@ class AtapiDrive(Drive):
                 state.event = EVENT_EJECT_REQUEST
             else:
                 self._open()
-        elif kind == "insert":
+        elif kind == "insert" and (state.tray_open or not state.locked):
             state.disc = min(int(data) if data.isdigit() and len(data) < 4 else 0, 255)
             self._close()
 

@@ -320,7 +320,8 @@ class VirtioMmio(RegBank[MmioState]):
     @on_command(STATUS)
     def _set_status(self, value: int) -> None:
         if not value & 0xFF:
-            self.set_state(MmioState())
+            # Drivers set the page size once, before they reset the device.
+            self.set_state(MmioState(guest_page_size=self.state.guest_page_size))
             self._irq.set(False)
         self.virtio.set_status(value & 0xFF)
 
