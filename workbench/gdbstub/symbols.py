@@ -7,13 +7,12 @@ ELF: "Tool Interface Standard Executable and Linking Format", version 1.2, and t
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from workbench.core.machine import Machine
-from workbench.trace.kallsyms import WORDS, Symbol, kernel_symbols, module_symbols
-from workbench.trace.symbols import spaces
+from workbench.trace import symbols as linux
+from workbench.trace.kallsyms import WORDS, Symbol
 
-_HOLE, _FOUR_GIB = 0xC000_0000, 1 << 32
 _CODE = frozenset("tTwW")
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -27,23 +26,8 @@ _NAMES = b"\0.text\0.symtab\0.strtab\0"
 
 def guest_symbols(machine: Machine) -> list[Symbol]:
     """Symbols of kernel and modules, as the machine's memory has them now; may be none."""
-    size = machine.memory.size
-    ranges = [(0, min(size, _HOLE))]
-    if size > _HOLE:
-        ranges.append((_FOUR_GIB, size - _HOLE))
-    kernel = list(kernel_symbols(machine.memory, ranges))
-    return [*kernel, *_of_modules(machine, kernel)]
-
-
-def _of_modules(machine: Machine, kernel: list[Symbol]) -> Iterator[Symbol]:
-    head = next((address for address, _, name in kernel if name == "modules"), None)
-    if head is None:
-        return
-    for space in spaces(machine):
-        if space.pointer(head) is not None:
-            for module in module_symbols(space, head):
-                yield from module.symbols
-            return
+    kernel, modules = linux.guest_symbols(machine)
+    return [*kernel, *(symbol for module in modules for symbol in module.symbols)]
 
 
 def elf(symbols: Iterable[Symbol]) -> bytes:

@@ -11,6 +11,7 @@ include/linux/module.h of Linux 6.1; memory that is no such kernel gives no symb
 from __future__ import annotations
 
 import itertools
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -295,15 +296,39 @@ class AddressSpace:
 
 
 def module_symbols(space: AddressSpace, modules: int) -> Iterator[ModuleSymbols]:
-    """Walk the kernel's list of modules, whose head is at `modules`."""
-    head = space.pointer(modules)
+    """Walk the kernel's list of modules from its head or any link of it."""
+    link: int | None = modules
     for _ in range(_MAX_MODULES):
-        if head is None or head == modules:
+        if link is None:
             return
-        found = _module(space, head - space.word.list_at)
+        found = _module(space, link - space.word.list_at)
         if found is not None:
             yield found
-        head = space.pointer(head)
+        link = space.pointer(link)
+        if link == modules:
+            return
+
+
+def find_modules(
+    memory: MemoryLike, ranges: list[tuple[int, int]], space: AddressSpace
+) -> int | None:
+    """A link in the list of modules, of a kernel that has no symbols of data (`modules`)."""
+    word = space.word
+    link = rb".{%d}[\xc0-\xff]" % (word.size - 1)
+    shape = re.compile(rb"\0{%d}(?:%s){2}[a-z]\w+\0\0" % (word.list_at, link), re.ASCII | re.DOTALL)
+    for start, length in ranges:
+        for at in range(start, start + length, _STEP_BYTES):
+            for match in shape.finditer(memory.read(at, min(_STEP_BYTES, start + length - at))):
+                place = at + match.start() + word.list_at
+                following = int.from_bytes(memory.read(place, word.size), "little")
+                here = space.pointer(following + word.size)
+                if (
+                    here is not None
+                    and space.gpa(here) == place
+                    and _module(space, here - word.list_at)
+                ):
+                    return here
+    return None
 
 
 def _module(space: AddressSpace, at: int) -> ModuleSymbols | None:

@@ -22,7 +22,14 @@ from workbench.core.pagewalk import Paging
 from workbench.errors import InputFileError, os_error_text
 from workbench.trace.guest import KERNEL
 from workbench.trace.header import dump_json
-from workbench.trace.kallsyms import AddressSpace, Symbol, kernel_symbols, module_symbols
+from workbench.trace.kallsyms import (
+    AddressSpace,
+    ModuleSymbols,
+    Symbol,
+    find_modules,
+    kernel_symbols,
+    module_symbols,
+)
 from workbench.trace.reader import Trace
 
 MAX_FILE_BYTES: Final = 1 << 30
@@ -198,24 +205,30 @@ def spaces(machine: Any) -> list[AddressSpace]:
     return [AddressSpace(machine.memory, paging) for paging in tables]
 
 
-def _of_machine(machine: Any) -> Iterable[Symbol]:
+def guest_symbols(machine: Any) -> tuple[list[Symbol], list[ModuleSymbols]]:
+    """The symbols of the kernel and of each module, as the machine's memory has them now."""
     size: int = machine.memory.size
     ranges = [(0, min(size, _HOLE))]
     if size > _HOLE:
         ranges.append((_FOUR_GIB, size - _HOLE))
     kernel = kernel_symbols(machine.memory, ranges)
-    yield from (symbol for symbol in kernel if symbol[1] in _CODE)
+    if not kernel:
+        return [], []
     head = next((address for address, _, name in kernel if name == "modules"), None)
-    if head is None:
-        return
     for space in spaces(machine):
-        if space.pointer(head) is None:
-            continue
-        for module in module_symbols(space, head):
-            for address, letter, name in module.symbols:
-                if letter in _CODE:
-                    yield address, letter, f"{name} [{module.name}]"
-        return
+        link = find_modules(machine.memory, ranges, space) if head is None else head
+        if link is not None and space.pointer(link) is not None:
+            return kernel, list(module_symbols(space, link))
+    return kernel, []
+
+
+def _of_machine(machine: Any) -> Iterable[Symbol]:
+    kernel, modules = guest_symbols(machine)
+    yield from (symbol for symbol in kernel if symbol[1] in _CODE)
+    for module in modules:
+        for address, letter, name in module.symbols:
+            if letter in _CODE:
+                yield address, letter, f"{name} [{module.name}]"
 
 
 def _slide(machine: Any, start: int) -> int:
