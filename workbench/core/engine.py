@@ -35,6 +35,9 @@ FOUR_GIB = 1 << 32
 TLB_FLUSH_FIELDS = {"cr0", "cr3", "cr4", "efer"}
 
 RunFunction = Callable[[int], int]
+Pages = tuple[tuple[bytes, ...], ...]
+"""RAM by groups of GROUP pages; what two of them have in common is the same object."""
+GROUP = 64
 
 
 class GuestFault(Exception):
@@ -95,6 +98,10 @@ class Cpu:
         self._page_attr.put(0, b"\x01" * pages)
         self._page_code = _Buffer(max(pages * 8, PAGE))
         self._page_head = _Buffer(max(pages * 8, PAGE))
+        self._page_dirty = _Buffer(max(pages, PAGE))
+        self._page_dirty.put(0, b"\x01" * pages)
+        self.kept_pages: Pages | None = None
+        """What RAM was when `take_dirty` was called last, for who called it (see snapshot.py)."""
         self._blocks = _Buffer(BLOCK_MAX * 64)
         self._hash = _Buffer(HASH_ENTRIES * 4)
         self._arena = _Buffer(
@@ -158,6 +165,7 @@ class Cpu:
             "page_attr": self._page_attr.address,
             "page_code": self._page_code.address,
             "page_head": self._page_head.address,
+            "page_dirty": self._page_dirty.address,
             "scratch_code": arena.address + code_at,
             "code_base": self._code_start,
             "code_end": arena.address + ARENA_BYTES,
@@ -445,14 +453,13 @@ class Cpu:
         at = CPU.offset("tlbs")
         tlbs = np.frombuffer(self._cpu.map, np.uint64, 3 * lay.TLB_BYTES // 8, at).reshape(-1, 4)
         tags = tlbs[:, :2]
-        used = tags & np.uint64(0x7FF) == 0
+        used = tags & np.uint64(0xFFF & ~lay.MARKS) == 0
         tags[used] &= ~np.uint64(lay.WATCHED)
+        bare = tags & ~np.uint64(lay.MARKS)
         for n in [*range(self.get("watch_count")), *self._guest_slots()]:
             low = np.uint64(self.get("watch_lo", n) & ~(PAGE - 1))
             high = np.uint64((self.get("watch_hi", n) - 1) & ~(PAGE - 1))
-            touched = used & (tags & ~np.uint64(lay.WATCHED) >= low)
-            touched &= tags & ~np.uint64(lay.WATCHED) <= high
-            tags[touched] |= np.uint64(lay.WATCHED)
+            tags[used & (bare >= low) & (bare <= high)] |= np.uint64(lay.WATCHED)
 
     def forget_blocks(self) -> None:
         """Drop every translation and leave the data TLBs as they are: the guest cannot tell."""
@@ -461,28 +468,41 @@ class Cpu:
         self.forget_code()
         self._cpu.view[at : at + n] = kept
 
-    def protect_code(self) -> None:
-        """After TLBs were put back: pages with translated code are not writable through them."""
-        at = (CPU.offset("tlbs")) >> 3
-        words = 3 * lay.TLB_BYTES // 8
-        tlb = self._q[at : at + words]
-        code = self._page_code.view.cast("Q")
-        for n in range(0, words, 4):
-            tag = tlb[n + 1]
-            if tag & 0x7FF == 0:
-                host = (tag & ~lay.WATCHED) + tlb[n + 3] & 0xFFFFFFFFFFFFFFFF
-                page = (host - self.ram.address) // PAGE
-                if 0 <= page < len(code) and code[page]:
-                    tlb[n + 1] = 0xFFFFFFFFFFFFFFFF
+    def hold_writes(self) -> None:
+        """Mark the data TLBs: the next write to a page is noted, and its code dropped."""
+        import numpy as np
 
-    def write_position(self, at: int, data: bytes) -> None:
-        """Write at a position of the RAM buffer; translations of it are dropped."""
-        self._write(at, data)
+        at = CPU.offset("tlbs")
+        tlbs = np.frombuffer(self._cpu.map, np.uint64, 3 * lay.TLB_BYTES // 8, at).reshape(-1, 4)
+        tags = tlbs[:, 1]
+        tags[tags & np.uint64(0xFFF & ~lay.MARKS) == 0] |= np.uint64(lay.HELD)
+
+    def dirty_pages(self) -> list[int]:
+        """RAM pages that may have been written since `forget_dirty`, in order."""
+        import numpy as np
+
+        pages = -(-self.ram_bytes // PAGE)
+        found = np.flatnonzero(np.frombuffer(self._page_dirty.map, np.uint8, pages))
+        return list(found.tolist())
+
+    def forget_dirty(self) -> None:
+        """From now on the pages that are written are noted anew."""
+        ctypes.memset(self._page_dirty.address, 0, self._page_dirty.size)
+        self.hold_writes()
+
+    def put_page(self, index: int, data: bytes) -> None:
+        """Write RAM page `index`; translations of it are dropped if it changes."""
+        at = index * PAGE
+        if self._page_code.view.cast("Q")[index]:
+            if self.ram.view[at : at + PAGE] == data:
+                return
+            self._wrote_code(self.base, self.ram.address + at, len(data))
+        self.ram.view[at : at + len(data)] = data
 
     def scatter(self, pieces: Iterable[tuple[int, int, int]], data: bytes | memoryview) -> None:
         """Write `data[at : at + length]` at `gpa` for each (gpa, at, length): a transfer by DMA."""
         ram, low = self.ram.view, self.low_bytes
-        code = self._page_code.view.cast("Q")
+        code, dirty = self._page_code.view.cast("Q"), self._page_dirty.view
         for gpa, at, length in pieces:
             end = gpa + length
             if end > low or not length:
@@ -490,6 +510,7 @@ class Cpu:
                 continue
             ram[gpa:end] = data[at : at + length]
             page = gpa // PAGE
+            dirty[page] = 1
             if end > (page + 1) * PAGE or code[page]:
                 self._written(gpa, length)
 
@@ -498,11 +519,12 @@ class Cpu:
         self._written(at, len(data))
 
     def _written(self, at: int, length: int) -> None:
-        """Drop the translations of what was written."""
-        code = self._page_code.view.cast("Q")
+        """Note the pages that were written, and drop the translations of what was."""
+        code, dirty = self._page_code.view.cast("Q"), self._page_dirty.view
         end = at + length
         while at < end:
             step = min(end, (at // PAGE + 1) * PAGE) - at
+            dirty[at // PAGE] = 1
             if code[at // PAGE]:
                 self._wrote_code(self.base, self.ram.address + at, step)
             at += step

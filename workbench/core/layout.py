@@ -145,7 +145,10 @@ MMU_FETCH_KERNEL, MMU_FETCH_USER = (
 MMU_COUNT = 5
 JC_BITS = 11  # jump cache: entries for each half of the address space
 JC_BYTES = 16 << JC_BITS
-WATCHED = 0x800  # in a TLB tag: the page has a watchpoint, every access takes the slow path
+# Marks in a TLB tag, with which the inlined path misses:
+WATCHED = 0x800  # the page has a watchpoint: every access takes the slow path
+HELD = 0x400  # writes: the page holds translated code, or is not yet noted as written
+MARKS = WATCHED | HELD
 MAX_BREAKPOINTS, MAX_WATCHES = 512, 64
 WATCH_WRITE, WATCH_READ = 1, 2
 ACCESS_SLOTS = 8  # device accesses of one instruction that is being retried
@@ -257,7 +260,8 @@ CPU = Layout(
         ("ram_high", "i64"),  # host address; bytes below and above 4 GiB
         ("page_attr", "i64"),
         ("page_code", "i64"),
-        ("page_head", "i64"),  # arrays by RAM page (see memory.py)
+        ("page_head", "i64"),
+        ("page_dirty", "i64"),  # arrays by RAM page (see engine.py)
         ("exec_bloom", "i64", 64),
         ("large_bloom", "i64", 16),
         ("exec_high_nonglobal", "i32"),

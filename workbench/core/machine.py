@@ -481,9 +481,9 @@ class Machine:
         self._halted, self._nmi = state
         self._stop = self._moment = None
 
-    def save(self, like: Snapshot | None = None) -> Snapshot:
+    def save(self) -> Snapshot:
         """A snapshot of everything, between two calls of `run` (see snapshot.py)."""
-        return snapshot.save(self, like)
+        return snapshot.save(self)
 
     def restore(self, state: Snapshot) -> None:
         """Go back to a snapshot of this machine, or of one of the same configuration."""

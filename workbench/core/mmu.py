@@ -2,10 +2,10 @@
 
 Page tables: SDM volume 3, chapter 4.  A TLB entry is four words: the page address as a tag for
 reads,
-for writes (absent while the page is clean, read-only, or holds translated code) and for fetches
-(with
-flag bits in its low bits), and the distance from guest virtual to host address.  A tag of -1 never
-hits.
+for writes (absent while the page is clean or read-only) and for fetches (with flag bits in its low
+bits), and the distance from guest virtual to host address.  A tag of -1 never hits; nor does one
+with
+a mark (WATCHED, HELD) in the inlined path, but its translation holds.
 
 `mmu` selects the TLB: MMU_USER, MMU_KERNEL (user pages reachable) or MMU_KERNEL_SMAP.
 Host pointers are returned as i64; 0 means that the instruction must not go on: `exit_reason` says
@@ -43,7 +43,9 @@ from workbench.core.layout import (
     EXIT_EXCEPTION,
     EXIT_MMIO,
     GP,
+    HELD,
     JC_BYTES,
+    MARKS,
     MAX_WATCHES,
     MMU_COUNT,
     MMU_FETCH_KERNEL,
@@ -132,12 +134,19 @@ def read_pte(cpu: Any, at: Any, size: int) -> Any:
 
 
 @inline
+def note_dirty(cpu: Any, index: Any) -> None:
+    """RAM page `index` is being written: the next snapshot holds a copy of it."""
+    store(cpu.page_dirty + index, u8(1))
+
+
+@inline
 def mark_pte(cpu: Any, at: Any, old: Any, bits: Any, size: int) -> None:
     """Set A or D bits in an entry, if they are not set."""
     if (old & bits) != bits:
         host = host_of(cpu, at)
         if likely(host != 0):
             store(host, (old | bits).tr(size * 8))
+            note_dirty(cpu, (host - cpu.ram) >> 12)
 
 
 @fn("ptr", "i64", "i32", "i32", ret="i32")
@@ -406,7 +415,11 @@ def tlb_fill(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
         return u64(0)
     flags = cpu.walk_flags
     vpage = vaddr & ~PAGE
-    code = load(cpu.page_code + index * 8, "i64") != 0
+    held = load(cpu.page_code + index * 8, "i64") != 0
+    if access == WRITE:
+        note_dirty(cpu, index)
+    else:
+        held |= load(cpu.page_dirty + index, "i8") == 0
     entry = tlb_entry(cpu, select(access == FETCH, fetch_tlb(mmu), mmu), vaddr)
     if access == FETCH:
         flags &= ~(WALK_R | WALK_W)
@@ -414,7 +427,8 @@ def tlb_fill(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     if unlikely(cpu.watching != 0):
         tag = vpage | watch_tag(base, vpage)
     store(entry, select((flags & WALK_R) != 0, tag, u64(-1)))
-    store(entry + 8, select(((flags & WALK_W) != 0) & (code ^ 1) & (rom ^ 1), tag, u64(-1)))
+    writes = tag | select(held, u64(HELD), u64(0))
+    store(entry + 8, select(((flags & WALK_W) != 0) & (rom ^ 1), writes, u64(-1)))
     store(
         entry + 16,
         vpage
@@ -430,6 +444,19 @@ def tlb_fill(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     return host + (vaddr & PAGE)
 
 
+@inline
+def release(cpu: Any, entry: Any, host: Any) -> Any:
+    """The page at `host` is being written through a TLB entry, which need not hold back the next
+    write unless the page holds translated code.  Is the entry without that mark now?
+    """
+    index = (host - cpu.ram) >> 12
+    note_dirty(cpu, index)
+    free = load(cpu.page_code + index * 8, "i64") == 0
+    if free:
+        store(entry + 8, load(entry + 8, "i64") & ~HELD)
+    return free
+
+
 @fn("ptr", "i64", "i32", "i32", ret="i64")
 def probe(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     """Host address of one byte through the TLB, filling it; 0 as `tlb_fill` does.
@@ -441,8 +468,10 @@ def probe(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     vpage = vaddr & ~PAGE
     if access == READ and (load(entry, "i64") & ~WATCHED) == vpage:
         return vaddr + load(entry + 24, "i64")
-    if access == WRITE and (load(entry + 8, "i64") & ~WATCHED) == vpage:
-        return vaddr + load(entry + 24, "i64")
+    if access == WRITE and (load(entry + 8, "i64") & ~MARKS) == vpage:
+        host = vaddr + load(entry + 24, "i64")
+        release(cpu, entry, host)
+        return host
     if access == FETCH and (load(entry + 16, "i64") & ~(TAG_G | TAG_L)) == (vpage | TAG_X):
         return vaddr + load(entry + 24, "i64")
     return tlb_fill(base, vaddr, access, mmu)
@@ -724,12 +753,12 @@ def tlb_flush_page(base: Any, vaddr: Any) -> None:
 
 @fn("ptr", "i64")
 def forget_writable(base: Any, host_page: Any) -> None:
-    """A RAM page begins to hold translated code: writes to it must take the slow path."""
+    """A RAM page begins to hold translated code: writes to it take the slow path."""
     cpu = CPU.view(base)
     p = address_of(cpu.tlbs.at(0))
     end = p + 3 * TLB_BYTES
     while p < end:
-        tag = load(p + 8, "i64") & ~WATCHED
-        if tag + load(p + 24, "i64") == host_page:
-            store(p + 8, u64(-1))
+        tag = load(p + 8, "i64")
+        if (tag & ~MARKS) + load(p + 24, "i64") == host_page:
+            store(p + 8, tag | HELD)
         p += TLB_ENTRY

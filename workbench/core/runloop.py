@@ -41,6 +41,7 @@ from workbench.core.layout import (
     EXIT_SLOW,
     EXIT_WATCH,
     IF,
+    MARKS,
     RF,
     TF,
     WATCHED,
@@ -75,11 +76,14 @@ def tlb_miss(base: Any, tlb: Any, addr: Any, access: Any, pc: Any, budget: Any) 
     if (addr & PAGE) + size > 0x1000:
         cpu.exit_reason = EXIT_SLOW
         return u32(0)
-    if unlikely(cpu.watching != 0):
-        tag = load(mmu.tlb_entry(cpu, mmu.mmu_of(cpu, tlb), addr) + (write << 3), "i64")
-        if tag == ((addr & ~PAGE) | WATCHED):
-            cpu.exit_reason = EXIT_SLOW
-            return u32(0)
+    entry = mmu.tlb_entry(cpu, mmu.mmu_of(cpu, tlb), addr)
+    tag = load(entry + (write << 3), "i64")
+    if (tag & ~MARKS) == (addr & ~PAGE):
+        if (tag & WATCHED) == 0:
+            if mmu.release(cpu, entry, addr + load(entry + 24, "i64")):
+                return u32(1)
+        cpu.exit_reason = EXIT_SLOW
+        return u32(0)
     host = mmu.tlb_fill(base, addr, write.tr(32), mmu.mmu_of(cpu, tlb))
     if host == 0:
         if cpu.exit_reason == EXIT_MMIO:

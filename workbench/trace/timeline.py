@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, cast
 from workbench.core.layout import WATCH_WRITE
 from workbench.core.machine import Machine, Observer
 from workbench.core.pagewalk import Paging
+from workbench.core.snapshot import total_bytes
 from workbench.trace import guest as guests
 from workbench.trace.guest import Builder, Guest
 from workbench.trace.pace import Pace
@@ -215,7 +216,7 @@ class Timeline:
             return
         below = self._checkpoints[place - 1]
         started = time.monotonic()
-        snapshot = self.machine.save(below)
+        snapshot = self.machine.save()
         took_s = time.monotonic() - started
         if took_s > self.saving_share * (took_s + self._ran_s):
             self.spacing_icount *= 2
@@ -228,18 +229,13 @@ class Timeline:
             self._bytes = self._used_bytes()
 
     def _used_bytes(self) -> int:
-        seen: dict[int, int] = {}
-        for snapshot in (*self._checkpoints, *self._near):
-            for chunk in snapshot.ram.values():
-                seen[id(chunk)] = len(chunk)
-            seen[id(snapshot)] = len(snapshot.cpu)
-        return sum(seen.values())
+        return total_bytes([*self._checkpoints, *self._near])
 
     def _keep_near(self) -> None:
         if any(s.icount == self.icount for s in (*self._near, *self._checkpoints)):
             return
         below = self._below(self.icount)
-        snapshot = self.machine.save(below)
+        snapshot = self.machine.save()
         self._near.append(snapshot)
         self._bytes += snapshot.own_bytes(below)
         if len(self._near) > _NEAR_KEPT:
@@ -475,7 +471,7 @@ class Timeline:
         """
         if self.diverted is not None:
             raise ValueError("this needs the recording: leave the diversion first")
-        present, ended = self.machine.save(self._below(self.icount)), self._ended
+        present, ended = self.machine.save(), self._ended
         breakpoints, watches, devices = self.breakpoints, self.watches, self.device_watches
         self.breakpoints, self.watches = set(), [(address, address + length, WATCH_WRITE)]
         self.set_device_watches([])
@@ -493,7 +489,7 @@ class Timeline:
     def divert(self) -> None:
         """Say that something will be written: from here on it is another run."""
         if self.diverted is None:
-            self._origin = self.machine.save(self._below(self.icount))
+            self._origin = self.machine.save()
             self.diverted = self.icount
 
     def drop_diversion(self) -> None:
