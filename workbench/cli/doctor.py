@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -134,9 +133,11 @@ def _processor() -> Check:
 
 
 def _package(package: str, module: str, needed: bool, purpose: str) -> Check:
+    from importlib import metadata
+
     try:
-        version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        version = metadata.version(package)
+    except metadata.PackageNotFoundError:
         return Check(package, False, needed, "", purpose, f"pip install {package}")
     # A broken installation has its metadata and does not import; look without importing here.
     if importlib.util.find_spec(module) is None:
@@ -193,12 +194,14 @@ def _terminal() -> Check:
 
 
 def _cache() -> Check:
+    from importlib.metadata import PackageNotFoundError
+
     from workbench.cli import engine
 
     try:
         path = engine.image_path()
         found = f"{text.size_text(path.stat().st_size)}, {path}" if path.exists() else ""
-    except (OSError, importlib.metadata.PackageNotFoundError):
+    except (OSError, PackageNotFoundError):
         found = ""
     return Check(
         "engine cache",

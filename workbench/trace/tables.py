@@ -161,9 +161,9 @@ def encode(spec: TableSpec, seqs: Sequence[int], rows: Sequence[Event]) -> tuple
 
     schema = _schema(spec)
     columns = list(zip(*rows, strict=True))[1:]
-    arrays = [pa.array(seqs, pa.int64())]
-    for values, field in zip(columns, list(schema)[1:], strict=True):
-        arrays.append(pa.array(values, field.type))
+    arrays = [
+        _array(values, field.type) for values, field in zip([seqs, *columns], schema, strict=True)
+    ]
     small = len(rows) < _SMALL_ROWS
     sink = io.BytesIO()
     pq.write_table(
@@ -178,6 +178,23 @@ def encode(spec: TableSpec, seqs: Sequence[int], rows: Sequence[Event]) -> tuple
         store_schema=False,
     )
     return sink.getvalue(), small
+
+
+def _array(values: Sequence[Any], type: pa.DataType) -> pa.Array:  # noqa: A002
+    """An Arrow array out of its buffers: `pa.array` would import pandas, to ask what it got."""
+    import numpy as np
+    import pyarrow as pa
+
+    if pa.types.is_string(type) or pa.types.is_binary(type):
+        parts = [v.encode() for v in values] if pa.types.is_string(type) else values
+        offsets = np.zeros(len(parts) + 1, np.int32)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        buffers = [offsets, b"".join(parts)]
+    elif pa.types.is_boolean(type):
+        buffers = [np.packbits(np.array(values, np.bool_), bitorder="little")]
+    else:
+        buffers = [np.array(values, str(type))]
+    return pa.Array.from_buffers(type, len(values), [None, *map(pa.py_buffer, buffers)])
 
 
 def decode(spec: TableSpec, payload: bytes, rows: int, columns: Iterable[str] | None) -> pa.Table:
