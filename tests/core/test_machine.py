@@ -126,3 +126,19 @@ def test_code_breakpoint_faults_before_the_instruction() -> None:
     machine.run(100)
     assert (machine.cpu.get("rsi"), machine.cpu.get("rdi")) == (1, CODE + 2)
     assert (machine.cpu.get("rdx"), machine.cpu.get("rbx")) == (1, 2)
+
+
+def test_much_output_at_once_is_heard_in_bounded_pieces() -> None:
+    class Console(Observer):
+        def __init__(self) -> None:
+            self.pieces: list[bytes] = []
+
+        def on_console(self, device: str, data: bytes, icount: int) -> None:
+            self.pieces.append(data)
+
+    machine, console = Machine(MachineConfig(ram_bytes=1 << 20)), Console()
+    machine.observers.append(console)
+    data = bytes(range(256)) * 4096
+    machine.console("hvc0", data)
+    assert b"".join(console.pieces) == data
+    assert max(map(len, console.pieces)) <= 1 << 16

@@ -57,6 +57,16 @@ def test_groups_small_and_large(tmp_path: Path, rows: int) -> None:
     assert read_events(tmp_path / "t") == EVENTS * (rows + 1)
 
 
+def test_much_data_at_once_makes_chunks_that_can_be_read(tmp_path: Path) -> None:
+    # What a guest reads from a disk in a quarter of a second may be more than a chunk takes.
+    size = 1 << 20
+    events: list[tables.Event] = [
+        (tables.INPUT, n, n, "drive0", "fetch", bytes([n]) * size) for n in range(90)
+    ]
+    write(tmp_path / "t", [*EVENTS[:1], *events], EVENTS[-1:])
+    assert read_events(tmp_path / "t") == [*EVENTS[:1], *events, *EVENTS[-1:]]
+
+
 def test_an_empty_recording(tmp_path: Path) -> None:
     write(tmp_path / "t")
     with open_trace(tmp_path / "t") as trace:

@@ -22,6 +22,7 @@ from workbench.core.snapshot import Snapshot
 from workbench.core.system import System
 
 NEVER = 1 << 62
+CONSOLE_BYTES = 1 << 16
 NMI_VECTOR, UD_VECTOR = 2, 6
 _BIAS = CPU.offset("bias_ps") >> 3
 _RIP = CPU.offset("rip") >> 3
@@ -184,9 +185,11 @@ class Machine:
     # -- what observers hear
 
     def console(self, device: str, data: bytes) -> None:
-        """A device printed."""
-        for o in self.observers:
-            o.on_console(device, data, self.clock.icount)
+        """A device printed; observers hear it in pieces of a bounded size."""
+        for at in range(0, len(data), CONSOLE_BYTES):
+            piece = data[at : at + CONSOLE_BYTES]
+            for o in self.observers:
+                o.on_console(device, piece, self.clock.icount)
 
     def _trace_pio(
         self, window: Window | None, addr: int, size: int, is_write: bool, value: int

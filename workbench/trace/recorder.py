@@ -15,11 +15,13 @@ from workbench.errors import TraceWriteError
 from workbench.trace.encoder import Helper, Payloads, encode
 from workbench.trace.events import EventObserver, discard
 from workbench.trace.header import End, Header
+from workbench.trace.protocol import InputLike
 from workbench.trace.tables import Event
 from workbench.trace.writer import TraceWriter
 
 FLUSH_SECONDS = 0.25
 _BACKLOG = 1_000_000
+_BACKLOG_DATA_BYTES = 256 << 20
 _SWITCH_SECONDS = 0.0005
 
 
@@ -34,6 +36,7 @@ class Recorder(EventObserver):
         self._images = images
         self._events: list[Event] = []
         self._append = self._events.append
+        self._data_bytes = 0  # of inputs since the last drain began
         self._wake = threading.Condition()
         self._stopping = False
         self._requested = 0
@@ -45,6 +48,11 @@ class Recorder(EventObserver):
         self._thread = threading.Thread(target=self._work, name="trace-writer", daemon=True)
         self._thread.start()
 
+    def on_input(self, inp: InputLike) -> None:
+        """An input: what it carries may be much, and counts for the backlog."""
+        self._data_bytes += len(inp.data)
+        super().on_input(inp)
+
     # What the session calls.
 
     @property
@@ -54,7 +62,9 @@ class Recorder(EventObserver):
 
     def check(self) -> None:
         """Raise what the writer met with; wait while it is far behind."""
-        while self.failure is None and len(self._events) > _BACKLOG:
+        while self.failure is None and (
+            len(self._events) > _BACKLOG or self._data_bytes > _BACKLOG_DATA_BYTES
+        ):
             self.flush()
         if self.failure is not None:
             raise self.failure
@@ -150,4 +160,5 @@ class Recorder(EventObserver):
         # The machine keeps appending meanwhile; both steps are atomic under the interpreter lock.
         batch = events[:count]
         del events[:count]
+        self._data_bytes = 0
         self.writer.append(batch, batch[-1][1])

@@ -135,6 +135,8 @@ TABLES: Final[tuple[TableSpec, ...]] = (
         Column("digest", "binary", _PLAIN),
     ),
 )  # fmt: skip
+_WITH_DATA: Final = frozenset(spec.number for spec in TABLES if spec.columns[-1].name == "data")
+"""Tables whose rows end in data of any length."""
 BY_NAME: Final[dict[str, TableSpec]] = {table.name: table for table in TABLES}
 BY_CHUNK: Final[dict[bytes, TableSpec]] = {table.chunk: table for table in TABLES}
 
@@ -261,6 +263,11 @@ def _bounded(spec: TableSpec, table: pa.Table) -> pa.Table:
         plain = pa.chunked_array([p.dictionary_decode() for p in parts], pa.binary())
         table = table.set_column(place, column.name, plain)
     return table
+
+
+def data_bytes(event: Event) -> int:
+    """Bytes of data that an event carries: those of an input or of console output."""
+    return len(event[-1]) if event[0] in _WITH_DATA else 0
 
 
 def event_rows(spec: TableSpec, table: pa.Table) -> Iterable[Event]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from workbench.errors import TraceWriteError, os_error_text
 from workbench.trace import encoder, tables
@@ -33,6 +33,7 @@ from workbench.trace.header import End, Header, Mark, dump_json
 
 _BLOB_LEVEL = 1
 _GROUP_ROWS = 65_536
+_GROUP_DATA_BYTES = 16 << 20
 assert _GROUP_ROWS <= MAX_ROWS
 
 
@@ -90,8 +91,7 @@ class TraceWriter:
 
     def append(self, events: Sequence[tables.Event], icount: int) -> None:
         """Append events as groups, each ending in a mark; `icount` is reached after the last."""
-        for start in range(0, len(events), _GROUP_ROWS):
-            group = events[start : start + _GROUP_ROWS]
+        for group in _groups(events):
             for number, rows, payload, worth in self.encode(group, self.events):
                 self._chunk(tables.TABLES[number].chunk, payload, rows=rows, zstd=worth)
             self.events += len(group)
@@ -178,3 +178,15 @@ class TraceWriter:
             )
             raise self._broken from None
         self._size += len(data)
+
+
+def _groups(events: Sequence[tables.Event]) -> Iterator[Sequence[tables.Event]]:
+    """Runs of events that make chunks of a bounded size: by rows, and by what inputs carry."""
+    start = data_bytes = 0
+    for n, event in enumerate(events):
+        data_bytes += tables.data_bytes(event)
+        if n - start == _GROUP_ROWS or (data_bytes > _GROUP_DATA_BYTES and n > start):
+            yield events[start:n]
+            start, data_bytes = n, tables.data_bytes(event)
+    if start < len(events):
+        yield events[start:]
