@@ -17,9 +17,10 @@ LAYERS = {
     "hw": {"core", "block", "net"},
     "firmware": {"core", "hw"},
     "trace": {"core", "hw", "firmware", "block", "net"},
-    "gdbstub": {"core", "hw", "firmware", "trace"},
-    "tui": {"core", "hw", "firmware", "trace", "gdbstub"},
-    "cli": {"core", "hw", "firmware", "trace", "gdbstub", "tui", "block", "net"},
+    "inspect": {"core", "hw", "trace", "block", "net"},
+    "gdbstub": {"core", "hw", "firmware", "trace", "inspect"},
+    "tui": {"core", "hw", "firmware", "trace", "inspect", "gdbstub"},
+    "cli": {"core", "hw", "firmware", "trace", "inspect", "gdbstub", "tui", "block", "net"},
 }
 # What the package's own modules may import: `workbench.open`, `python -m workbench`.
 FACADE = {"__init__.py": {"trace"}, "__main__.py": {"cli"}}

@@ -100,6 +100,11 @@ class Clock:
         self._order.append(timer)
         return timer
 
+    @property
+    def timers(self) -> tuple[Timer, ...]:
+        """All timers, in order of creation."""
+        return tuple(self._order)
+
     def _changed(self) -> None:
         self._stale = True
 

@@ -15,6 +15,7 @@ from workbench.core.clock import Clock
 from workbench.core.config import MachineConfig
 from workbench.core.engine import STATE_FIELDS, Cpu
 from workbench.core.inputs import FETCH, Input, Inputs, ReplayMissing
+from workbench.core.irq import SharedLine
 from workbench.core.lang import bits_of
 from workbench.core.layout import CPU
 from workbench.core.memory import PhysMemory
@@ -123,6 +124,8 @@ class Machine:
         self.inputs.on_fetch = self._fetched
         self.devices: dict[str, Device] = {}
         self.irq: InterruptController | None = None
+        self.lines: dict[str, SharedLine] = {}
+        """The interrupt lines of the board, by name."""
         self.msr_handlers: dict[int, tuple[Callable[[], int], Callable[[int], None]]] = {}
         self.system = System(msr_handlers=self.msr_handlers)
         self.cpu.handlers = self.system.handlers()
@@ -173,6 +176,11 @@ class Machine:
     def request_shutdown(self, code: int = 0, reason: str = "shutdown") -> None:
         """A device switches the machine off."""
         self._stop = Stop("shutdown", code, reason)
+
+    @property
+    def halted(self) -> bool:
+        """Does the processor wait in HLT?"""
+        return self._halted
 
     def interrupt(self) -> None:
         """Ask `run` to return at the next instruction boundary at which it looks up."""

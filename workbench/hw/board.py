@@ -97,6 +97,7 @@ class Board:
         self._pins = {n: SharedLine(f"GSI{n}", self._pin_sink(n)) for n in range(ISA_IRQS, PINS)}
         for shared in (*self._isa, *self._pins.values()):
             shared.out.watch = self._tell_line
+            machine.lines[shared.name] = shared
         self.lapic = Lapic(
             clock,
             set_intr=machine.set_intr,

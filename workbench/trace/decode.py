@@ -47,7 +47,7 @@ _CHIPS: Final[dict[tuple[str, str], str]] = {
     (CFG, "i440fx"): "i440fx:I440fx.MAP",
     (CFG, "piix3"): "piix3:Piix3.MAP",
     (CFG, "piix4_pm"): "piix4_pm:Piix4Pm.MAP",
-    (CFG, "piix_ide"): "piix_ide:PiixIde.MAP",
+    (CFG, "piix3_ide"): "piix_ide:PiixIde.MAP",
     **{("pio", f"ide{n}"): "ata.registers:COMMAND_BLOCK" for n in (0, 1)},
     **{("pio", f"ide{n}.control"): "ata.registers:CONTROL_BLOCK" for n in (0, 1)},
 }
