@@ -32,7 +32,7 @@ BAD_INPUT = [
     (["info", "."], "is a directory"),
     (["info", "vmlinuz"], "this is not a Workbench trace"),
     (["replay", "empty"], "the file is empty"),
-    (["replay", "newer"], "has format version 7, a newer one: this Workbench reads version 1"),
+    (["replay", "newer"], "has format version 7, a newer one: this Workbench reads versions"),
     (["record", "--kernel", "missing"], "the kernel missing: no such file or directory"),
     (["record", "--kernel", "vmlinuz", "--initrd", "x"], "the initrd x: no such file"),
     (["record", "--kernel", "vmlinuz", "-o", "no/such/t"], "the trace cannot be written: no such"),

@@ -129,7 +129,7 @@ def test_payloads_with_good_checksums_and_bad_contents(make_trace: Make) -> None
         (b"MZ" * 100, "this is not a Workbench trace"),
         (container.MAGIC[:5], "cut in its first 16 bytes"),
         (b"\x89WBT\n\x1a\n" + bytes(20), "transfer in text mode"),
-        (encode_prelude(2) + bytes(50), "has format version 2, a newer one: .* reads version 1"),
+        (encode_prelude(3) + bytes(50), "has format version 3, a newer one: .* versions 1 to 2"),
         (encode_prelude(0), "has format version 0, an unknown one"),
         (encode_prelude()[:-1] + b"\0" + bytes(50), "wrong checksum"),
         (encode_prelude(), "cut before its header"),

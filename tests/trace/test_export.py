@@ -60,7 +60,9 @@ def test_parquet(make_trace: Make, tmp_path: Path) -> None:
             assert table.column_names == spec.column_names()
             assert table.to_pylist() == trace.table(spec.name).to_pylist()
             assert rows[spec.name] == table.num_rows
-    assert sorted(p.suffix for p in (tmp_path / "out").iterdir()) == [".parquet"] * 8
+    assert sorted(p.suffix for p in (tmp_path / "out").iterdir()) == [".parquet"] * len(
+        tables.TABLES
+    )
 
 
 def test_parquet_is_read_by_others(make_trace: Make, tmp_path: Path) -> None:

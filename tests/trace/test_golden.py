@@ -32,7 +32,9 @@ def facts(path: Path) -> dict[str, Any]:
             "format_version": trace.header.format_version,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "events_sha256": hashlib.sha256(events).hexdigest(),
-            "rows": {spec.name: trace.rows(spec.name) for spec in TABLES},
+            "rows": {
+                spec.name: trace.rows(spec.name) for spec in TABLES if spec.since <= trace.version
+            },
             "icount": trace.end.icount,
             "time_ps": trace.end.time_ps,
             "digest": trace.end.digest,

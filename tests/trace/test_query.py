@@ -22,7 +22,8 @@ def test_query(make_trace: Make) -> None:
             trace,
             "select count(*) n from (select seq from ACCESSES union all select seq from exits"
             " union all select seq from interrupts union all select seq from dma"
-            " union all select seq from irq_lines union all select seq from inputs"
+            " union all select seq from irq_lines union all select seq from requests"
+            " union all select seq from inputs"
             " union all select seq from console union all select seq from digests)",
         )
         assert joined["n"].to_pylist() == [trace.events]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from workbench.core.irq import SharedLine
 from workbench.core.lang import bits_of
 from workbench.core.layout import CPU
 from workbench.core.memory import PhysMemory
+from workbench.core.requests import Requests
 from workbench.core.snapshot import Snapshot
 from workbench.core.system import System
 
@@ -95,6 +96,24 @@ class Observer:
     def on_dma(self, device: str, gpa: int, length: int, is_write: bool, icount: int) -> None:
         """A device accessed memory (is_write: it wrote)."""
 
+    def on_request(
+        self,
+        device: str,
+        number: int,
+        phase: str,
+        kind: str,
+        queue: int,
+        address: int,
+        length: int,
+        write: bool,
+        head: int,
+        segments: int,
+        status: str,
+        detail: str,
+        icount: int,
+    ) -> None:
+        """A request to a device begins, is known better, or ends (see core/requests.py)."""
+
     def on_irq_line(self, name: str, level: bool, icount: int) -> None:
         """The level of an interrupt line changed."""
 
@@ -156,10 +175,13 @@ class Machine:
     # -- wiring
 
     def attach(self, device: Device) -> None:
-        """Add a device to the machine's reset, snapshot and digest."""
+        """Add a device to the machine's reset, snapshot and digest; listen to its requests."""
         if device.name in self.devices:
             raise ValueError(f"expected one device with the name {device.name!r}")
         self.devices[device.name] = device
+        handles: Sequence[Requests] = getattr(device, "request_handles", ())
+        for handle in handles:
+            handle.report = self.trace_request
 
     def set_intr(self, level: bool) -> None:
         """The INTR pin of the processor."""
@@ -229,6 +251,29 @@ class Machine:
         """A device's DMA handle reports a transfer."""
         for o in self.observers:
             o.on_dma(device, gpa, length, is_write, self.clock.icount)
+
+    def trace_request(
+        self,
+        device: str,
+        number: int,
+        phase: str,
+        kind: str,
+        queue: int,
+        address: int,
+        length: int,
+        write: bool,
+        head: int,
+        segments: int,
+        status: str,
+        detail: str,
+    ) -> None:
+        """A device's handle reports of a request."""
+        icount = self.clock.icount
+        for o in self.observers:
+            o.on_request(
+                device, number, phase, kind, queue, address, length, write, head, segments, status,
+                detail, icount,
+            )  # fmt: skip
 
     def _fetched(self, target: str, data: bytes) -> None:
         inp = Input(self.clock.icount, self.clock.now_ps, target, FETCH, data)

@@ -242,6 +242,7 @@ class PiixIde(PciFunction[PiixIdeState]):
             for n in range(2)
         )
         self.master = BusMasterRegs(self, f"{name}.master", state.master)
+        self.request_handles = tuple(channel.requests for channel in self.channels)
         # Book-keeping
         self._legacy: list[tuple[MovableWindow, MovableWindow]] = []
         # State

@@ -17,7 +17,8 @@ from typing import Final
 
 from workbench.errors import FormatError, InputFileError, os_error_text
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""What is written; every version from 1 on is read."""
 SUFFIX: Final = ".wbt"
 
 MAGIC: Final = b"\x89WBT\r\n\x1a\n"
@@ -171,11 +172,11 @@ class ContainerFile:
             raise self.error("this is not a Workbench trace (it begins with other bytes)")
         if crc != zlib.crc32(data[:-4]):
             raise self.error("the first bytes are damaged: wrong checksum", 0)
-        if version != FORMAT_VERSION:
+        if not 1 <= version <= FORMAT_VERSION:
             hint = "a newer" if version > FORMAT_VERSION else "an unknown"
             raise self.error(
-                f"this trace has format version {version}, {hint} one: this Workbench reads version"
-                f" {FORMAT_VERSION}"
+                f"this trace has format version {version}, {hint} one: this Workbench reads"
+                f" versions 1 to {FORMAT_VERSION}"
             )
         return int(version)
 

@@ -14,6 +14,7 @@ from workbench.trace.tables import (
     INPUT,
     INTERRUPT,
     IRQ_LINE,
+    REQUEST,
     TABLES,
     Event,
 )
@@ -74,6 +75,30 @@ class EventObserver:
     def on_dma(self, device: str, gpa: int, length: int, is_write: bool, icount: int) -> None:
         """A transfer between a device and memory."""
         self._append((DMA, icount, device, gpa, length, is_write))
+
+    def on_request(
+        self,
+        device: str,
+        number: int,
+        phase: str,
+        kind: str,
+        queue: int,
+        address: int,
+        length: int,
+        write: bool,
+        head: int,
+        segments: int,
+        status: str,
+        detail: str,
+        icount: int,
+    ) -> None:
+        """An event of a request to a device."""
+        self._append(
+            (
+                REQUEST, icount, device, number, phase, kind, queue, address, length, write, head,
+                segments, status, detail,
+            )
+        )  # fmt: skip
 
     def on_irq_line(self, name: str, level: bool, icount: int) -> None:
         """A new level of an interrupt line."""

@@ -27,6 +27,7 @@ DESCRIPTIONS: Final = {
     "interrupts": "interrupts and exceptions delivered to the guest",
     "dma": "transfers between devices and guest memory",
     "irq_lines": "level changes of interrupt lines",
+    "requests": "requests to devices: begin, update, end",
     "inputs": "what came from outside: the replay log",
     "console": "output of the serial ports and other consoles",
     "digests": "digests of the machine's state",
@@ -40,8 +41,8 @@ class QueryError(WorkbenchError):
 def schema() -> Iterator[tuple[str, str, str]]:
     """Give table, column and SQL type of each column."""
     names = {"string": "varchar", "bool": "boolean", "binary": "blob", "int64": "bigint",
-             "uint64": "ubigint", "uint32": "uinteger", "uint16": "usmallint",
-             "uint8": "utinyint"}  # fmt: skip
+             "uint64": "ubigint", "uint32": "uinteger", "uint16": "usmallint", "uint8": "utinyint",
+             "int32": "integer", "int16": "smallint"}  # fmt: skip
     for spec in tables.TABLES:
         for column in spec.columns:
             yield spec.name, column.name, names[column.type]

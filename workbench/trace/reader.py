@@ -48,6 +48,7 @@ class Trace:
     def _open(self) -> None:
         layout = self._file.layout()
         self.path = self._file.path
+        self.version = self._file.version
         self.file_bytes = layout.file_bytes
         self.problem = layout.problem
         """What is wrong with the end of a file that was not closed; empty when nothing is."""
@@ -58,7 +59,9 @@ class Trace:
             raise self._file.error("the trace does not begin with its header", chunks[0].offset)
         self.header: Header = self._parse(chunks[0], Header.from_json)
         for chunk in chunks:
-            if chunk.kind not in _KNOWN and chunk.kind[:1].isupper():
+            spec = tables.BY_CHUNK.get(chunk.kind)
+            known = chunk.kind in _KNOWN if spec is None else spec.since <= self.version
+            if not known and chunk.kind[:1].isupper():
                 raise self._file.error(f"chunk {chunk.name!r} is of an unknown kind", chunk.offset)
         ended = chunks[-1].kind == END
         if layout.closed and not ended:
@@ -165,6 +168,11 @@ class Trace:
         return self.table("dma")
 
     @cached_property
+    def requests(self) -> pa.Table:
+        """Events of requests to devices; `workbench.trace.requests` makes whole ones of them."""
+        return self.table("requests")
+
+    @cached_property
     def irq_lines(self) -> pa.Table:
         """Level changes of interrupt lines."""
         return self.table("irq_lines")
@@ -258,7 +266,7 @@ class Trace:
         return {**found, "images": images, "structure": structure}
 
 
-_KNOWN = frozenset({HEAD, BLOB, MARK, END, *tables.BY_CHUNK})
+_KNOWN = frozenset({HEAD, BLOB, MARK, END})
 
 
 def _outside(trace: str, image: Image) -> bytes:

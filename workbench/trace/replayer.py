@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from workbench.trace import guest as guests
 from workbench.trace import tables
+from workbench.trace.container import FORMAT_VERSION
 from workbench.trace.events import EventObserver, icount_of, pc_of
 from workbench.trace.guest import Builder, Guest
 from workbench.trace.pace import Pace
@@ -79,11 +80,22 @@ class _Diverged(Exception):  # it ends a run, it is no error of ours
     """Leaves the machine's run loop."""
 
 
+def _unrecorded(*args: object) -> None:
+    """An event that the version of the trace does not know."""
+
+
 class Verifier(EventObserver):
     """Compares each event with the next one of the recording, at once."""
 
-    def __init__(self, groups: Iterator[list[tables.Event]], cut: bool) -> None:
+    def __init__(
+        self,
+        groups: Iterator[list[tables.Event]],
+        cut: bool,
+        version: int = FORMAT_VERSION,
+    ) -> None:
         super().__init__()
+        if tables.TABLES[tables.REQUEST].since > version:
+            self.on_request = _unrecorded  # type: ignore[method-assign, assignment]
         self.index = 0
         self.divergence: Divergence | None = None
         self._groups = groups
@@ -149,7 +161,9 @@ class Replay:
         """Set when the guest does not run any more."""
         self.verifier: Verifier | None = None
         if verify:
-            self.verifier = Verifier(trace.event_groups(), cut=not trace.closed)
+            self.verifier = Verifier(
+                trace.event_groups(), cut=not trace.closed, version=trace.version
+            )
         self.observer = EventObserver() if self.verifier is None else self.verifier
         """What watches the machine; set its `console_sink` to see what the guest prints."""
         self.machine.observers.append(self.observer)

@@ -41,6 +41,8 @@ class TableSpec:
     name: str
     chunk: bytes
     columns: tuple[Column, ...]
+    since: int = 1
+    """The first version of the format that has it."""
 
     def column_names(self) -> list[str]:
         """Give the names of all columns in order."""
@@ -54,8 +56,8 @@ _ICOUNT: Final = Column("icount", "int64", _DELTA)
 _PC: Final = Column("pc", "uint64")
 
 
-def _table(number: int, name: str, chunk: bytes, *columns: Column) -> TableSpec:
-    return TableSpec(number, name, chunk, (_SEQ, *columns))
+def _table(number: int, name: str, chunk: bytes, *columns: Column, since: int = 1) -> TableSpec:
+    return TableSpec(number, name, chunk, (_SEQ, *columns), since)
 
 
 ACCESS: Final = 0
@@ -66,6 +68,7 @@ IRQ_LINE: Final = 4
 INPUT: Final = 5
 CONSOLE: Final = 6
 DIGEST: Final = 7
+REQUEST: Final = 8
 
 TABLES: Final[tuple[TableSpec, ...]] = (
     _table(
@@ -133,6 +136,25 @@ TABLES: Final[tuple[TableSpec, ...]] = (
         Column("time_ps", "int64", _DELTA),
         Column("scope", "string"),
         Column("digest", "binary", _PLAIN),
+    ),
+    _table(
+        REQUEST,
+        "requests",
+        b"REQS",
+        _ICOUNT,
+        Column("device", "string"),
+        Column("id", "uint64", _DELTA),
+        Column("phase", "string"),
+        Column("kind", "string"),
+        Column("queue", "int16"),
+        Column("address", "uint64", _PLAIN),
+        Column("length", "uint64"),
+        Column("write", "bool", _PLAIN),
+        Column("head", "int32"),
+        Column("segments", "uint32"),
+        Column("status", "string"),
+        Column("detail", "string"),
+        since=2,
     ),
 )  # fmt: skip
 _WITH_DATA: Final = frozenset(spec.number for spec in TABLES if spec.columns[-1].name == "data")

@@ -18,6 +18,7 @@ from workbench.hw.ata.drive import (
     FLUSH_PS,
     SECTOR_BYTES,
     BlockDevice,
+    Described,
     Drive,
     DriveState,
     Phase,
@@ -40,9 +41,16 @@ SMART_KEY: Final = 0xC24F  # LBA High and LBA Mid of every SMART command
 DSM_TRIM: Final = 0x01
 READS: Final = frozenset({0x20, 0x21, 0x24, 0x29, 0xC4})
 FUA: Final = frozenset({0x3D, 0xCE})
+EXTENDED: Final = frozenset({0x24, 0x25, 0x29, 0x34, 0x35, 0x39, 0x3D, 0x42, 0xCE})
 DMA_READS: Final = frozenset({0x25, 0xC8, 0xC9})
 DMA_WRITES: Final = frozenset({0x35, 0x3D, 0xCA, 0xCB})
 DSM: Final = 0x06
+PIO_WRITES: Final = frozenset({0x30, 0x31, 0x34, 0x39, 0xC5, 0xCE})
+VERIFIES: Final = frozenset({0x40, 0x41, 0x42, 0x70})
+WRITE_BUFFER: Final = 0xE8
+ONE_SECTOR: Final = frozenset({0xE4, WRITE_BUFFER, 0xEC})
+SMART: Final = 0xB0
+SMART_READS: Final = frozenset({0xD0, 0xD1, 0xD5})
 
 
 class AtaDisk(Drive):
@@ -121,19 +129,39 @@ class AtaDisk(Drive):
         outside the disk.
         """
         state = self.state
-        if extended:
-            count = state.count or 0x10000
-            lba = self._lba_registers()
-            valid = bool(state.device & LBA)
-        else:
-            count = state.count & 0xFF or 0x100
-            lba, valid = self._lba28()
+        lba, count, valid = self._place(extended)
         if not valid or lba + count > self.disk.sectors:
             self._bad_address(max(lba, min(self.disk.sectors, lba + count)), extended)
             return False
         state.lba, state.left = lba, count
         state.power = 0xFF  # access to the medium ends standby
         return True
+
+    def _place(self, extended: bool) -> tuple[int, int, bool]:
+        """Address and count in the task file, and whether there is such an address."""
+        state = self.state
+        if extended:
+            return self._lba_registers(), state.count or 0x10000, bool(state.device & LBA)
+        lba, valid = self._lba28()
+        return lba, state.count & 0xFF or 0x100, valid
+
+    def describe(self, code: int) -> Described:
+        """Address and length as the task file has them, whether or not they can be done."""
+        state = self.state
+        dma = code in DMA_READS or code in DMA_WRITES
+        if dma or code in READS or code in PIO_WRITES or code in VERIFIES:
+            lba, count, _ = self._place(code in EXTENDED)
+            if code == 0x70:
+                count = 0
+            moved = 0 if code in VERIFIES else count * SECTOR_BYTES
+            mode = self.transfer_mode_name() if dma else "PIO" if moved else ""
+            return Described(lba, moved, code in DMA_WRITES or code in PIO_WRITES, mode)
+        if code == DSM:
+            length = (state.count & 0xFFFF) * SECTOR_BYTES
+            return Described(0, length, True, self.transfer_mode_name())
+        if code in ONE_SECTOR or (code == SMART and state.features & 0xFF in SMART_READS):
+            return Described(0, SECTOR_BYTES, code == WRITE_BUFFER, "PIO")
+        return Described()
 
     def _lba28(self) -> tuple[int, bool]:
         state = self.state
@@ -168,7 +196,7 @@ class AtaDisk(Drive):
 
     @property
     def _extended(self) -> bool:
-        return self.state.command in (0x24, 0x25, 0x29, 0x34, 0x35, 0x39, 0x3D, 0x42, 0xCE)
+        return self.state.command in EXTENDED
 
     # -- reading and writing ---------------------------------------------------------------------
 

@@ -17,11 +17,13 @@ from workbench.hw.ata.drive import (
     COMMAND_PS,
     SECTOR_BYTES,
     BlockDevice,
+    Described,
     Drive,
     DriveState,
     Phase,
 )
 from workbench.hw.ata.identify import packet_words, to_bytes
+from workbench.hw.ata.packets import SENSE_KEYS, describe_packet
 from workbench.hw.ata.registers import ABRT, DRDY, DSC
 
 __all__ = ["CD_BYTES", "AtapiDrive"]
@@ -162,6 +164,7 @@ class AtapiDrive(Drive):
             case 0x08:  # DEVICE RESET
                 self._signature(state)
                 state.packet_dma = 0
+                self._end_request()
             case 0xA0:
                 self._packet()
             case 0xA1:
@@ -222,6 +225,7 @@ class AtapiDrive(Drive):
         if phase is Phase.EXECUTE:
             packet = bytes(self.state.buffer[:PACKET_BYTES]).ljust(PACKET_BYTES, b"\0")
             self._drop()
+            self._update_request(packet)
             try:
                 self._command(packet)
             except _SenseError as error:
@@ -231,6 +235,29 @@ class AtapiDrive(Drive):
                 self._offer_part()
             else:
                 self._offer(self.state.buffer)
+
+    def _update_request(self, packet: bytes) -> None:
+        """Now it is known what the PACKET command is for."""
+        state = self.state
+        name, block, length_bytes = describe_packet(packet)
+        mode = self.transfer_mode_name() if state.packet_dma else "PIO"
+        self.requests.update(
+            state.request,
+            name,
+            address=block,
+            length=length_bytes,
+            detail=f"drive {state.device >> 4 & 1} {mode if length_bytes else ''}".rstrip(),
+        )
+
+    def describe(self, code: int) -> Described:
+        """Of the other ATA commands; what a PACKET is for comes with the packet."""
+        return Described(0, SECTOR_BYTES, False, "PIO") if code == 0xA1 else Described()
+
+    def error_name(self, error: int) -> str:
+        """The sense key of a PACKET command that failed."""
+        if self.state.command != 0xA0 or not error >> 4:
+            return super().error_name(error)
+        return SENSE_KEYS.get(error >> 4, f"sense key {error >> 4:X}h")
 
     def _command(self, packet: bytes) -> None:
         state = self.state

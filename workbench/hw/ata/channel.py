@@ -14,7 +14,13 @@ from typing import Final
 
 from workbench.core.clock import Clock
 from workbench.core.regs import RegBank, on_command, on_read
-from workbench.hw.ata.drive import BusMaster, Drive, DriveState
+from workbench.core.requests import Requests, RequestState
+from workbench.hw.ata.drive import (
+    EXECUTE_DEVICE_DIAGNOSTIC,
+    BusMaster,
+    Drive,
+    DriveState,
+)
 from workbench.hw.ata.registers import (
     ALTERNATE_STATUS,
     BSY,
@@ -42,7 +48,6 @@ from workbench.hw.ata.registers import (
 __all__ = ["Channel", "ChannelState"]
 
 EMPTY: Final = 0x00
-EXECUTE_DEVICE_DIAGNOSTIC: Final = 0x90
 DEVICE_RESET: Final = 0x08
 
 
@@ -55,6 +60,7 @@ class ChannelState:
     drives: list[DriveState] = field(
         default_factory=lambda: [DriveState(), DriveState()], metadata={"length": 2}
     )
+    requests: RequestState = field(default_factory=RequestState)
 
     def __post_init__(self) -> None:
         """Bounds for what a snapshot says; raises ValueError."""
@@ -84,9 +90,10 @@ class Channel(RegBank[ChannelState]):
         self._interrupt = interrupt
         # Book-keeping
         self._drive: Drive | None = None
+        self.requests = Requests(name, state.requests)
         for drive in self.drives:
             if drive is not None:
-                drive.wire(clock, f"{label}{name}", self.sync_irq, master)
+                drive.wire(clock, f"{label}{name}", self.sync_irq, master, self.requests)
         # State
         self.control = ControlBlock(self, f"{name}.control")
         super().__init__(name, state=state)
@@ -94,6 +101,7 @@ class Channel(RegBank[ChannelState]):
     def set_state(self, state: ChannelState) -> None:
         """Replace the state; the drives get theirs."""
         super().set_state(state)
+        self.requests.state = state.requests
         for drive, own in zip(self.drives, state.drives, strict=True):
             if drive is not None:
                 drive.state = own
@@ -101,7 +109,8 @@ class Channel(RegBank[ChannelState]):
         self._select()
 
     def power_on(self, state: ChannelState) -> None:
-        """Fill in what hardware reset leaves."""
+        """Fill in what hardware reset leaves; requests are counted on."""
+        state.requests = self.requests.state
         for drive, own in zip(self.drives, state.drives, strict=True):
             if drive is not None:
                 drive.power_on(own)

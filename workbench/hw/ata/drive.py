@@ -17,7 +17,8 @@ from typing import ClassVar, Final, Protocol
 
 from workbench.block.errors import DiskError
 from workbench.core.clock import Clock
-from workbench.hw.ata.registers import ABRT, BSY, DRDY, DRQ, DSC, ERR
+from workbench.core.requests import OK, RESET, Requests
+from workbench.hw.ata.registers import ABRT, BSY, DRDY, DRQ, DSC, ERR, ERROR, command_name
 
 __all__ = ["SECTOR_BYTES", "BlockDevice", "BusMaster", "Drive", "DriveState", "Phase"]
 
@@ -33,6 +34,9 @@ RESET_PS: Final = 1_000 * PS_PER_US
 
 DIAGNOSTIC_PASSED: Final = 0x01
 MOST_BUFFER: Final = 1 << 17
+EXECUTE_DEVICE_DIAGNOSTIC: Final = 0x90
+ABORTED: Final = "aborted"  # by another command
+SHORT: Final = "short"  # the descriptor table had no room for all
 
 
 class BlockDevice(Protocol):
@@ -103,6 +107,7 @@ class DriveState:
     intrq: int = 0
     # the command that is being executed
     phase: Phase = Phase.IDLE
+    request: int = 0  # its number, 0 for none
     command: int = 0
     lba: int = 0
     left: int = 0  # sectors (disk) or bytes (packet device) after the buffer
@@ -152,12 +157,23 @@ _LIMITS: Final = {
     "lba": (1 << 48) - 1,
     "left": 1 << 40,
     "block": MOST_BUFFER,
+    "request": (1 << 63) - 1,
     "multiple": 16,
     "heads": 16,
     "sectors_per_track": 255,
     "disc": 255,
     "pos": MOST_BUFFER,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a command is to do: its address, bytes, direction, and PIO or the mode of DMA."""
+
+    lba: int = 0
+    length_bytes: int = 0
+    write: bool = False
+    mode: str = ""
 
 
 class Drive:
@@ -171,6 +187,7 @@ class Drive:
         # Wires
         self.name = name
         self.clock = Clock()
+        self.requests = Requests(name)
         self._changed: Callable[[], None] = lambda: None
         self._master: BusMaster | None = None
         self._timer = self.clock.timer(name, self._due)
@@ -179,11 +196,17 @@ class Drive:
         self.power_on(self.state)
 
     def wire(
-        self, clock: Clock, label: str, changed: Callable[[], None], master: BusMaster
+        self,
+        clock: Clock,
+        label: str,
+        changed: Callable[[], None],
+        master: BusMaster,
+        requests: Requests,
     ) -> None:
         """Called once by the channel; `changed` tells it to look at `intrq`."""
         assert self._master is None, f"{self.name} is in a channel already"
         self.clock = clock
+        self.requests = requests
         self._changed = changed
         self._master = master
         self._timer = clock.timer(f"{label}.{self.name}", self._due)
@@ -197,6 +220,7 @@ class Drive:
     def stop(self) -> None:
         """Nothing is under way any more."""
         self._timer.cancel()
+        self._end_request(RESET)
 
     def _signature(self, state: DriveState) -> None:
         """Clause 9.12: what a host recognises the kind of drive by."""
@@ -211,6 +235,7 @@ class Drive:
     def soft_reset(self, asserted: bool) -> None:
         """SRST of the channel goes up or down (9.3)."""
         state = self.state
+        self._end_request(RESET)
         self._drop()
         state.intrq = 0
         state.status = BSY
@@ -222,8 +247,10 @@ class Drive:
 
     def diagnose(self) -> None:
         """EXECUTE DEVICE DIAGNOSTIC, which both drives execute (9.10)."""
+        self._end_request(ABORTED)
         self._drop()
         self.state.intrq = 0
+        self._begin_request(EXECUTE_DEVICE_DIAGNOSTIC)
         self._busy(Phase.DIAGNOSE, RESET_PS)
 
     def settings_to_default(self) -> None:
@@ -247,11 +274,13 @@ class Drive:
         state.intrq = 0
         if state.power == 1:
             return  # asleep: only a reset wakes it
+        self._end_request(ABORTED)
         self._drop()
         state.error = 0
         state.command = code
         state.phase = Phase.IDLE
         state.status = self.IDLE_STATUS
+        self._begin_request(code)
         self.execute(code)
 
     def execute(self, code: int) -> None:
@@ -312,6 +341,43 @@ class Drive:
         """The host has given the whole block."""
         raise NotImplementedError
 
+    # -- what is told of commands ----------------------------------------------------------------
+
+    def describe(self, code: int) -> Described:
+        """What the task file says that a command is to do."""
+        return Described()
+
+    def error_name(self, error: int) -> str:
+        """The bits of the Error register of a command that failed."""
+        names = [bit.name for bit in ERROR.fields if error & bit.mask]
+        return " ".join(names) or f"ERROR {error:#04x}"
+
+    def transfer_mode_name(self) -> str:
+        """The mode of DMA that the host has chosen by SET FEATURES."""
+        kind, number = self.state.transfer_mode >> 3, self.state.transfer_mode & 7
+        return {4: f"MWDMA{number}", 8: f"UDMA{number}"}.get(kind, "DMA")
+
+    def _begin_request(self, code: int) -> None:
+        state = self.state
+        told = self.describe(code)
+        words = [f"drive {state.device >> 4 & 1}", told.mode]
+        if state.features & 0xFF:
+            words.append(f"FEATURES={state.features & 0xFF:#04x}")
+        state.request = self.requests.begin(
+            command_name(code),
+            address=told.lba,
+            length=told.length_bytes,
+            write=told.write,
+            detail=" ".join(word for word in words if word),
+        )
+
+    def _end_request(self, status: str = OK) -> None:
+        state = self.state
+        if state.request:
+            number, state.request = state.request, 0
+            registers = f"STATUS={state.status:#04x} ERROR={state.error:#04x}"
+            self.requests.end(number, status, "" if status == RESET else registers)
+
     # -- what commands are made of ---------------------------------------------------------------
 
     def _busy(self, phase: Phase, ps: int) -> None:
@@ -349,12 +415,14 @@ class Drive:
         state.status = self.IDLE_STATUS
         state.error = 0
         state.intrq = 1
+        self._end_request()
 
-    def _idle(self) -> None:
+    def _idle(self, status: str = OK) -> None:
         """The end of a command that was told of before its last block."""
         state = self.state
         state.phase = Phase.IDLE
         state.status = self.IDLE_STATUS
+        self._end_request(status)
 
     def _fail(self, error: int = ABRT) -> None:
         """An error, with an interrupt."""
@@ -365,6 +433,7 @@ class Drive:
         state.status = self.IDLE_STATUS | ERR
         state.error = error
         state.intrq = 1
+        self._end_request(self.error_name(error))
 
     def _request_dma(self, ps: int) -> None:
         self._busy(Phase.DMA, ps)
@@ -383,6 +452,7 @@ class Drive:
             case Phase.DIAGNOSE:
                 self._signature(self.state)
                 self.state.intrq = 1
+                self._end_request()
             case phase:
                 try:
                     self.proceed(phase)
@@ -441,4 +511,4 @@ class Drive:
     def dma_short(self) -> None:
         """The bus master had no room for all: the command ends without an interrupt."""
         self._drop()
-        self._idle()
+        self._idle(SHORT)

@@ -98,6 +98,15 @@ COMMANDS: Final = {
     0xF9: "SET MAX ADDRESS",
 }
 
+
+def command_name(code: int) -> str:
+    """Name of a command; the forms without retries of ATA-3 have that of the other form."""
+    if code & 0xF0 == 0x10:
+        return COMMANDS[0x10]
+    code = {0x21: 0x20, 0x31: 0x30, 0x41: 0x40, 0xC9: 0xC8, 0xCB: 0xCA}.get(code, code)
+    return COMMANDS.get(code, f"command {code:02X}h")
+
+
 DATA = Reg("DATA", 0, 2, exact=True, ref="ATA-7 5.7")
 DATA32 = Reg("DATA", 0, 4, exact=True, ref="ATA-7 5.7")
 ERROR = Reg(

@@ -23,6 +23,7 @@ from workbench.core.regs import (
     on_command,
     on_read,
 )
+from workbench.core.requests import Requests, RequestState
 from workbench.hw.e1000.eeprom import EepromState, contents
 from workbench.hw.e1000.mac import MAP as MAC_MAP
 from workbench.hw.e1000.mac import Mac
@@ -78,6 +79,7 @@ class E1000State(PciState):
     mac: MacState = field(default_factory=MacState)
     phy: PhyState = field(default_factory=PhyState)
     eeprom: EepromState = field(default_factory=EepromState)
+    requests: RequestState = field(default_factory=RequestState)
 
 
 class IoWindow(RegBank[MacState]):
@@ -133,12 +135,15 @@ class E1000(PciFunction[E1000State]):
         state.phy.cable = link
         self.cable = port
         self.mac: Mac | None = None
+        self.requests = Requests(name, state.requests)
+        self.request_handles = (self.requests,)
         super().__init__(name, state=state)
         self.mac = Mac(
             clock,
             self.dma,
             self.set_intx,
             port.send,
+            self.requests,
             state=state.mac,
             phy=state.phy,
             eeprom=state.eeprom,
@@ -156,9 +161,14 @@ class E1000(PciFunction[E1000State]):
     def set_state(self, state: E1000State) -> None:
         """Replace the state of all parts."""
         super().set_state(state)
+        self.requests.state = state.requests
         if self.mac is not None:
             self.mac.set_states(state.mac, state.phy, state.eeprom)
             self.io.set_state(state.mac)
+
+    def _init_state(self, state: E1000State) -> None:
+        super()._init_state(state)
+        state.requests = self.requests.state  # they are counted on
 
     def _check_values(self, state: E1000State) -> None:
         super()._check_values(state)
@@ -168,6 +178,7 @@ class E1000(PciFunction[E1000State]):
 
     def reset(self) -> None:
         """PCI reset. The EEPROM keeps its words, the cable stays where it is."""
+        self.requests.abort()
         words, cable = self.state.eeprom.words, self.state.phy.cable
         super().reset()
         assert self.mac is not None

@@ -13,6 +13,7 @@ from typing import Final
 
 from workbench.core.clock import Clock
 from workbench.core.regs import RegBank, RegMap, on_command, on_read, on_write
+from workbench.core.requests import Requests
 from workbench.hw.e1000 import registers as r
 from workbench.hw.e1000.eeprom import ICW3, ICW3_APME, Eeprom, EepromState
 from workbench.hw.e1000.phy import LOOPBACK, PHY_ADDRESS, Phy, PhyState
@@ -57,6 +58,7 @@ class Mac(RegBank[MacState]):
         dma: DmaHandle,
         interrupt: Callable[[bool], None],
         send: Callable[[bytes], None],
+        requests: Requests,
         *,
         state: MacState,
         phy: PhyState,
@@ -69,6 +71,7 @@ class Mac(RegBank[MacState]):
         self.dma = dma
         self._interrupt = interrupt
         self._send = send
+        self.requests = requests
         self.eeprom = Eeprom(eeprom)
         self.phy = Phy(phy, self._negotiate, lambda: self.raise_causes(PHYINT))
         self.statistics = Statistics(state.stats)
@@ -95,6 +98,7 @@ class Mac(RegBank[MacState]):
         self.phy.power_on()
 
     def _stop(self) -> None:
+        self.requests.abort()
         self.transmitter.stop()
         self.receiver.stop()
         self._throttle.cancel()

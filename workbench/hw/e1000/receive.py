@@ -193,6 +193,14 @@ class Receiver:
         start = state.rxcsum & 0xFF
         packet_sum = internet_sum(body[start : len(body) - (0 if state.rctl & SECRC else 4)])
         common = STATUS_DD | (STATUS_VP if tag is not None else 0)
+        request = mac.requests.begin(
+            "rx",
+            queue=0,
+            address=(base + state.rdh * 16) & (1 << 64) - 1,
+            length=len(frame),
+            head=state.rdh,
+            segments=-(-len(body) // size),
+        )
         for at in range(0, len(body), size):
             part = body[at : at + size]
             gpa = base + state.rdh * 16
@@ -211,6 +219,7 @@ class Receiver:
                 ),
             )
             state.rdh = (state.rdh + 1) % count
+        mac.requests.end(request)
 
     # -- interrupts ------------------------------------------------------------------------------
 

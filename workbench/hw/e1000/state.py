@@ -98,6 +98,10 @@ class MacState:
     tx_tso: Context = field(default_factory=Context)  # for segmentation
     tx_buffer: bytearray = field(default_factory=bytearray)  # data of the packet being gathered
     tx_open: bool = False  # a packet has begun
+    tx_request: int = 0  # its number
+    tx_head: int = 0  # index of its first descriptor
+    tx_descriptors: int = 0  # with its data, so far
+    tx_frames: int = 0  # of it that left
     tx_ended: bool = False  # its EOP was seen
     tx_segmented: bool = False  # it is cut into segments
     tx_segment: int = 0  # segments sent
@@ -112,5 +116,8 @@ class MacState:
             raise ValueError("expected frames that fit the packet buffer")
         if len(self.tx_buffer) > MAX_GATHERED_BYTES:
             raise ValueError("expected a packet of at most 2 MiB")
+        counts = (self.tx_request, self.tx_head, self.tx_descriptors, self.tx_frames)
+        if not all(0 <= count < 1 << 63 for count in counts):
+            raise ValueError("expected counts of a packet")
         if not -1 <= self.tx_vlan < 1 << 16 or self.tx_segment < 0 or self.tx_sent_bytes < 0:
             raise ValueError("expected a packet that can be sent")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from workbench.core.clock import Clock
+from workbench.core.requests import OK
 from workbench.hw.e1000.offload import Context, insert_checksum, segment_headers
 from workbench.hw.e1000.state import MIN_FRAME_BYTES
 
@@ -177,6 +178,7 @@ class Transmitter:
         """Data of one descriptor. The first one of a packet says what is done with it."""
         state = self.mac.state
         if not state.tx_open:
+            self._begin()
             state.tx_open = True
             state.tx_ended = False
             state.tx_vlan = -1
@@ -188,6 +190,7 @@ class Transmitter:
             if not legacy and low & TSE:
                 self.mac.statistics.segmented(failed=not state.tx_segmented)
             state.tx_segment = state.tx_sent_bytes = 0
+        state.tx_descriptors += 1
         if low & VLE and low & EOP and state.ctrl & CTRL_VME:
             state.tx_vlan = high >> 16
         if not state.tx_segmented:
@@ -202,6 +205,7 @@ class Transmitter:
         """EOP: gives 1 if a frame left at once; segments leave one at a time."""
         state = self.mac.state
         state.tx_ended = True
+        self._update()
         if state.tx_segmented:
             if not self._segment_waits():
                 self._close()
@@ -215,8 +219,42 @@ class Transmitter:
         self._close()
         return sent
 
+    def _begin(self) -> None:
+        """A packet begins, with the descriptor at TDH."""
+        state = self.mac.state
+        state.tx_head, state.tx_descriptors, state.tx_frames = state.tdh, 0, 0
+        state.tx_request = self.mac.requests.begin(
+            "tx", queue=0, address=self._gpa(state.tdh), write=True, head=state.tdh
+        )
+
+    def _update(self) -> None:
+        """Its last descriptor: now its length is known."""
+        state = self.mac.state
+        tso = state.tx_tso
+        detail = f"TSO MSS={tso.mss} HDRLEN={tso.hdrlen}" if state.tx_segmented else ""
+        self.mac.requests.update(
+            state.tx_request,
+            "tx",
+            queue=0,
+            address=self._gpa(state.tx_head),
+            length=len(state.tx_buffer) + state.tx_sent_bytes,
+            write=True,
+            head=state.tx_head,
+            segments=state.tx_descriptors,
+            detail=detail,
+        )
+
+    def _gpa(self, index: int) -> int:
+        """Where a descriptor is."""
+        state = self.mac.state
+        return ((state.tdbah << 32 | state.tdbal) + 16 * index) & (1 << 64) - 1
+
     def _close(self) -> None:
         state = self.mac.state
+        frames = state.tx_frames
+        detail = f"{frames} frames" if frames > 1 else ""
+        self.mac.requests.end(state.tx_request, OK if frames else "dropped", detail)
+        state.tx_request = 0
         state.tx_open = state.tx_ended = state.tx_segmented = False
         state.tx_buffer = bytearray()
 
@@ -270,5 +308,6 @@ class Transmitter:
         begin = max(now, state.tx_free_ps)
         state.tx_free_ps = begin + (len(frame) + OVERHEAD_BYTES) * 8 * BIT_PS
         data = bytes(frame)
+        state.tx_frames += 1
         self.mac.statistics.sent(data, len(data) + 4)
         self._wire(data)

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from workbench.block.errors import DiskError
 from workbench.core.clock import Clock
 from workbench.core.regs import RO, Reg, on_read, on_write
+from workbench.core.requests import OK, RESET
 from workbench.hw.virtio import spec
 from workbench.hw.virtio.device import VirtioDevice, VirtioState, regmap
 from workbench.hw.virtio.queue import MOST_CHAIN_BYTES, Chain, VirtqueueError
@@ -41,6 +42,15 @@ F_DISCARD, F_WRITE_ZEROES = 1 << 13, 1 << 14
 
 T_IN, T_OUT, T_FLUSH, T_GET_ID, T_DISCARD, T_WRITE_ZEROES = 0, 1, 4, 8, 11, 13
 S_OK, S_IOERR, S_UNSUPP = 0, 1, 2
+KINDS: Final = {
+    T_IN: "VIRTIO_BLK_T_IN",
+    T_OUT: "VIRTIO_BLK_T_OUT",
+    T_FLUSH: "VIRTIO_BLK_T_FLUSH",
+    T_GET_ID: "VIRTIO_BLK_T_GET_ID",
+    T_DISCARD: "VIRTIO_BLK_T_DISCARD",
+    T_WRITE_ZEROES: "VIRTIO_BLK_T_WRITE_ZEROES",
+}
+STATUSES: Final = {S_OK: OK, S_IOERR: "VIRTIO_BLK_S_IOERR", S_UNSUPP: "VIRTIO_BLK_S_UNSUPP"}
 RANGE_F_UNMAP: Final = 1
 
 REF = "VIRTIO 1.2 5.2.4"
@@ -114,9 +124,12 @@ class Completion:
     written_bytes: int
     size_bytes: int
     at_ps: int
+    request: int = 0
+    status: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.queue, self.id, self.slots, self.written_bytes, self.size_bytes) < 0:
+        least = min(self.queue, self.id, self.slots, self.written_bytes, self.size_bytes)
+        if min(least, self.request, self.status) < 0:
             raise ValueError(f"expected no negative number, not {self!r}")
         if max(self.id, self.slots) > 0xFFFF or self.written_bytes >= 1 << 32:
             raise ValueError(f"expected 16 bits of id and slots, 32 of bytes, not {self!r}")
@@ -207,6 +220,7 @@ class VirtioBlk(VirtioDevice[BlkState]):
         if chain.readable_bytes < 16 or not chain.writable_bytes:
             raise VirtqueueError("a request without header or status")
         kind, _, sector = struct.unpack("<IIQ", chain.read(0, 16))
+        request = self._begin(index, chain, kind, sector)
         try:
             status, data = self._execute(kind, sector, chain)
         except (DiskError, OSError):
@@ -220,9 +234,18 @@ class VirtioBlk(VirtioDevice[BlkState]):
         at = state.busy_until_ps + cost
         if state.under_way:
             at = max(at, state.under_way[-1].at_ps)
-        state.under_way.append(Completion(index, chain.id, chain.slots, written + 1, size, at))
+        state.under_way.append(
+            Completion(index, chain.id, chain.slots, written + 1, size, at, request, status)
+        )
         if len(state.under_way) == 1:
             self._timer.arm(at)
+
+    def _begin(self, index: int, chain: Chain, kind: int, sector: int) -> int:
+        given, room = chain.readable_bytes - 16, chain.writable_bytes - 1
+        name = KINDS.get(kind, f"VIRTIO_BLK_T {kind}")
+        write = kind in (T_OUT, T_DISCARD, T_WRITE_ZEROES)
+        length = given if write else room
+        return self.begin(index, chain, name, address=sector, length=length, write=write)
 
     def _execute(self, kind: int, sector: int, chain: Chain) -> tuple[int, bytes]:
         """(status, data for the guest) of one request."""
@@ -287,6 +310,8 @@ class VirtioBlk(VirtioDevice[BlkState]):
             done = state.under_way.pop(0)
             if done.queue < len(self.queues) and self.queues[done.queue].ready:
                 touched.setdefault(done.queue, []).append(done)
+            else:
+                self.requests.end(done.request, RESET)
         if state.under_way:
             self._timer.arm(state.under_way[0].at_ps)
         for index, batch in touched.items():
@@ -297,6 +322,8 @@ class VirtioBlk(VirtioDevice[BlkState]):
     def _return(self, batch: list[Completion], index: int) -> None:
         for done in batch:
             self.queues[index].push(done.id, done.slots, done.written_bytes)
+            status = STATUSES.get(done.status, f"status {done.status}")
+            self.requests.end(done.request, status, f"written {done.written_bytes}")
         self.interrupt(index)
 
     def kick_all(self) -> None:
@@ -310,4 +337,8 @@ class VirtioBlk(VirtioDevice[BlkState]):
         self._timer.cancel()
 
     def queue_stopped(self, index: int) -> None:
-        self.state.under_way = [c for c in self.state.under_way if c.queue != index]
+        state = self.state
+        for done in state.under_way:
+            if done.queue == index:
+                self.requests.end(done.request, RESET)
+        state.under_way = [done for done in state.under_way if done.queue != index]

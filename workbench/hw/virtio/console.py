@@ -91,9 +91,10 @@ class VirtioConsole(VirtioDevice[ConsoleState]):
             chain = queue.pop()
             if chain is None:
                 break
+            request = self.begin(index, chain, "tx", length=chain.readable_bytes, write=True)
             if chain.readable_bytes:
                 self._output(chain.read())
-            queue.push(chain.id, chain.slots, 0)
+            self.finish(index, chain, 0, request)
         self.interrupt(index)
 
     def _fill(self, index: int) -> None:
@@ -105,7 +106,8 @@ class VirtioConsole(VirtioDevice[ConsoleState]):
             chain = queue.pop() if state.waiting else None
             if chain is None:
                 break
+            request = self.begin(index, chain, "rx", length=chain.writable_bytes)
             count = chain.write(state.waiting[: chain.writable_bytes])
             state.waiting = state.waiting[count:]
-            queue.push(chain.id, chain.slots, count)
+            self.finish(index, chain, count, request)
         self.interrupt(index)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from workbench.core.regs import RegBank, RegMap
+from workbench.core.requests import OK, Requests, RequestState
 from workbench.core.state import StateError
 from workbench.hw.virtio.packed import PackedQueue
 from workbench.hw.virtio.queue import Chain, Memory, QueueState, Virtqueue, VirtqueueError
@@ -87,6 +88,7 @@ class VirtioState:
     generation: int = 0
     broken: bool = False
     queues: list[QueueState] = field(default_factory=list)
+    requests: RequestState = field(default_factory=RequestState)
 
     def __post_init__(self) -> None:
         if not 0 <= self.status <= 0xFF or not 0 <= self.generation <= 0xFF:
@@ -128,6 +130,7 @@ class VirtioDevice(RegBank[S]):
         # Book-keeping
         self.broken_because = ""
         self.queues: list[Virtqueue] = []
+        self.requests = Requests(name)
         self._ring_features = F_ANY_LAYOUT | F_VERSION_1 | F_RING_RESET | F_NOTIFICATION_DATA
         for mask, wanted in (
             (F_RING_PACKED, packed),
@@ -145,11 +148,13 @@ class VirtioDevice(RegBank[S]):
 
     def _init_state(self, state: S) -> None:
         state.queues = [QueueState(size=size) for size in self.queue_sizes]
+        state.requests = self.requests.state  # they are counted on
         self.init_state(state)
 
     def set_state(self, state: S) -> None:
         """Replace the state; the queues are made anew on it."""
         super().set_state(state)
+        self.requests.state = state.requests
         self.bind()
 
     def _check_values(self, state: S) -> None:
@@ -161,6 +166,7 @@ class VirtioDevice(RegBank[S]):
 
     def reset(self) -> None:
         """Reset by power, bus or driver (2.1)."""
+        self.requests.abort()
         state = self.STATE()
         self._init_state(state)
         self.broken_because = ""
@@ -275,6 +281,7 @@ class VirtioDevice(RegBank[S]):
         state = self.state
         state.broken = True
         self.broken_because = reason
+        self.requests.abort("broken")
         self.stopped()
         if self.has(F_VERSION_1):
             state.status |= NEEDS_RESET
@@ -295,11 +302,35 @@ class VirtioDevice(RegBank[S]):
         except VirtqueueError as error:
             self._break(f"queue {index}: {error}")
 
-    def finish(self, index: int, chain: Chain, written_bytes: int) -> None:
-        """Give a buffer back and tell the driver if it wants that."""
-        queue = self.queues[index]
-        queue.push(chain.id, chain.slots, written_bytes)
-        self.interrupt(index)
+    def begin(
+        self,
+        index: int,
+        chain: Chain,
+        kind: str,
+        *,
+        address: int = 0,
+        length: int = 0,
+        write: bool = False,
+        detail: str = "",
+    ) -> int:
+        """A buffer is a request from now on; gives its number."""
+        return self.requests.begin(
+            kind,
+            queue=index,
+            address=address,
+            length=length,
+            write=write,
+            head=chain.id,
+            segments=len(chain.readable) + len(chain.writable),
+            detail=detail,
+        )
+
+    def finish(
+        self, index: int, chain: Chain, written_bytes: int, request: int, status: str = OK
+    ) -> None:
+        """Give a buffer back, which ends its request."""
+        self.queues[index].push(chain.id, chain.slots, written_bytes)
+        self.requests.end(request, status, f"written {written_bytes}")
 
     def interrupt(self, index: int) -> None:
         """After pushes: an interrupt, if the driver wants one."""

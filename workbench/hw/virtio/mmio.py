@@ -167,6 +167,7 @@ class VirtioMmio(RegBank[MmioState]):
         self.base = base
         self.legacy = legacy
         virtio.modern = not legacy
+        self.request_handles = (virtio.requests,)
         self._memory = memory
         self._irq = irq
         # State

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from workbench.core.regs import RO, Field, Reg, array, on_read, on_write
+from workbench.core.requests import OK as OK_STATUS
 from workbench.core.state import sized
 from workbench.hw.virtio import spec
 from workbench.hw.virtio.device import VirtioDevice, VirtioState, regmap
@@ -59,6 +61,14 @@ _HDR = struct.Struct("<BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_star
 CTRL_RX, CTRL_MAC, CTRL_VLAN, CTRL_ANNOUNCE, CTRL_MQ, CTRL_GUEST_OFFLOADS = range(6)
 RX_MODES: Final = ("promisc", "allmulti", "alluni", "nomulti", "nouni", "nobcast")
 OK, ERR = 0, 1
+CTRL_KINDS: Final = {
+    CTRL_RX: "VIRTIO_NET_CTRL_RX",
+    CTRL_MAC: "VIRTIO_NET_CTRL_MAC",
+    CTRL_VLAN: "VIRTIO_NET_CTRL_VLAN",
+    CTRL_ANNOUNCE: "VIRTIO_NET_CTRL_ANNOUNCE",
+    CTRL_MQ: "VIRTIO_NET_CTRL_MQ",
+    CTRL_GUEST_OFFLOADS: "VIRTIO_NET_CTRL_GUEST_OFFLOADS",
+}
 
 REF = "VIRTIO 1.2 5.1.4"
 MAC = array("mac", 0, 1, 6, 1, ref=REF)
@@ -224,28 +234,30 @@ class VirtioNet(VirtioDevice[NetState]):
         else:
             self.queues[index].quiet()
 
-    def _each(self, index: int, work: Any) -> None:
+    def _each(self, index: int, work: Callable[[int, Chain], None]) -> None:
         queue = self.queues[index]
         for _ in range(queue.state.size):
             chain = queue.pop()
             if chain is None:
                 break
-            queue.push(chain.id, chain.slots, work(chain))
+            work(index, chain)
         self.interrupt(index)
 
     # -- transmission ----------------------------------------------------------------------------
 
-    def _transmit(self, chain: Chain) -> int:
+    def _transmit(self, index: int, chain: Chain) -> None:
         size = self._header_bytes
         if chain.readable_bytes < size:
             raise VirtqueueError("a frame without its header")
-        if chain.readable_bytes - size > MOST_FRAME_BYTES or not self.state.link:
-            return 0
-        data = chain.read()
-        for frame in self._frames(data, size):
-            if len(frame) >= LEAST_FRAME_BYTES:
-                self.port.send(frame)
-        return 0
+        length = chain.readable_bytes - size
+        request = self.begin(index, chain, "tx", length=length, write=True)
+        frames: list[bytes] = []
+        if length <= MOST_FRAME_BYTES and self.state.link:
+            data = chain.read()
+            frames = [f for f in self._frames(data, size) if len(f) >= LEAST_FRAME_BYTES]
+        for frame in frames:
+            self.port.send(frame)
+        self.finish(index, chain, 0, request, OK_STATUS if frames else "dropped")
 
     def _frames(self, data: bytes, size: int) -> list[bytes]:
         """What a wire would carry for one buffer of the driver (5.1.6.2)."""
@@ -356,10 +368,13 @@ class VirtioNet(VirtioDevice[NetState]):
             header += len(chains).to_bytes(2, "little")
         data = header + frame
         at = 0
-        for chain in chains:
-            count = chain.write(data[at : at + chain.writable_bytes])
-            at += count
-            queue.push(chain.id, chain.slots, count)
+        for n, chain in enumerate(chains, 1):
+            part = data[at : at + chain.writable_bytes]
+            length = len(part) - (size if n == 1 else 0)
+            detail = f"buffer {n} of {len(chains)}" if len(chains) > 1 else ""
+            request = self.begin(queue.index, chain, "rx", length=length, detail=detail)
+            at += chain.write(part)
+            self.finish(queue.index, chain, len(part), request)
         return True
 
     def _receive_header(self, frame: bytes) -> bytes:
@@ -381,12 +396,17 @@ class VirtioNet(VirtioDevice[NetState]):
 
     # -- control queue (5.1.6.5) -----------------------------------------------------------------
 
-    def _command(self, chain: Chain) -> int:
+    def _command(self, index: int, chain: Chain) -> None:
         if chain.readable_bytes < 2 or not chain.writable_bytes:
             raise VirtqueueError("a command without header or acknowledgement")
         data = chain.read(0, 4096)
-        chain.write(bytes([OK if self._control_command(data[0], data[1], data[2:]) else ERR]))
-        return 1
+        kind = CTRL_KINDS.get(data[0], f"VIRTIO_NET_CTRL {data[0]}")
+        length = chain.readable_bytes - 2
+        detail = f"command {data[1]}"
+        request = self.begin(index, chain, kind, length=length, write=True, detail=detail)
+        done = self._control_command(data[0], data[1], data[2:])
+        chain.write(bytes([OK if done else ERR]))
+        self.finish(index, chain, 1, request, OK_STATUS if done else "VIRTIO_NET_ERR")
 
     def _control_command(self, group: int, command: int, data: bytes) -> bool:
         state = self.state

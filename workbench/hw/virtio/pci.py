@@ -458,6 +458,7 @@ class VirtioPci(PciFunction[VirtioPciState]):
         self.virtio = virtio
         self.legacy = legacy
         self.modern = modern
+        self.request_handles = (virtio.requests,)
         virtio.modern = modern
         vectors = len(virtio.queue_sizes) + 1
         msix_cap, self._msix_ctrl = capability(0x98, vectors, MSIX_BAR)

@@ -63,6 +63,7 @@ class VirtioRng(VirtioDevice[RngState]):
             chain = queue.pop()
             if chain is None:
                 break
+            request = self.begin(index, chain, "rng", length=chain.writable_bytes)
             count = chain.write(self._bytes(min(chain.writable_bytes, MOST_BYTES)))
-            queue.push(chain.id, chain.slots, count)
+            self.finish(index, chain, count, request)
         self.interrupt(index)
