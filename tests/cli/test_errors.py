@@ -17,6 +17,8 @@ USAGE = [
     (["frobnicate"], "invalid choice: 'frobnicate'"),
     (["record"], "the following arguments are required: --kernel/-kernel"),
     (["record", "-kernel", "vmlinuz", "-m", "lots"], "expected a memory size such as 256"),
+    (["record", "-kernel", "vmlinuz", "-m", "100G"], "expected 1 MiB to 64 GiB of RAM"),
+    (["record", "-kernel", "vmlinuz", "--nic", "rtl8139"], "expected --nic with a model (e1000"),
     (["record", "--kernel", "vmlinuz", "--max-insns", "0"], "expected a count of instructions"),
     (["record", "--kernel", "vmlinuz", "--timeout", "-3"], "expected --timeout of more than 0"),
     (["record", "--kernel", "vmlinuz", "--ps-per-insn", "0"], "expected --ps-per-insn from 1"),

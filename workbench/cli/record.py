@@ -99,10 +99,13 @@ def machine_config(args: argparse.Namespace) -> dict[str, Any]:
     epoch_s = rtc_epoch_s(args.rtc)
     from workbench.core.config import MachineConfig
 
-    config: dict[str, Any] = MachineConfig(
-        ram_bytes=ram_bytes, ps_per_insn=args.ps_per_insn, rtc_epoch_s=epoch_s, seed=seed
-    ).to_json()
-    return config
+    try:
+        config = MachineConfig(
+            ram_bytes=ram_bytes, ps_per_insn=args.ps_per_insn, rtc_epoch_s=epoch_s, seed=seed
+        )
+    except ValueError as error:
+        raise UsageError(f"this machine cannot be built: {error}") from None
+    return config.to_json()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -167,6 +167,11 @@ def nic(spec: str) -> Nic:
     if found is None:
         raise UsageError(f"expected --nic {' or '.join(NIC_MODELS)}, not {model!r}")
     model, more = found
+    if rest and "=" not in rest[0] and rest[0] not in KINDS:
+        raise UsageError(
+            f"expected --nic with a model ({', '.join(NIC_MODELS)}) or a network "
+            f"({', '.join(KINDS)}), not {rest[0]!r}"
+        )
     if not rest or rest[0] not in KINDS:
         rest.insert(0, "user")
     return _nic("--nic", model, {**more, **values}, ",".join(rest))
