@@ -174,10 +174,55 @@ def test_detach_and_attach_again(gdb: Gdb, server: Server) -> None:
     assert gdb.icount() == 1
 
 
+def test_monitor_looks_into_devices(gdb: Gdb) -> None:
+    assert "instruction 20,000" in gdb.do("monitor seek 20k")
+    shown = gdb.do("monitor info irq")
+    assert "8259" in shown
+    assert "\n*" not in shown
+    gdb.do("monitor info cpu")
+    gdb.do("stepi")
+    assert "*  rip" in gdb.do("monitor info cpu")
+    assert "deadlines" in gdb.do("monitor info timers")
+    assert "base addresses" in gdb.do("monitor info pci")
+    assert "supervisor" in gdb.do("monitor info tlb")
+    assert "LCR" in gdb.do("monitor info registers com1")
+    assert "no device with queues" in gdb.do("monitor info queues")
+
+
+def test_bookmarks_and_positions(gdb: Gdb, timeline: Timeline) -> None:
+    end = timeline.end_icount
+    gdb.do("monitor seek 50%")
+    assert gdb.icount() == end // 2
+    assert f"middle is instruction {end // 2:,}" in gdb.do("monitor bookmark middle")
+    gdb.do("monitor seek start")
+    assert gdb.icount() == 0
+    assert "middle" in gdb.do("monitor bookmarks")
+    gdb.do("monitor seek bookmark:middle")
+    assert gdb.icount() == end // 2
+    gdb.do("monitor seek access:100")
+    first = gdb.icount()
+    gdb.do("monitor seek access 100")
+    assert gdb.icount() == first
+    assert "is forgotten" in gdb.do("monitor bookmark -d middle")
+    assert "there are none" in gdb.do("monitor bookmarks")
+
+
+def test_help_and_completion(gdb: Gdb) -> None:
+    shown = gdb.do("monitor help")
+    for name in ("info devices", "seek POSITION", "writer ADDRESS [BYTES]", "bookmark NAME"):
+        assert name in shown
+    assert "bookmark:NAME" in gdb.do("monitor help seek")
+    assert "no command 'x1'" in gdb.do("monitor help x1")
+    assert gdb.do("monitor complete bo").split() == ["bookmark", "bookmarks"]
+    assert "com1.LCR" in gdb.do("monitor complete watch com1.L").split()
+    assert "irq" in gdb.do("monitor complete info i").split()
+
+
 def test_monitor_says_what_is_wrong(gdb: Gdb) -> None:
     assert "no command 'nonsense'" in gdb.do("monitor nonsense")
     assert "expected" in gdb.do("monitor seek")
     assert "there are:" in gdb.do("monitor info registers nothing")
-    assert "expected 0 to" in gdb.do("monitor seek 99999999999")
+    assert "expected a position" in gdb.do("monitor seek nowhere")
+    assert "expected one of" in gdb.do("monitor info nothing")
     assert "com1" in gdb.do("monitor info devices")
     assert "cc" not in gdb.do("monitor x 0x100000 16").split("\n")[0][:3]

@@ -50,7 +50,9 @@ def add_parser(commands: Any) -> None:
     add("--symbols", metavar="FILE|none",
         help="symbol file for gdb (default: the guest kernel's own symbols)")  # fmt: skip
     add("--gdb", metavar="PROGRAM", default="gdb", help="the debugger (default: gdb)")
-    add("--at", metavar="COUNT", help="start at this instruction count (default: 0)")
+    add("--at", metavar="POSITION",
+        help="start here: a count, 50%%, end, access:N, request:ide0/17, bookmark:NAME"
+        " (default: start)")  # fmt: skip
     add("--memory-budget", metavar="SIZE", default="1G",
         help="memory for checkpoints (default: 1G)")  # fmt: skip
     add("gdb_args", nargs="*", metavar="ARG", help="arguments for gdb, after --")
@@ -64,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     from workbench.gdbstub.server import Server, listen
     from workbench.gdbstub.stub import Stub
     from workbench.gdbstub.target import ReplayTarget
+    from workbench.trace import position
+    from workbench.trace.bookmarks import Bookmarks
     from workbench.trace.reader import open_trace
     from workbench.trace.timeline import Timeline
 
@@ -75,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         open_trace(args.trace) as trace,
         tempfile.TemporaryDirectory(prefix="workbench-") as folder,
     ):
+        start = position.parse(args.at or "start", trace, Bookmarks(args.trace).places)
         where = args.listen or f"unix:{Path(folder) / 'gdb'}"
         listener = listen(where)
         engine.prepare()
@@ -82,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         symbols = args.symbols
         if symbols is None and args.listen is None:
             symbols = _kernel_symbols(timeline, Path(folder) / "symbols")
-        timeline.seek(0 if args.at is None else text.parse_count(args.at))
+        timeline.seek(start)
         with Server(Stub(ReplayTarget(timeline)), listener) as server:
             if args.listen is not None:
                 complain(f"gdb may connect: target remote {server.address}")

@@ -40,8 +40,9 @@ def add_parser(commands: Any) -> None:
     add("trace", metavar="TRACE", help="a trace (.wbt)")
     add("--device", metavar="D", action="append", help="only this device (may be repeated)")
     add("--register", metavar="R", action="append", help="only this register (may be repeated)")
-    add("--from", dest="first", metavar="N", help="from this instruction on: 5000000, 1.2G")
-    add("--to", dest="last", metavar="N", help="up to this instruction")
+    add("--from", dest="first", metavar="POSITION",
+        help="from here on: 1.2G, 50%%, access:N, request:ide0/17 ...")  # fmt: skip
+    add("--to", dest="last", metavar="POSITION", help="up to here")
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--write", action="store_true", help="only writes")
     way.add_argument("--read", action="store_true", help="only reads")
@@ -57,14 +58,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.limit is not None and args.limit < 0:
         raise UsageError(f"expected a limit of 0 or more lines, not {args.limit}")
-    chosen = Filter(
-        devices=tuple(args.device or ()),
-        registers=tuple(name.upper() for name in args.register or ()),
-        first=place(args.first, 0),
-        last=place(args.last, 1 << 62),
-        write=True if args.write else False if args.read else None,
-    )
     with open_trace(args.trace) as trace:
+        chosen = Filter(
+            devices=tuple(args.device or ()),
+            registers=tuple(name.upper() for name in args.register or ()),
+            first=place(args.first, trace, 0),
+            last=place(args.last, trace, 1 << 62),
+            write=True if args.write else False if args.read else None,
+        )
         table = symbol_options.load(args, trace)
         make = json_lines if args.json else _styled_lines
         pending: list[str] = []
@@ -80,11 +81,14 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def place(given: str | None, default: int) -> int:
-    """Read an instruction count; unlike a limit it may be 0."""
+def place(given: str | None, trace: Trace, default: int) -> int:
+    """The instruction count of a position."""
+    from workbench.trace import position
+    from workbench.trace.bookmarks import Bookmarks
+
     if given is None:
         return default
-    return 0 if given.strip() == "0" else text.parse_count(given)
+    return position.parse(given, trace, Bookmarks(trace.path).places)
 
 
 @dataclass(frozen=True, slots=True)
