@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import guests
-from bench import report
+from bench import report, throughput
 from bench.measure import run
 from bench.rounds import Result, measure
 from bench.tools import TOOLS, Tool, installed
@@ -22,23 +22,34 @@ def main() -> int:
     if not tools:
         print("bench: none of the tools is installed", file=sys.stderr)
         return 1
+    chosen = options.only or [*NAMES, *throughput.NAMES]
+    rounds = 1 if options.quick else options.runs
     results: list[Result] = []
+    rates: list[throughput.Rate] = []
     with tempfile.TemporaryDirectory(prefix="workbench-bench-") as name:
         directory = Path(name)
         if any(tool.name.startswith("workbench") for tool in tools):
             _warm_up(directory)
-        for work_name in options.only or NAMES:
+        for work_name in chosen:
             try:
+                if work_name in throughput.NAMES:
+                    rates += throughput.measure(work_name, rounds, _say, options.quick)
+                    continue
                 work = prepare(work_name, directory, quick=options.quick)
             except (guests.GuestError, OSError, subprocess.CalledProcessError) as error:
                 print(f"bench: {work_name}: {error}", file=sys.stderr)
                 return 1
-            results += measure(work, tools, 1 if options.quick else options.runs, _say)
+            results += measure(work, tools, rounds, _say)
         host = report.host_facts(_qemu_version())
         markdown = report.to_markdown(results, host)
+        if rates:
+            markdown += "\n" + throughput.to_markdown(rates)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "bench.json").write_text(
-        json.dumps(report.to_json(results, host), indent=2) + "\n"
+        json.dumps(
+            {**report.to_json(results, host), "throughput": throughput.to_json(rates)}, indent=2
+        )
+        + "\n"
     )
     (options.output / "bench.md").write_text(markdown)
     print(f"\n{markdown}\nWritten to {options.output}/bench.json and bench.md.")
@@ -49,7 +60,11 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument(
-        "--only", action="append", choices=NAMES, help="measure this only; may be given again"
+        "--only",
+        action="extend",
+        type=_names,
+        metavar="NAME",
+        help=f"measure this only: {', '.join((*NAMES, *throughput.NAMES))}; several by comma",
     )
     parser.add_argument(
         "--tools", default="", help="measure only tools with one of these in their name, by comma"
@@ -59,6 +74,15 @@ def _parse() -> argparse.Namespace:
         "-o", "--output", type=Path, default=Path("bench/results"), help="directory for the results"
     )
     return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in (*NAMES, *throughput.NAMES):
+            known = ", ".join((*NAMES, *throughput.NAMES))
+            raise argparse.ArgumentTypeError(f"expected {known}, not {name!r}")
+    return names
 
 
 def _chosen(tool: Tool, wanted: str) -> bool:

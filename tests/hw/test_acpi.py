@@ -6,10 +6,10 @@ import shutil
 import struct
 import subprocess
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 
+from workbench.core.config import MachineConfig
 from workbench.hw import layout
 from workbench.hw.acpi import build_tables
 from workbench.hw.board import e820
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def config(ram_bytes=256 * MIB, serial_ports=("com1",)):
-    return SimpleNamespace(ram_bytes=ram_bytes, serial_ports=serial_ports)
+    return MachineConfig(ram_bytes=ram_bytes, serial_ports=serial_ports)
 
 
 def tables_by_signature(found):

@@ -1,0 +1,194 @@
+"""Throughput of disks and networks inside the guest, Workbench recording beside plain QEMU.
+
+A guest prints a mark before and after each piece of work; the time between the marks is the host's.
+Images hold random bytes, so that nothing compresses: what a run reads goes into our trace.
+"""
+
+from __future__ import annotations
+
+import http.server
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import guests
+from guests.initramfs import run_option
+
+MB = 1 << 20
+DISK_MB = 256
+DISK_WORK = """\
+for d in vda sda; do
+  echo WB-GO $d direct; dd if=/dev/$d of=/dev/null bs=1M count={n} iflag=direct 2>&-; echo WB-END
+  echo WB-GO $d cached; dd if=/dev/$d of=/dev/null bs=1M count={n} skip={n} 2>&-; echo WB-END
+done
+"""
+NET_WORK = """\
+for i in eth0 eth1; do
+  ifconfig $i 10.0.2.15 netmask 255.255.255.0 up; n=0
+  until grep -q 1 /sys/class/net/$i/carrier || [ $n = 80 ]; do sleep 0.1; n=$((n+1)); done
+  ping -c 1 10.0.2.2 >/dev/null
+  echo WB-GO $(cat /sys/class/net/$i/address)
+  wget -q -O /dev/null http://10.0.2.2:{port}/; echo WB-END
+  ifconfig $i down
+done
+"""
+NET_MACS = ("52:54:00:00:00:0a", "52:54:00:00:00:0e")
+LABELS = {
+    "vda direct": "virtio-blk, read, O_DIRECT",
+    "vda cached": "virtio-blk, read",
+    "sda direct": "IDE by DMA, read, O_DIRECT",
+    "sda cached": "IDE by DMA, read",
+    NET_MACS[0]: "virtio-net, TCP receive",
+    NET_MACS[1]: "e1000, TCP receive",
+}
+NAMES = ("storage", "network")
+
+
+@dataclass(slots=True)
+class Rate:
+    """One piece of work on one tool: MB/s of every round."""
+
+    work: str
+    tool: str
+    mb_per_s: list[float] = field(default_factory=list)
+
+
+def measure(name: str, rounds: int, say: Callable[[str], None], quick: bool = False) -> list[Rate]:
+    """Run `storage` or `network` on both, alternating; raises `guests.GuestError`."""
+    guest = guests.ensure("generic")
+    rates: dict[tuple[str, str], Rate] = {}
+    size = DISK_MB * MB // (4 if quick else 1)
+    data = random.Random(1).randbytes(size)
+    with tempfile.TemporaryDirectory(prefix="workbench-bench-") as folder:
+        directory = Path(folder)
+        with _Server(data) as port:
+            for n in range(rounds):
+                for tool in ("qemu", "workbench"):
+                    if tool == "qemu" and shutil.which("qemu-system-x86_64") is None:
+                        continue
+                    parts = _storage(tool, directory, data) if name == "storage" else _network(tool)
+                    work = DISK_WORK if name == "storage" else NET_WORK
+                    script = work.format(n=size // MB // 2, port=port)
+                    command = _command(tool, guest, directory, script) + parts
+                    moved = size // 2 if name == "storage" else size
+                    for label, seconds in _marks(command):
+                        what = LABELS.get(label, label)
+                        rate = rates.setdefault((what, tool), Rate(what, tool))
+                        rate.mb_per_s.append(moved / 1e6 / seconds)
+                        say(f"{name:10} {n + 1}/{rounds}  {tool:10} {what:30} "
+                            f"{rate.mb_per_s[-1]:7.1f} MB/s")  # fmt: skip
+    return list(rates.values())
+
+
+def _command(tool: str, guest: guests.Guest, directory: Path, script: str) -> list[str]:
+    append = f"console=ttyS0 quiet {run_option(script)}"
+    boot = [
+        "-kernel",
+        str(guest.kernel),
+        "-initrd",
+        str(guest.images["drivers"]),
+        "-append",
+        append,
+    ]
+    if tool == "qemu":
+        return ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-m", "256", "-nodefaults",
+                "-display", "none", "-serial", "stdio", "-no-reboot", *boot]  # fmt: skip
+    trace = str(directory / "bench.wbt")
+    return [sys.executable, "-m", "workbench", "record", "-m", "256", "-o", trace, "-q", *boot]
+
+
+def _storage(tool: str, directory: Path, data: bytes) -> list[str]:
+    image = directory / "disk.raw"
+    if not image.exists():
+        image.write_bytes(data)
+    out = []
+    for kind in ("virtio", "ide"):
+        more = "format=raw" + (",snapshot=on" if tool == "qemu" else "")
+        out += ["-drive", f"file={image},if={kind},{more}"]
+    return out
+
+
+def _network(tool: str) -> list[str]:
+    virtio, e1000 = NET_MACS
+    if tool == "workbench":
+        return ["-nic", f"virtio-net,mac={virtio},user", "-nic", f"e1000,mac={e1000},user"]
+    return [
+        "-nic",
+        f"user,model=virtio-net-pci,mac={virtio}",
+        "-nic",
+        f"user,model=e1000,mac={e1000}",
+    ]
+
+
+def _marks(command: Sequence[str]) -> list[tuple[str, float]]:
+    """Run a guest; (what, seconds) for each pair of marks that it prints."""
+    found: list[tuple[str, float]] = []
+    label, started = "", 0.0
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        timer = threading.Timer(600, process.kill)
+        timer.start()
+        assert process.stdout is not None
+        last = b""
+        for line in process.stdout:
+            now = time.monotonic()
+            if line.startswith(b"WB-GO "):
+                label, started = line.split(maxsplit=1)[1].decode().strip(), now
+            elif line.startswith(b"WB-END"):
+                found.append((label, now - started))
+            last = line if line.strip() else last
+        timer.cancel()
+    if not found:
+        raise guests.GuestError(f"{command[0]}: no work was done: {last.decode(errors='replace')}")
+    return found
+
+
+class _Server:
+    """A web server on the loopback interface that gives the same bytes to everybody."""
+
+    def __init__(self, data: bytes) -> None:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> int:
+        threading.Thread(target=self._web.serve_forever, daemon=True).start()
+        return self._web.server_port
+
+    def __exit__(self, *error: object) -> None:
+        self._web.shutdown()
+        self._web.server_close()
+
+
+def to_json(rates: Sequence[Rate]) -> list[dict[str, object]]:
+    """All that was measured."""
+    return [{"work": r.work, "tool": r.tool, "mb_per_s": r.mb_per_s} for r in rates]
+
+
+def to_markdown(rates: Sequence[Rate]) -> str:
+    """One table, with how ours relates to QEMU's."""
+    lines = ["| work | QEMU | Workbench, recording | of QEMU |", "|---|---|---|---|"]
+    medians = {(r.work, r.tool): median(r.mb_per_s) for r in rates}
+    for work in dict.fromkeys(r.work for r in rates):
+        theirs, ours = medians.get((work, "qemu")), medians.get((work, "workbench"))
+        ratio = f"{ours / theirs:.2f}" if ours and theirs else ""
+        cells = [f"{value:.0f} MB/s" if value else "" for value in (theirs, ours)]
+        lines.append(f"| {work} | {cells[0]} | {cells[1]} | {ratio} |")
+    return "\n".join(lines) + "\n"
