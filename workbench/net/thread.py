@@ -66,8 +66,10 @@ class HostThread:
                 timeout_ms = self.interest(poll)
                 events = dict(poll.poll(timeout_ms))
                 if events.pop(self._wake, 0):
-                    self._awake = False
+                    # In this order: a frame that comes in between is seen by `work` below. The
+                    # other way round its wake-up is swallowed, and with it all later ones.
                     os.eventfd_read(self._wake)
+                    self._awake = False
                 self.work(events)
         except Exception as error:
             self.failure = error  # the network is dead, the machine goes on
