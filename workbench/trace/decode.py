@@ -234,6 +234,15 @@ class WindowDecoder:
         self._node = found[1]
         return found[0]
 
+    @property
+    def state(self) -> tuple[str | None, tuple[str, ...], tuple[int | None, ...]]:
+        """What earlier writes have selected; may be given to another decoder of the same map."""
+        return self._node.when, self._node.labels, self._node.index
+
+    @state.setter
+    def state(self, state: tuple[str | None, tuple[str, ...], tuple[int | None, ...]]) -> None:
+        self._node = self._goto(*state)
+
     def _goto(
         self, when: str | None, labels: tuple[str, ...], index: tuple[int | None, ...]
     ) -> _Node:

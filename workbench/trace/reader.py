@@ -132,6 +132,17 @@ class Trace:
             if chunk.kind == spec.chunk:
                 yield self._decode(spec, chunk, names)
 
+    def pieces(self, name: str) -> list[int]:
+        """Rows of each piece of a table, from the chunk headers alone."""
+        kind = tables.BY_NAME[name].chunk
+        return [chunk.rows for chunk in self._chunks if chunk.kind == kind]
+
+    def piece(self, name: str, number: int, columns: Iterable[str] | None = None) -> pa.Table:
+        """Read one piece of a table, for who goes to a place in a long one."""
+        spec = tables.BY_NAME[name]
+        found = [chunk for chunk in self._chunks if chunk.kind == spec.chunk]
+        return self._decode(spec, found[number], None if columns is None else list(columns))
+
     def _decode(
         self, spec: tables.TableSpec, chunk: ChunkInfo, columns: list[str] | None
     ) -> pa.Table:

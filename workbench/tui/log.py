@@ -1,0 +1,296 @@
+"""The access log of a trace by row number, in bounded memory.
+
+A row is read with its block of `BLOCK` rows; a few blocks are kept. What a register means may
+follow from earlier writes (a UART's DLAB, an index register): `index`, which a thread runs in the
+background, notes for each block what was selected at its start. A block that has not been reached
+yet is decoded as if nothing had been selected; `exact` says so.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from workbench.trace.columns import coded, integers, words
+from workbench.trace.decode import Decoder, Register, WindowDecoder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from workbench.trace.reader import Trace
+
+BLOCK = 1 << 12
+_KEPT_BLOCKS = 64
+_KEPT_ROWS = 1 << 20
+_COLUMNS = ("icount", "pc", "kind", "device", "offset", "size", "write", "value", "addr", "count")
+Numbers = np.ndarray[Any, Any]
+State = dict[tuple[str, str], Any]
+
+
+class Access(NamedTuple):
+    """One row, decoded."""
+
+    row: int
+    icount: int
+    pc: int
+    kind: str
+    device: str
+    offset: int
+    size: int
+    write: bool
+    value: int
+    addr: int
+    times: int
+    register: str
+    fields: str
+
+
+@dataclass(slots=True)
+class Block:
+    """The columns of `BLOCK` rows from row `first` on, and the registers as far as decoded."""
+
+    first: int
+    numbers: dict[str, Numbers]
+    kinds: list[str]
+    devices: list[str]
+    exact: bool
+    registers: list[Register] | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers["icount"])
+
+    def kind(self, place: int) -> str:
+        """Kind of access: pio, mmio or cfg."""
+        return self.kinds[int(self.numbers["kind"][place])]
+
+    def device(self, place: int) -> str:
+        """Name of the bus window or PCI function."""
+        return self.devices[int(self.numbers["device"][place])]
+
+
+class AccessLog:
+    """Rows of the table of accesses; methods may be called from any thread."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        pieces = trace.pieces("accesses")
+        self._starts = [0]
+        for rows in pieces:
+            self._starts.append(self._starts[-1] + rows)
+        self.rows = self._starts[-1]
+        self.blocks = -(-self.rows // BLOCK)
+        self._lock = threading.RLock()
+        self._pieces: OrderedDict[int, pa.Table] = OrderedDict()
+        self._blocks: OrderedDict[int, Block] = OrderedDict()
+        self._firsts: dict[int, int] = {}
+        self._decoder = Decoder(trace.header.machine)
+        self._reset: State = {}
+        self._states: list[State] = [{}]
+        self.indexed = 0
+        """Blocks whose start is known exactly; `index` moves it on."""
+
+    # Reading.
+
+    def _piece(self, number: int) -> pa.Table:
+        with self._lock:
+            table = self._pieces.get(number)
+            if table is not None:
+                self._pieces.move_to_end(number)
+                return table
+        table = self.trace.piece("accesses", number, _COLUMNS)
+        with self._lock:
+            self._pieces[number] = table
+            while len(self._pieces) > 1 and self._held() > _KEPT_ROWS:
+                self._pieces.popitem(last=False)
+        return table
+
+    def _held(self) -> int:
+        return sum(table.num_rows for table in self._pieces.values())
+
+    def _rows(self, first: int, last: int) -> pa.Table:
+        import pyarrow as pa
+
+        number = bisect_right(self._starts, first) - 1
+        parts = []
+        while first < last:
+            start, end = self._starts[number], self._starts[number + 1]
+            if end > first:
+                taken = min(last, end) - first
+                parts.append(self._piece(number).slice(first - start, taken))
+                first += taken
+            number += 1
+        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+
+    def block(self, number: int) -> Block:
+        """Read a block."""
+        with self._lock:
+            found = self._blocks.get(number)
+            if found is not None and (found.exact or number > self.indexed):
+                self._blocks.move_to_end(number)
+                return found
+        made = self._read(number)
+        with self._lock:
+            self._blocks[number] = made
+            while len(self._blocks) > _KEPT_BLOCKS:
+                self._blocks.popitem(last=False)
+        return made
+
+    def _read(self, number: int) -> Block:
+        exact = number <= self.indexed
+        first = number * BLOCK
+        table = self._rows(first, min(first + BLOCK, self.rows))
+        numbers: dict[str, Numbers] = {"icount": integers(table["icount"])}
+        for name in ("pc", "offset", "size", "value", "addr", "count"):
+            numbers[name] = words(table[name])
+        numbers["write"] = integers(table["write"])
+        numbers["kind"], kinds = coded(table["kind"])
+        numbers["device"], devices = coded(table["device"])
+        return Block(first, numbers, kinds, devices, exact)
+
+    def registers(self, number: int) -> tuple[Block, list[Register]]:
+        """A block with all its rows decoded."""
+        block = self.block(number)
+        if block.registers is None:
+            numbers = block.numbers
+            columns = (
+                numbers[name].tolist()
+                for name in ("kind", "device", "offset", "size", "value", "write")
+            )
+            kinds, devices = block.kinds, block.devices
+            with self._lock:
+                decode = self._decoder_at(number, block).decode
+                block.registers = [
+                    decode(kinds[kind], devices[device], offset, size, value, bool(write))
+                    for kind, device, offset, size, value, write in zip(*columns, strict=True)
+                ]
+        return block, block.registers
+
+    def _decoder_at(self, number: int, block: Block) -> Decoder:
+        """The decoder, with all that is selected at the start of a block."""
+        state = self._states[min(number, len(self._states) - 1)]
+        for kind in block.kinds:
+            for device in block.devices:
+                key = kind, device
+                window = self._decoder.window(kind, device)
+                if window is not None:
+                    reset = self._reset.setdefault(key, window.state)
+                    held = state.get(key)
+                    window.state = reset if held is None else held
+        return self._decoder
+
+    def access(self, row: int) -> Access:
+        """One row, decoded."""
+        block, registers = self.registers(row // BLOCK)
+        place = row - block.first
+        numbers = block.numbers
+        found = registers[place]
+        return Access(
+            row,
+            int(numbers["icount"][place]),
+            int(numbers["pc"][place]),
+            block.kind(place),
+            block.device(place),
+            int(numbers["offset"][place]),
+            int(numbers["size"][place]),
+            bool(numbers["write"][place]),
+            int(numbers["value"][place]),
+            int(numbers["addr"][place]),
+            int(numbers["count"][place]),
+            found.name,
+            found.meaning,
+        )
+
+    # Places.
+
+    def icount(self, row: int) -> int:
+        """Instruction count of a row."""
+        block = self.block(row // BLOCK)
+        return int(block.numbers["icount"][row - block.first])
+
+    def _first(self, piece: int) -> int:
+        """Instruction count of the first row of a piece of the table."""
+        found = self._firsts.get(piece)
+        if found is None:
+            counts = integers(self.trace.piece("accesses", piece, ("icount",))["icount"])
+            found = self._firsts[piece] = int(counts[0]) if len(counts) else 0
+        return found
+
+    def row_at(self, icount: int) -> int:
+        """The first row that is not before an instruction count; the number of rows if none is."""
+        low, high = 0, len(self._starts) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if self._first(middle) < icount:
+                low = middle + 1
+            else:
+                high = middle
+        if low == 0:
+            return 0
+        counts = integers(self._piece(low - 1)["icount"])
+        return self._starts[low - 1] + int(np.searchsorted(counts, icount))
+
+    # What registers mean.
+
+    def index(self, stopping: Callable[[], bool]) -> None:
+        """Follow what is selected through the whole log; ends early when `stopping` gives True."""
+        decoder = Decoder(self.trace.header.machine)
+        state: State = {}
+        for number in range(self.blocks):
+            if stopping():
+                return
+            if number < len(self._states) - 1:
+                continue
+            state = self._follow(decoder, number, state)
+            self._states.append(state)
+            self.indexed = number + 1
+
+    def _follow(self, decoder: Decoder, number: int, state: State) -> State:
+        block = self.block(number)
+        numbers = block.numbers
+        rows: list[Numbers] = []
+        writes = numbers["write"] != 0
+        for kind_code, kind in enumerate(block.kinds):
+            of_kind = writes & (numbers["kind"] == kind_code)
+            for code, device in enumerate(block.devices):
+                window = decoder.window(kind, device)
+                if window is None or not window.needs_order(True):
+                    continue
+                places = np.flatnonzero(of_kind & (numbers["device"] == code))
+                rows.append(places[_selecting(window, numbers, places)])
+        if not rows:
+            return state
+        changed = dict(state)
+        for place in np.sort(np.concatenate(rows)).tolist():
+            key = block.kind(place), block.device(place)
+            window = decoder.window(*key)
+            assert window is not None
+            window.decode(
+                int(numbers["offset"][place]),
+                int(numbers["size"][place]),
+                int(numbers["value"][place]),
+                True,
+            )
+            changed[key] = window.state
+        return changed
+
+
+def _selecting(window: WindowDecoder, numbers: dict[str, Numbers], places: Numbers) -> Numbers:
+    """Which of some writes may change what later accesses mean."""
+    regmap = window.map
+    if regmap.follow is not None:
+        return np.ones(len(places), np.bool_)
+    registers = [indirect.index for indirect in regmap.indirect]
+    if regmap.select is not None:
+        registers.append(regmap.select.reg)
+    first = numbers["offset"][places]
+    end = first + numbers["size"][places]
+    wanted = np.zeros(len(places), np.bool_)
+    for register in registers:
+        wanted |= (first < np.uint64(register.end)) & (end > np.uint64(register.offset))
+    return wanted

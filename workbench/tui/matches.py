@@ -1,0 +1,227 @@
+"""Which rows of the log a filter matches: block by block, in bounded memory.
+
+A block's rows are narrowed down term by term, the cheap terms as arrays; names of registers are
+only made for what is left. For each block only the number of its matches is kept (`-1`: not
+looked at yet), besides the rows of some blocks.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import numpy as np
+
+from workbench.tui.language import Flag, Join, Node, Not, Number, Pattern
+from workbench.tui.log import BLOCK, AccessLog, Block
+
+Rows = np.ndarray[Any, Any]
+Names = Callable[[int], str]
+_KEPT: Final = 64
+_OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "=": np.equal,
+    "!=": np.not_equal,
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+}
+
+
+@dataclass(slots=True)
+class Context:
+    """What the terms about names need: functions by PC, requests by row."""
+
+    function: Names = hex
+    request: Callable[[int], str] = lambda row: ""
+
+
+def _cost(node: Node) -> int:
+    match node:
+        case Pattern(name=name):
+            return 0 if name in ("device", "kind") else 2
+        case Join(parts=parts):
+            return max(map(_cost, parts))
+        case Not(part=part):
+            return _cost(part)
+        case _:
+            return 0
+
+
+class Matches:
+    """The rows that a filter matches; without a filter, all."""
+
+    def __init__(self, log: AccessLog, node: Node | None, context: Context | None = None) -> None:
+        self.log = log
+        self.node = node
+        self.context = context or Context()
+        self.counts = np.full(log.blocks, -1, np.int32)
+        self._rows: OrderedDict[int, Rows] = OrderedDict()
+
+    @property
+    def known(self) -> int:
+        """Matching rows found so far."""
+        if self.node is None:
+            return self.log.rows
+        return int(np.maximum(self.counts, 0).sum())
+
+    @property
+    def complete(self) -> bool:
+        """Has the whole log been looked at?"""
+        return self.node is None or not (self.counts < 0).any()
+
+    def rows(self, number: int) -> Rows:
+        """The matching rows of a block, ascending."""
+        first = number * BLOCK
+        if self.node is None:
+            return np.arange(first, min(first + BLOCK, self.log.rows))
+        found = self._rows.get(number)
+        if found is None:
+            found = self._evaluate(number)
+            self.counts[number] = len(found)
+            self._rows[number] = found
+            while len(self._rows) > _KEPT:
+                self._rows.pop(next(iter(self._rows)), None)
+        return found
+
+    def scan(self, stopping: Callable[[], bool], start: int = 0) -> None:
+        """Look at every block, from one on and then from the first."""
+        for number in (*range(start, self.log.blocks), *range(start)):
+            if stopping():
+                return
+            if self.node is not None and self.counts[number] < 0:
+                self.counts[number] = len(self._evaluate(number))
+
+    def after(self, row: int, budget: int = -1) -> int | None:
+        """The next match after a row; None at the end, or when `budget` unknown blocks did not do.
+
+        A negative budget is none. The same holds for `before`.
+        """
+        number = max(row + 1, 0) // BLOCK
+        while number < self.log.blocks:
+            if self.node is not None and self.counts[number] < 0:
+                if budget == 0:
+                    return None
+                budget -= 1
+            if self.counts[number] or self.node is None:
+                found = self.rows(number)
+                place = int(np.searchsorted(found, row, "right"))
+                if place < len(found):
+                    return int(found[place])
+            number += 1
+        return None
+
+    def before(self, row: int, budget: int = -1) -> int | None:
+        """The last match before a row."""
+        number = min((row - 1) // BLOCK, self.log.blocks - 1)
+        while number >= 0 and row > 0:
+            if self.node is not None and self.counts[number] < 0:
+                if budget == 0:
+                    return None
+                budget -= 1
+            if self.counts[number] or self.node is None:
+                found = self.rows(number)
+                place = int(np.searchsorted(found, row))
+                if place > 0:
+                    return int(found[place - 1])
+            number -= 1
+        return None
+
+    # Evaluation.
+
+    def _evaluate(self, number: int) -> Rows:
+        block = self.log.block(number)
+        assert self.node is not None
+        places = self._narrow(self.node, number, block, np.arange(len(block)))
+        return places + block.first
+
+    def _narrow(self, node: Node, number: int, block: Block, places: Rows) -> Rows:
+        if not len(places):
+            return places
+        match node:
+            case Join(op="and", parts=parts):
+                for part in sorted(parts, key=_cost):
+                    places = self._narrow(part, number, block, places)
+                return places
+            case Join(parts=parts):
+                found = [self._narrow(part, number, block, places) for part in parts]
+                return np.unique(np.concatenate(found))
+            case Not(part=part):
+                return np.setdiff1d(places, self._narrow(part, number, block, places))
+            case Flag(name="write" | "read" as name):
+                wanted = (block.numbers["write"][places] != 0) == (name == "write")
+                return _those(places, wanted)
+            case Flag(name=name):
+                return self._by_code(block, "kind", block.kinds, places, "=", name)
+            case Number():
+                return _those(places, self._compare(node, block, places))
+            case Pattern(name="device"):
+                return self._by_code(block, "device", block.devices, places, node.op, node.pattern)
+            case Pattern(name="kind"):
+                return self._by_code(block, "kind", block.kinds, places, node.op, node.pattern)
+            case Pattern():
+                return self._by_name(node, number, block, places)
+
+    def _compare(self, node: Number, block: Block, places: Rows) -> Any:
+        if node.name == "row":
+            values: Any = (places + block.first).astype(np.uint64)
+        else:
+            column = {"count": "icount", "times": "count"}.get(node.name, node.name)
+            values = block.numbers[column][places].astype(np.uint64)
+        if node.mask is not None:
+            values = values & np.uint64(node.mask)
+        return _OPERATORS[node.op](values, np.uint64(node.value))
+
+    def _by_code(
+        self, block: Block, column: str, names: list[str], places: Rows, op: str, pattern: str
+    ) -> Rows:
+        wanted = np.array(
+            [fnmatchcase(name.lower(), pattern) == (op == "=") for name in names] or [False]
+        )
+        return _those(places, wanted[block.numbers[column][places]])
+
+    def _by_name(self, node: Pattern, number: int, block: Block, places: Rows) -> Rows:
+        pattern, wanted = node.pattern, node.op == "="
+        known: dict[str, bool] = {}
+
+        def fits(*names: str) -> bool:
+            for name in names:
+                found = known.get(name)
+                if found is None:
+                    found = known[name] = fnmatchcase(name.lower(), pattern)
+                if found:
+                    return wanted
+            return not wanted
+
+        keep: list[bool] = []
+        if node.name in ("register", "fields", ""):
+            _, registers = self.log.registers(number)
+            for place in places.tolist():
+                register = registers[place]
+                if node.name == "fields":
+                    keep.append(fits(register.meaning))
+                elif node.name == "register":
+                    keep.append(fits(*register_names(register.name)))
+                else:
+                    keep.append(fits(block.device(place), *register_names(register.name)))
+        elif node.name == "function":
+            function = self.context.function
+            for pc in block.numbers["pc"][places].tolist():
+                name = function(pc)
+                keep.append(fits(name, name.partition("+")[0].partition(" ")[0]))
+        else:
+            keep = [fits(self.context.request(row)) for row in (places + block.first).tolist()]
+        return _those(places, np.array(keep, np.bool_))
+
+
+def _those(places: Rows, wanted: Any) -> Rows:
+    found: Rows = places[wanted]
+    return found
+
+
+def register_names(name: str) -> tuple[str, ...]:
+    """A register behind an index register goes by either name; one of several by its own."""
+    return (name, *name.replace("+", ":").split(":")) if ":" in name or "+" in name else (name,)
