@@ -11,7 +11,7 @@ Patterns have * and ?, and the case of letters does not matter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -264,7 +264,7 @@ def _glob(text: str) -> str:
     return text.strip('"').lower()
 
 
-def completions(text: str, names: dict[str, Iterable[str]]) -> list[tuple[str, int, str]]:
+def completions(text: str, names: Mapping[str, Iterable[str]]) -> list[tuple[str, int, str]]:
     """What may come next: (text, how far back it begins, what it is).
 
     `names` has known values for some of `TEXTS`: devices, registers, functions.

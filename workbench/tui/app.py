@@ -1,0 +1,239 @@
+"""The application: shows the view in a terminal and hands keys and mouse on to it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from prompt_toolkit.application import Application
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout import (
+    BufferControl,
+    ConditionalContainer,
+    Float,
+    FloatContainer,
+    HSplit,
+    Layout,
+    UIContent,
+    UIControl,
+    Window,
+)
+from prompt_toolkit.layout.menus import CompletionsMenu
+from prompt_toolkit.layout.processors import BeforeInput
+from prompt_toolkit.mouse_events import MouseButton, MouseEvent, MouseEventType
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.styles import DynamicStyle
+
+from workbench.tui import commands
+from workbench.tui.keys import KEYS
+from workbench.tui.language import FilterError
+from workbench.tui.screen import compose
+from workbench.tui.style import choose, style
+
+if TYPE_CHECKING:
+    from workbench.tui.lines import Line
+    from workbench.tui.view import View
+
+_KEY_SECONDS: Final = 0.03
+"""How long an escape sequence may take to arrive."""
+
+
+class _Screen(UIControl):
+    """Everything but the line at the bottom."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def create_content(self, width: int, height: int) -> UIContent:
+        """Draw the view."""
+        lines: list[Line] = compose(self._view, width, height)
+        return UIContent(
+            get_line=lambda y: lines[y],  # type: ignore[arg-type,return-value]
+            line_count=len(lines),
+            show_cursor=False,
+        )
+
+    def is_focusable(self) -> bool:
+        """The keys go to the application's bindings."""
+        return True
+
+    def mouse_handler(self, mouse_event: MouseEvent) -> None:
+        """Hand it on."""
+        x, y = mouse_event.position.x, mouse_event.position.y
+        match mouse_event.event_type:
+            case MouseEventType.MOUSE_DOWN if mouse_event.button == MouseButton.LEFT:
+                self._view.click(x, y)
+            case MouseEventType.SCROLL_UP:
+                self._view.wheel(x, y, -3)
+            case MouseEventType.SCROLL_DOWN:
+                self._view.wheel(x, y, 3)
+
+
+class _Completer(Completer):
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
+        text = document.text_before_cursor
+        if self._view.asking == "/":
+            found = commands.filter_completions(self._view, text)
+        else:
+            found = commands.completions(self._view, text)
+        for word, start, meta in found:
+            yield Completion(word, start_position=start, display_meta=meta)
+
+
+class TuiApp:
+    """The running application."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self._histories = {":": InMemoryHistory(), "/": InMemoryHistory()}
+        self._buffers = {
+            kind: Buffer(
+                completer=_Completer(view), complete_while_typing=True, multiline=False,
+                history=history, accept_handler=self._accept,
+            )
+            for kind, history in self._histories.items()
+        }  # fmt: skip
+        self._main = Window(_Screen(view), always_hide_cursor=True)
+        asking = [
+            ConditionalContainer(
+                Window(
+                    BufferControl(buffer, input_processors=[BeforeInput(kind, "class:key")]),
+                    height=1,
+                ),
+                filter=Condition(lambda kind=kind: view.asking == kind),  # type: ignore[misc]
+            )
+            for kind, buffer in self._buffers.items()
+        ]
+        root = FloatContainer(
+            HSplit([self._main, *asking]),
+            floats=[Float(CompletionsMenu(max_height=8), xcursor=True, ycursor=True)],
+        )
+        self.app: Application[None] = Application(
+            layout=Layout(root, focused_element=self._main),
+            key_bindings=self._bindings(),
+            style=DynamicStyle(lambda: style(choose(view.theme))),
+            color_depth=ColorDepth.MONOCHROME if choose(view.theme) == "mono" else None,
+            full_screen=True,
+            mouse_support=True,
+            before_render=lambda _: self._sync(),
+        )
+        self.app.ttimeoutlen = _KEY_SECONDS
+        self.app.timeoutlen = _KEY_SECONDS
+        view.session.changed = self.app.invalidate
+        view.copied = self._copy
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._early: list[Callable[[], None]] = []
+
+    # Keys.
+
+    def _bindings(self) -> KeyBindings:
+        bindings = KeyBindings()
+        free = Condition(lambda: not self.view.asking)
+
+        def add(keys: Iterable[str], run: Callable[[View], None]) -> None:
+            @bindings.add(*keys, filter=free, eager=True)
+            def _(event: KeyPressEvent) -> None:
+                run(self.view)
+                self._after_key()
+
+        for key in KEYS:
+            for one in key.keys:
+                add((one,), key.run)
+
+        @bindings.add("escape", filter=~free, eager=True)
+        @bindings.add("c-c", filter=~free, eager=True)
+        def _(event: KeyPressEvent) -> None:
+            self._close_line()
+
+        return bindings
+
+    def _after_key(self) -> None:
+        if self.view.asking:
+            buffer = self._buffers[self.view.asking]
+            buffer.reset(Document(self.view.initial), append_to_history=False)
+            self.app.layout.focus(buffer)
+        if self.view.quitting:
+            self._exit()
+
+    def _accept(self, buffer: Buffer) -> bool:
+        kind, text = self.view.asking, buffer.text
+        self._close_line()
+        try:
+            if kind == "/":
+                self.view.session.set_filter(text)
+            else:
+                commands.run(self.view, text)
+        except FilterError as error:
+            self.view.session.fail(str(error))
+        if self.view.quitting:
+            self._exit()
+        return False
+
+    def _close_line(self) -> None:
+        self.view.asking = ""
+        self.app.layout.focus(self._main)
+
+    def _sync(self) -> None:
+        """The model may have closed the line."""
+        if not self.view.asking and not self.app.layout.has_focus(self._main):
+            self.app.layout.focus(self._main)
+
+    def _copy(self, text: str) -> None:
+        """OSC 52, towards the user's own terminal; `text` is ours, never the guest's."""
+        data = base64.b64encode(text.encode()).decode()
+        self.app.output.write_raw(f"\x1b]52;c;{data}\x07")
+        self.app.output.flush()
+
+    def _exit(self) -> None:
+        with contextlib.suppress(Exception):  # it has been told already
+            self.app.exit()
+
+    # Running.
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Run a function in the screen's thread; from any thread."""
+        loop = self._loop
+        if loop is None:
+            self._early.append(call)
+        elif not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # it is closed in this moment
+                loop.call_soon_threadsafe(call)
+
+    def run(self, start: Callable[[], None]) -> None:
+        """Show the screen until the user leaves; `start` is called when it is there."""
+        sys.setswitchinterval(0.001)
+        asyncio.run(self._run(start))
+
+    async def _run(self, start: Callable[[], None]) -> None:
+        loop = self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._exit)
+        ticker = loop.create_task(self._tick())
+        loop.call_soon(start)
+        for call in self._early:
+            loop.call_soon(call)
+        try:
+            await self.app.run_async(handle_sigint=False)
+        finally:
+            ticker.cancel()
+
+    async def _tick(self) -> None:
+        """Draw while something runs, a few times a second."""
+        while True:
+            await asyncio.sleep(0.2)
+            session = self.view.session
+            if session.machine_jobs.busy or session.scanning:
+                self.app.invalidate()

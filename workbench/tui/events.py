@@ -1,0 +1,105 @@
+"""Instruction counts of the rarer events of a trace: interrupts, requests, console output.
+
+They are read once, in the background, and looked up by position afterwards.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from workbench.trace import tables
+from workbench.trace.columns import coded, integers, values
+
+if TYPE_CHECKING:
+    from workbench.trace.reader import Trace
+
+MOST_CONSOLE_BYTES: Final = 16 << 20
+MOST_EVENTS: Final = 4_000_000
+
+
+@dataclass(slots=True)
+class Events:
+    """Ascending instruction counts, by kind of event."""
+
+    interrupts: Any = field(default_factory=lambda: np.zeros(0, np.int64))
+    requests: Any = field(default_factory=lambda: np.zeros(0, np.int64))
+    request_names: list[str] = field(default_factory=list)
+    console_icounts: list[int] = field(default_factory=list)
+    console_ends: list[int] = field(default_factory=list)
+    console: bytes = b""
+
+    def after(self, kind: str, icount: int) -> int | None:
+        """Count of the next event of a kind after a position."""
+        counts = getattr(self, kind)
+        place = int(np.searchsorted(counts, icount, "right"))
+        return int(counts[place]) if place < len(counts) else None
+
+    def before(self, kind: str, icount: int) -> int | None:
+        """Count of the last event of a kind before a position."""
+        counts = getattr(self, kind)
+        place = int(np.searchsorted(counts, icount))
+        return int(counts[place - 1]) if place else None
+
+    def console_at(self, icount: int) -> bytes:
+        """What the guest has printed before a position."""
+        place = bisect_left(self.console_icounts, icount)
+        return self.console[: self.console_ends[place - 1]] if place else b""
+
+    def request_at(self, icount: int) -> str:
+        """Name of the last request that had begun at a position."""
+        place = bisect_right(self.requests, icount)
+        return self.request_names[place - 1] if place else ""
+
+
+def read(trace: Trace) -> Events:
+    """Read them; what is beyond `MOST_EVENTS` is left out."""
+    found = Events()
+    parts = []
+    total = 0
+    for batch in trace.batches("interrupts", ("icount", "kind")):
+        codes, names = coded(batch["kind"])
+        wanted = np.array([name == "interrupt" for name in names] or [False])
+        parts.append(integers(batch["icount"])[wanted[codes]])
+        total += len(parts[-1])
+        if total > MOST_EVENTS:
+            break
+    if parts:
+        found.interrupts = np.concatenate(parts)
+    _console(trace, found)
+    if "requests" in tables.BY_NAME:
+        _requests(trace, found)
+    return found
+
+
+def _console(trace: Trace, found: Events) -> None:
+    text = bytearray()
+    for batch in trace.batches("console", ("icount", "data")):
+        for icount, data in zip(
+            integers(batch["icount"]).tolist(), batch["data"].to_pylist(), strict=True
+        ):
+            text += data
+            if found.console_icounts and found.console_icounts[-1] == icount:
+                found.console_ends[-1] = len(text)
+            else:
+                found.console_icounts.append(icount)
+                found.console_ends.append(len(text))
+        if len(text) > MOST_CONSOLE_BYTES:
+            break
+    found.console = bytes(text)
+
+
+def _requests(trace: Trace, found: Events) -> None:
+    counts: list[int] = []
+    for batch in trace.batches("requests", ("icount", "device", "id", "phase")):
+        columns = (values(batch[name]) for name in ("icount", "device", "id", "phase"))
+        for icount, device, number, phase in zip(*columns, strict=True):
+            if phase == "begin":
+                counts.append(icount)
+                found.request_names.append(f"{device}/{number}")
+        if len(counts) > MOST_EVENTS:
+            break
+    found.requests = np.array(counts, np.int64)

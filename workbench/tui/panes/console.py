@@ -1,0 +1,61 @@
+"""The guest's console at this moment.
+
+Control sequences are taken out, other control characters are shown as such: what the guest prints
+can do nothing to the user's terminal.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Final
+
+from workbench.tui.lines import Line, clip
+from workbench.tui.panes.base import Scrolled
+
+_SEQUENCE: Final = re.compile(
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
+)
+_SHOWN_BYTES: Final = 64 << 10
+
+
+def readable(data: bytes) -> list[str]:
+    """The lines of what was printed, without control sequences; carriage returns are obeyed."""
+    out: list[str] = []
+    for raw in _SEQUENCE.sub(b"", data).split(b"\n"):
+        kept = raw.rstrip(b"\r").rpartition(b"\r")[2]
+        text: list[str] = []
+        for char in kept.decode("utf-8", "replace"):
+            if char == "\b":
+                del text[-1:]
+            elif char == "\t":
+                text.append(" " * (8 - len(text) % 8))
+            elif char.isprintable():
+                text.append(char)
+            else:
+                text.append(f"\\x{ord(char):02x}")
+        out.append("".join(text))
+    return out
+
+
+class ConsolePane(Scrolled):
+    """The last lines that the guest had printed."""
+
+    name: ClassVar[str] = "console"
+    title: ClassVar[str] = "console"
+
+    def lines(self, width: int, height: int, focused: bool) -> list[Line]:
+        """The last lines; `top` counts from the end."""
+        printed = self.session.events.console_at(self.session.icount)
+        text = readable(printed[-_SHOWN_BYTES:])
+        rows = [line[at : at + width] for line in text for at in range(0, max(len(line), 1), width)]
+        self.top = max(0, min(self.top, len(rows) - height))
+        end = len(rows) - self.top
+        return [[("class:text", clip(row, width))] for row in rows[max(end - height, 0) : end]]
+
+    def move(self, count: int) -> None:
+        """Scroll."""
+        self.top = max(self.top - count, 0)
+
+    def edge(self, end: bool) -> None:
+        """Scroll to an end."""
+        self.top = 0 if end else 1 << 30

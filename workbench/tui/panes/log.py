@@ -1,0 +1,156 @@
+"""The access log: what matches the filter, around a row, decoded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from workbench.tui.lines import Line, clip, restyle, safe
+from workbench.tui.panes.base import Pane
+
+if TYPE_CHECKING:
+    from workbench.tui.log import Access
+    from workbench.tui.session import Session
+
+_BUDGET: Final = 3
+"""Blocks that may be looked through for a row while the screen is drawn."""
+
+
+class LogPane(Pane):
+    """Rows with count, function, device, register, value, fields, request."""
+
+    name: ClassVar[str] = "log"
+    title: ClassVar[str] = "accesses"
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._line = 0
+        self._seen: tuple[int, int] = (-1, -1)
+        self._shown: list[int] = []
+
+    def heading(self) -> str:
+        """Filter and place."""
+        session = self.session
+        rows = session.log.rows
+        text = f"accesses {min(session.row + 1, rows):,}/{rows:,}"
+        if session.filter_text:
+            more = "" if session.matches.complete else "+"
+            text += f"  [{session.filter_text}] {session.matches.known:,}{more}"
+        return text
+
+    def lines(self, width: int, height: int, focused: bool) -> list[Line]:
+        """Rows around the selected one."""
+        session = self.session
+        matches, row = session.matches, session.row
+        if not session.log.rows:
+            return [[("class:dim", "the trace has no accesses")]]
+        if self._seen != (row, session.icount):
+            self._follow(row, height)
+        self._seen = row, session.icount
+        line = max(0, min(self._line, height - 1))
+        before: list[int] = []
+        at: int | None = row
+        while len(before) < line:
+            at = matches.before(at if at is not None else row, _BUDGET)
+            if at is None:
+                break
+            before.append(at)
+        here = row if self._fits(row) else matches.after(row, _BUDGET)
+        found = before[::-1]
+        while here is not None and len(found) < height:
+            found.append(here)
+            here = matches.after(here, _BUDGET)
+        self._shown = found
+        out = [self._styled(r, width, focused) for r in found]
+        if not matches.complete and len(out) < height:
+            out.append([("class:dim", "… looking for more")])
+        elif not out:
+            out.append([("class:dim", "no access matches the filter; / changes it")])
+        return out
+
+    def _fits(self, row: int) -> bool:
+        matches = self.session.matches
+        return matches.node is None or matches.after(row - 1, _BUDGET) == row
+
+    def _follow(self, row: int, height: int) -> None:
+        """Keep the lines where they are when the cursor moves among them."""
+        if row in self._shown:
+            self._line = self._shown.index(row)
+        elif abs(row - self._seen[0]) > 4 * height or self._seen[0] < 0:
+            self._line = height // 3
+        else:
+            self._line = height - 1 if row > self._seen[0] else 0
+
+    def _styled(self, row: int, width: int, focused: bool) -> Line:
+        session = self.session
+        access = session.log.access(row)
+        now = access.icount == session.icount
+        past = access.icount < session.icount
+        line: Line = [
+            ("class:mark", ">" if now else " "),
+            ("class:dim" if not past else "class:count", f"{access.icount:>14,} "),
+        ]
+        spare = width - 16
+        if spare >= 74:
+            room = min(max((spare - 50) // 2, 18), 36)
+            line.append(("class:symbol", f"{clip(session.function(access.pc), room):<{room}} "))
+        line += what(access)
+        request = session.context.request(row)
+        if request:
+            line.append(("class:mark", f"  {safe(request)}"))
+        if row == session.row:
+            line.append(("", " " * width))
+            line = restyle(line, "class:selected" if focused else "class:selected.idle")
+        return line
+
+    def move(self, count: int) -> None:
+        """Select another row, without going there."""
+        session = self.session
+        row = session.row
+        for _ in range(abs(count)):
+            look = session.matches.after if count > 0 else session.matches.before
+            found = look(row, _BUDGET)
+            if found is None:
+                break
+            row = found
+        session.row = row
+
+    def edge(self, end: bool) -> None:
+        """Select the first or the last row."""
+        session = self.session
+        rows = session.log.rows
+        found = session.matches.before(rows, 64) if end else session.matches.after(-1, 64)
+        if found is not None:
+            session.row = found
+
+    def enter(self) -> None:
+        """Go to the selected access."""
+        self.session.go_to_row(self.session.row)
+
+    def click(self, x: int, y: int) -> None:
+        """Select a row; on the selected one, go there."""
+        if 0 <= y < len(self._shown):
+            row = self._shown[y]
+            if row == self.session.row:
+                self.enter()
+            self._line = y
+            self.session.row = row
+            self._seen = row, self.session.icount
+
+
+def what(access: Access) -> Line:
+    """Device, register, direction, value and fields."""
+    device = safe(access.device) if access.device else "(nobody)"
+    if access.kind == "cfg":
+        device += " cfg"
+    arrow, way = ("<-", "class:write") if access.write else ("->", "class:read")
+    line: Line = [
+        ("class:device", f"{device:<13} "),
+        ("class:register", safe(access.register)),
+        (way, f" {arrow} "),
+        ("class:value", f"{access.value:#0{2 * access.size + 2}x}"),
+    ]
+    if access.times != 1:
+        line.append(("class:mark", f" x{access.times}"))
+    if access.fields:
+        line.append(("class:name", f" {safe(access.fields)}"))
+    return line

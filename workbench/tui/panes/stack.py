@@ -1,0 +1,38 @@
+"""The stack: words from the stack pointer on, with the functions that they may return to."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from workbench.tui.lines import Line
+from workbench.tui.panes.base import Scrolled
+
+
+class StackPane(Scrolled):
+    """Words and symbols; any word that points into a function is named."""
+
+    name: ClassVar[str] = "stack"
+    title: ClassVar[str] = "stack"
+
+    def text(self, width: int) -> list[Line]:
+        """Words of the stack."""
+        moment = self.session.moment
+        if moment is None:
+            return [[("class:dim", "the machine is being started")]]
+        size = {64: 8, 32: 4, 16: 2}[moment.bits]
+        base = moment.registers["rsp"]
+        table = self.session.symbols
+        out: list[Line] = []
+        for n in range(128):
+            at = (base + n * size) & ((1 << 8 * size) - 1)
+            value = moment.word(at, size)
+            if value is None:
+                break
+            line: Line = [("class:address", f"+{n * size:<4x}")]
+            if width >= 60:
+                line = [("class:address", f"{at:016x} +{n * size:<4x}")]
+            line.append(("class:value", f"{value:0{2 * size}x}"))
+            if table is not None and table.find(value) is not None:
+                line.append(("class:symbol", f" {self.session.function(value)}"))
+            out.append(line)
+        return out or [[("class:dim", f"the stack at {base:#x} is not in memory")]]

@@ -1,0 +1,83 @@
+"""Puts the panes together: from the view and a size to lines of styled text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from workbench.tui.layout import Rect, arrange
+from workbench.tui.lines import Line, clip, fit, safe, width_of
+
+if TYPE_CHECKING:
+    from workbench.tui.view import View
+
+LEAST_WIDTH: Final = 40
+LEAST_HEIGHT: Final = 8
+
+
+def compose(view: View, width: int, height: int) -> list[Line]:
+    """Draw everything: panes, then the status line."""
+    if width < LEAST_WIDTH or height < LEAST_HEIGHT:
+        text = f"expected a terminal of {LEAST_WIDTH}x{LEAST_HEIGHT}, not {width}x{height}"
+        return [[("class:error", clip(text, width))]] + [[("", "")]] * (height - 1)
+    area = Rect(0, 0, width, height - 1)
+    if view.overlay:
+        from workbench.tui.help import overlay
+
+        view.rects = {}
+        body = [fit(line, width) for line in overlay(view, width, height - 1)]
+        body += [[("", " " * width)]] * (height - 1 - len(body))
+        return [*body[: height - 1], status(view, width)]
+    view.rects = {view.focus: area} if view.zoomed else arrange(view.tree, area)
+    view.rects = {name: rect for name, rect in view.rects.items() if name in view.panes}
+    if view.focus not in view.rects:
+        view.focus = next(iter(view.rects))
+    drawn = {name: _pane(view, name, rect, width) for name, rect in view.rects.items()}
+    out: list[Line] = []
+    for y in range(height - 1):
+        line: Line = []
+        across = sorted(
+            (rect.x, name, rect)
+            for name, rect in view.rects.items()
+            if rect.y <= y < rect.y + rect.height
+        )
+        for _, name, rect in across:
+            line += drawn[name][y - rect.y]
+        out.append(line)
+    return [*out, status(view, width)]
+
+
+def _pane(view: View, name: str, rect: Rect, whole: int) -> list[Line]:
+    """Title and content of a pane; a line on the right where another pane is beside it."""
+    pane = view.panes[name]
+    focused = name == view.focus
+    beside = rect.x + rect.width < whole
+    width = rect.width - beside
+    edge: Line = [("class:border", "│")] if beside else []
+    title = f" {safe(pane.heading())} "
+    style = "class:title.focus" if focused else "class:title"
+    rule = "class:border.focus" if focused else "class:border"
+    shown = clip(title, width - 1)
+    head: Line = [(rule, "─"), (style, shown)]
+    head.append((rule, "─" * (width - width_of(head))))
+    lines = [[*head, *([("class:border", "┬")] if beside else [])]]
+    for line in pane.draw(width, rect.height - 1, focused)[: rect.height - 1]:
+        lines.append([*fit(line, width), *edge])
+    blank: Line = [("", " " * width), *edge]
+    return lines + [blank] * (rect.height - len(lines))
+
+
+def status(view: View, width: int) -> Line:
+    """What runs, or the last sentence; the position; where help is."""
+    session = view.session
+    job = session.machine_jobs.job
+    if job is not None:
+        share = "" if job.progress is None else f" {100 * job.progress:.0f} %"
+        style, left = "class:status.busy", f" {safe(job.name)}{share} … Esc stops"
+    elif session.message:
+        style, left = "class:error" if session.error else "class:status", f" {session.message}"
+    else:
+        style, left = "class:status", f" {safe(session.trace.path)}"
+    right = f" {session.icount:,}  ? help "
+    left = clip(left, max(width - len(right), 0))
+    room = max(width - width_of([("", left)]), 0)
+    return [(style, left), ("class:status", f"{right:>{room}}"[:room])]

@@ -1,0 +1,442 @@
+"""The model of one trace on screen: position, filter, selection, marks. It knows no terminal.
+
+The position is an instruction count. The log and the time line follow it at once, from the trace's
+tables; the machine is brought there beside the screen, and `moment` is what it looks like where it
+stands. All changes happen in the screen's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from workbench.tui import language, moves
+from workbench.tui.density import Density
+from workbench.tui.events import Events
+from workbench.tui.events import read as read_events
+from workbench.tui.lines import safe
+from workbench.tui.log import BLOCK, AccessLog
+from workbench.tui.matches import Context, Matches
+from workbench.tui.moment import Moment
+
+if TYPE_CHECKING:
+    from workbench.trace.reader import Trace
+    from workbench.trace.symbols import SymbolTable
+    from workbench.trace.timeline import Moved, Timeline
+    from workbench.tui.worker import Job, Work
+
+_MOST_HISTORY: Final = 200
+_MOST_WAITING: Final = 16
+
+
+class Jobs(Protocol):
+    """What runs work beside the screen."""
+
+    job: Job | None
+    waiting: list[Job]
+
+    @property
+    def busy(self) -> bool:
+        """Is there a job?"""
+
+    def submit(self, name: str, work: Work, done: Callable[[Any], None]) -> Job:
+        """Do a job after those that are there."""
+
+    def cancel(self) -> bool:
+        """Stop what runs and forget what waits."""
+
+    def close(self, seconds: float = 2.0) -> None:
+        """End it."""
+
+
+MakeJobs = Callable[[str, Callable[[str], None]], Jobs]
+"""Makes a worker from its name and from what is told when a job failed."""
+
+
+class Session:
+    """A trace, looked at."""
+
+    def __init__(self, trace: Trace, make_jobs: MakeJobs, *, symbols: SymbolTable | None = None):
+        self.trace = trace
+        self.end_icount = trace.icount
+        self.log = AccessLog(trace)
+        self.icount = 0
+        self.row = 0
+        """Selected row of the log."""
+        self.filter_text = ""
+        self.context = Context(function=self.function, request=self._request_of)
+        self.matches = Matches(self.log, None)
+        self.message = ""
+        self.error = False
+        self.bookmarks: dict[str, int] = {}
+        self.breakpoints: set[int] = set()
+        self.history: list[int] = []
+        self.future: list[int] = []
+        self.density = Density(self.end_icount)
+        self.events = Events()
+        self.symbols = symbols
+        self.timeline: Timeline | None = None
+        self.moment: Moment | None = None
+        self.previous: Moment | None = None
+        self.checkpoints: list[int] = []
+        self.changed: Callable[[], None] = lambda: None
+        """Called when something may have to be drawn."""
+        self._functions: dict[int, str] = {}
+        self._closing = self._staying = False
+        self.machine_jobs = make_jobs("machine", self.fail)
+        self._reading = make_jobs("reader", self.fail)
+        self._scanning = make_jobs("filter", self.fail)
+        self._naming = make_jobs("symbols", self.fail)
+
+    # Beginning and end.
+
+    def start(self, *, build: bool = True, names: bool = True) -> None:
+        """Begin with all that happens beside the screen."""
+        if build:
+            self.machine_jobs.submit("starting the machine", self._build, self._built)
+        self._reading.submit("reading", self._read, lambda _: self.changed())
+        if names and self.symbols is None:
+            self._naming.submit("finding symbols", self._find_symbols, self._named)
+
+    def close(self) -> None:
+        """Stop all work."""
+        self._closing = True
+        for jobs in (self.machine_jobs, self._reading, self._scanning, self._naming):
+            jobs.close()
+
+    def _build(self, job: Job) -> Timeline:
+        from workbench.trace.timeline import Timeline
+
+        return Timeline(self.trace)
+
+    def _built(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self._arrive(Moment(timeline.machine))
+        if self.moment is not None and self.icount != self.moment.icount:
+            self._bring()
+
+    def _read(self, job: Job) -> None:
+        def stopping() -> bool:
+            return self._closing or job.stopping()
+
+        self.events = read_events(self.trace)
+        self.density.read(self.trace, stopping)
+        self.changed()
+        self.log.index(stopping)
+
+    def _find_symbols(self, job: Job) -> SymbolTable:
+        from workbench.trace import symbols
+
+        return symbols.of_trace(self.trace)
+
+    def _named(self, found: SymbolTable) -> None:
+        self.symbols = found
+        self._functions.clear()
+        if self.matches.node is not None:
+            self.set_filter(self.filter_text)
+        self.changed()
+
+    # Saying things.
+
+    def say(self, text: str) -> None:
+        """Show a sentence."""
+        self.message, self.error = safe(text), False
+        self.changed()
+
+    def fail(self, text: str) -> None:
+        """Show what went wrong."""
+        self.message, self.error = safe(text), True
+        self.changed()
+
+    def function(self, pc: int) -> str:
+        """`name+0x1c [module]` of an address, or the address."""
+        found = self._functions.get(pc)
+        if found is None:
+            if len(self._functions) > 1 << 16:
+                self._functions.clear()
+            table = self.symbols
+            found = f"{pc:#x}" if table is None else safe(table.text(pc))
+            self._functions[pc] = found
+        return found
+
+    def function_name(self, pc: int) -> str:
+        """The function alone."""
+        return self.function(pc).partition("+")[0]
+
+    # Going somewhere that the tables know.
+
+    def go(self, icount: int, *, remember: bool = True) -> None:
+        """Go to an instruction count."""
+        target = max(0, min(icount, self.end_icount))
+        if remember:
+            self._remember()
+        self._place(target)
+        self._bring()
+
+    def _remember(self) -> None:
+        if not self.history or self.history[-1] != self.icount:
+            self.history.append(self.icount)
+            del self.history[:-_MOST_HISTORY]
+        self.future.clear()
+
+    def _place(self, icount: int) -> None:
+        self.icount = icount
+        if self.log.rows:
+            row = min(self.log.row_at(icount), self.log.rows - 1)
+            if self.matches.node is not None:
+                found = self.matches.after(row - 1, 4)
+                row = row if found is None else found
+            self.row = row
+        self.changed()
+
+    def back(self) -> None:
+        """Go to the position before the last jump."""
+        if not self.history:
+            self.say("there is no earlier position")
+            return
+        self.future.append(self.icount)
+        self.go(self.history.pop(), remember=False)
+
+    def forward(self) -> None:
+        """Undo `back`."""
+        if not self.future:
+            self.say("there is no later position")
+            return
+        self.history.append(self.icount)
+        self.go(self.future.pop(), remember=False)
+
+    def go_to_row(self, row: int) -> None:
+        """Go to an access of the log."""
+        if 0 <= row < self.log.rows:
+            self.go(self.log.icount(row))
+            self.row = row
+
+    def step(self, count: int) -> None:
+        """Step by instructions, forward or back."""
+        target = self.icount + count
+        if not 0 <= target <= self.end_icount:
+            self.say("this is the end" if count > 0 else "this is the start")
+            return
+        self.go(target, remember=False)
+
+    def next_access(self, forward: bool, filtered: bool) -> None:
+        """Go to the next or the last access; `filtered`: that the filter matches."""
+        matches = self.matches if filtered else Matches(self.log, None)
+        present = self.log.row_at(self.icount)
+        if forward:
+            # Several accesses of one instruction have one count.
+            row = matches.after(present - 1)
+            while row is not None and self.log.icount(row) <= self.icount:
+                row = matches.after(row)
+        else:
+            row = matches.before(present)
+        if row is None:
+            self.say("there is no " + ("later" if forward else "earlier") + " access"
+                     + (" that matches" if filtered and self.filter_text else ""))  # fmt: skip
+        else:
+            self.go_to_row(row)
+
+    def next_event(self, kind: str, forward: bool) -> None:
+        """Go to the next or the last interrupt or request."""
+        look = self.events.after if forward else self.events.before
+        icount = look(kind, self.icount)
+        if icount is None:
+            what = kind.removesuffix("s")
+            self.say(f"there is no {'later' if forward else 'earlier'} {what}")
+        else:
+            self.go(icount)
+
+    # Moving the machine.
+
+    def _bring(self) -> None:
+        """Bring the machine to the position; a seek that is under way elsewhere is given up."""
+        jobs = self.machine_jobs
+        if self.timeline is None:
+            return
+        if jobs.busy:
+            if jobs.job is not None and jobs.job.name == "seek":
+                jobs.job.cancel()
+            return
+        if self.moment is not None and self.moment.icount == self.icount:
+            return
+        timeline, target = self.timeline, self.icount
+        self._leave()
+        jobs.submit("seek", lambda job: self._seek(job, timeline, target), self._arrived_at)
+
+    def _seek(self, job: Job, timeline: Timeline, target: int) -> Moment:
+        def poll() -> bool:
+            start = min(timeline.icount, target)
+            job.progress = start / target if target else None
+            self.changed()
+            return job.stopping()
+
+        timeline.seek(target, poll)
+        self.checkpoints = timeline.checkpoints
+        return Moment(timeline.machine)
+
+    def _arrived_at(self, moment: Moment) -> None:
+        self._arrive(moment)
+        if self._staying:
+            self._staying = False
+            self._place(moment.icount)
+        elif moment.icount != self.icount:
+            self._bring()
+
+    def _leave(self) -> None:
+        if self.moment is not None:
+            self.moment.leave()
+
+    def _arrive(self, moment: Moment) -> None:
+        if self.moment is not None and self.moment.icount != moment.icount:
+            self.previous = self.moment
+        self.moment = moment
+        self.changed()
+
+    def stay(self) -> None:
+        """Stop what runs: the position is where the machine is then."""
+        self._scanning.cancel()
+        if self.machine_jobs.cancel():
+            self._staying = True
+            self.say("stopped")
+
+    def move(self, name: str, work: Callable[[Timeline, Callable[[], bool]], str | None]) -> None:
+        """Move the machine from where it is, beside the screen; `work` gives a sentence, or None.
+
+        The position follows when it is done.
+        """
+        timeline = self.timeline
+        if timeline is None:
+            self.say("the machine is still being started")
+            return
+        if len(self.machine_jobs.waiting) >= _MOST_WAITING:
+            return
+        self._remember()
+
+        def run(job: Job) -> tuple[Moment, str | None]:
+            if timeline.icount != self.icount:
+                timeline.seek(self.icount, job.stopping)
+
+            def poll() -> bool:
+                self.changed()
+                return job.stopping()
+
+            timeline.breakpoints = set(self.breakpoints)
+            text = work(timeline, poll)
+            self.checkpoints = timeline.checkpoints
+            return Moment(timeline.machine), text
+
+        def done(result: tuple[Moment, str | None]) -> None:
+            moment, text = result
+            self._staying = False
+            self._place(moment.icount)
+            self._arrive(moment)
+            if text:
+                self.say(text)
+
+        self._leave()
+        self.machine_jobs.submit(name, run, done)
+
+    def block(self, forward: bool) -> None:
+        """Go behind the next branch, or back to where the last one led."""
+        self.move("block", moves.block if forward else moves.block_back)
+
+    def run_function(self, forward: bool) -> None:
+        """Go to where another function is entered or returned to."""
+        work = moves.function if forward else moves.function_back
+        self.move("function", lambda t, poll: work(t, poll, self.function_name))
+
+    def over(self) -> None:
+        """Run one instruction, a call as a whole."""
+        self.move("step over", moves.over)
+
+    def run(self, forward: bool) -> None:
+        """Run to a breakpoint or the end, or back to the last one or the start."""
+
+        def work(timeline: Timeline, poll: Callable[[], bool]) -> str:
+            return _sentence(timeline.go(poll) if forward else timeline.go_back(poll))
+
+        self.move("running" if forward else "running back", work)
+
+    def find_writer(self, address: int, length: int) -> None:
+        """Go to who wrote to linear addresses last."""
+
+        def work(timeline: Timeline, poll: Callable[[], bool]) -> str:
+            found = moves.writer(timeline, address, length)
+            if found is None:
+                return f"nobody has written to {address:#x} since the start"
+            timeline.seek(found[0], poll)
+            return f"{address:#x} was written by {found[1]}, instruction {found[0]:,}"
+
+        self.move(f"who wrote {address:#x}", work)
+
+    def toggle_breakpoint(self, address: int) -> None:
+        """Set a breakpoint, or forget it."""
+        if address in self.breakpoints:
+            self.breakpoints.discard(address)
+            self.say(f"no breakpoint at {self.function(address)}")
+        else:
+            self.breakpoints.add(address)
+            self.say(f"breakpoint at {self.function(address)}: c runs to it, C back to it")
+
+    # Filter.
+
+    def set_filter(self, text: str) -> None:
+        """Show only what matches; raises `FilterError`."""
+        node = language.parse(text, self.end_icount)
+        self.filter_text = text.strip()
+        self._scanning.cancel()
+        matches = self.matches = Matches(self.log, node, self.context)
+        start = min(self.row, max(self.log.rows - 1, 0)) // BLOCK
+
+        def scan(job: Job) -> None:
+            matches.scan(lambda: self._closing or job.stopping(), start)
+
+        if node is not None:
+            self._scanning.submit("filter", scan, lambda _: self._scanned(matches))
+        self.changed()
+
+    def _scanned(self, matches: Matches) -> None:
+        if matches is self.matches and matches.complete:
+            self.say(f"{matches.known:,} of {self.log.rows:,} accesses match")
+
+    def _request_of(self, row: int) -> str:
+        return ""
+
+    @property
+    def scanning(self) -> bool:
+        """Is the log still being looked through for the filter?"""
+        return not self.matches.complete
+
+    def register_names(self) -> list[str]:
+        """Names of registers that were accessed near the selected row."""
+        names: set[str] = set()
+        middle = self.row // BLOCK
+        for number in range(max(middle - 2, 0), min(middle + 3, self.log.blocks)):
+            names.update(register.name for register in self.log.registers(number)[1])
+        return sorted(names)
+
+    def seen_functions(self) -> list[str]:
+        """Functions that have been on the screen."""
+        return sorted({text.partition("+")[0] for text in self._functions.values()})
+
+    # Positions.
+
+    def address(self) -> str:
+        """The position as other commands take it."""
+        return f"--at {self.icount}"
+
+
+def _sentence(moved: Moved) -> str:
+    match moved.kind:
+        case "breakpoint":
+            return "breakpoint"
+        case "watch" | "access":
+            return f"watched: {moved.text or 'memory'}"
+        case "begin":
+            return "the start of the recording; no breakpoint was met on the way back"
+        case "end":
+            return f"the end of the recording ({moved.text})"
+        case "interrupted":
+            return "stopped"
+        case _:
+            return moved.text

@@ -1,0 +1,142 @@
+"""Colours: one class for each meaning; dark, light, and without colour.
+
+Without colour everything is still told apart by words, signs, bold and reverse.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from prompt_toolkit.styles import Style
+
+_MONO: Final = {
+    "title": "",
+    "title.focus": "bold reverse",
+    "border": "",
+    "border.focus": "bold",
+    "status": "reverse",
+    "status.busy": "reverse bold",
+    "error": "bold reverse",
+    "count": "",
+    "dim": "",
+    "name": "",
+    "device": "",
+    "register": "bold",
+    "read": "",
+    "write": "bold",
+    "value": "",
+    "changed": "bold underline",
+    "address": "",
+    "symbol": "",
+    "mnemonic": "",
+    "branch": "bold",
+    "selected": "reverse",
+    "selected.idle": "underline",
+    "current": "bold",
+    "breakpoint": "bold reverse",
+    "mark": "bold",
+    "on": "bold",
+    "off": "",
+    "key": "bold",
+    "bar": "",
+    "cursor": "reverse",
+    "different": "bold reverse",
+    "only": "bold",
+    "text": "",
+    "heading": "bold",
+}
+_DARK: Final = {
+    "title": "#9aa5b1",
+    "title.focus": "bold #ffffff bg:#2f5d8a",
+    "border": "#4c5866",
+    "border.focus": "#6fb3ff",
+    "status": "bg:#25303b #d5dde5",
+    "status.busy": "bg:#6b4e00 #ffffff",
+    "error": "bold #ffffff bg:#a02020",
+    "count": "#8d99a6",
+    "dim": "#77828e",
+    "name": "#d7dee6",
+    "device": "#e6c07b",
+    "register": "#61c6ff",
+    "read": "#8fd18f",
+    "write": "#ff9e64",
+    "value": "#ffffff",
+    "changed": "bold #ffd75f",
+    "address": "#8d99a6",
+    "symbol": "#b7a3ff",
+    "mnemonic": "#d7dee6",
+    "branch": "bold #ff9e64",
+    "selected": "bg:#2b4a6b",
+    "selected.idle": "bg:#262f38",
+    "current": "bold #ffffff",
+    "breakpoint": "bold #ffffff bg:#a02020",
+    "mark": "bold #ffd75f",
+    "on": "bold #8fd18f",
+    "off": "#5c6670",
+    "key": "bold #ffd75f",
+    "bar": "#61c6ff",
+    "cursor": "bg:#d7dee6 #10161c",
+    "different": "bg:#5a2d00 #ffffff",
+    "only": "bg:#3a2a50 #ffffff",
+    "text": "#d7dee6",
+    "heading": "bold #ffffff",
+}
+_LIGHT: Final = {
+    **_DARK,
+    "title": "#4a5560",
+    "title.focus": "bold #ffffff bg:#2f5d8a",
+    "border": "#a5b0bb",
+    "border.focus": "#1f5fa8",
+    "status": "bg:#d8dfe6 #1b242c",
+    "status.busy": "bg:#ffe08a #1b242c",
+    "count": "#5c6670",
+    "dim": "#77828e",
+    "name": "#1b242c",
+    "device": "#8a5a00",
+    "register": "#005fa8",
+    "read": "#1d7a1d",
+    "write": "#b34700",
+    "value": "#000000",
+    "changed": "bold #b30059",
+    "address": "#5c6670",
+    "symbol": "#5a3fc0",
+    "mnemonic": "#1b242c",
+    "branch": "bold #b34700",
+    "selected": "bg:#bcd8f5",
+    "selected.idle": "bg:#e3e9ef",
+    "current": "bold #000000",
+    "mark": "bold #b30059",
+    "on": "bold #1d7a1d",
+    "off": "#a5b0bb",
+    "key": "bold #8a5a00",
+    "bar": "#005fa8",
+    "cursor": "bg:#1b242c #ffffff",
+    "different": "bg:#ffd9a8 #000000",
+    "only": "bg:#e3d5f7 #000000",
+    "text": "#1b242c",
+    "heading": "bold #000000",
+}
+THEMES: Final[Mapping[str, Mapping[str, str]]] = {"dark": _DARK, "light": _LIGHT, "mono": _MONO}
+
+
+def choose(wanted: str, environment: Mapping[str, str] = os.environ) -> str:
+    """The theme that is meant by a setting; `auto` looks at NO_COLOR, TERM and COLORFGBG."""
+    if environment.get("NO_COLOR") or environment.get("TERM") in ("dumb", "vt100", "vt220"):
+        return "mono"
+    if wanted in THEMES:
+        return wanted
+    background = environment.get("COLORFGBG", "").rpartition(";")[2]
+    return "light" if background in ("7", "15") else "dark"
+
+
+def style(theme: str) -> Style:
+    """The style of a theme for prompt_toolkit."""
+    extra = {
+        "completion-menu.completion": "reverse" if theme == "mono" else "bg:#3a4654 #ffffff",
+        "completion-menu.completion.current": "bold" if theme == "mono" else "bg:#6fb3ff #000000",
+        "completion-menu.meta.completion": "" if theme == "mono" else "bg:#303a46 #c0c8d0",
+        "completion-menu.meta.completion.current": "" if theme == "mono" else "bg:#4f8fd0 #000000",
+    }
+    return Style.from_dict({**THEMES[theme], **extra})

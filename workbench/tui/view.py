@@ -1,0 +1,184 @@
+"""All of the screen but the terminal: sessions, panes, layout, focus, what is asked for.
+
+The application only shows it and hands keys on; tests drive it without a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from workbench.errors import WorkbenchError
+from workbench.tui import layout as layouts
+from workbench.tui.layout import LAYOUTS, Rect, Settings, Tree
+from workbench.tui.panes.base import Pane
+from workbench.tui.panes.code import CodePane
+from workbench.tui.panes.console import ConsolePane
+from workbench.tui.panes.log import LogPane
+from workbench.tui.panes.memory import MemoryPane
+from workbench.tui.panes.registers import RegistersPane
+from workbench.tui.panes.stack import StackPane
+from workbench.tui.panes.time import TimePane
+
+if TYPE_CHECKING:
+    from workbench.tui.session import Session
+
+PANES: Final[tuple[type[Pane], ...]] = (
+    LogPane, TimePane, CodePane, RegistersPane, MemoryPane, StackPane, ConsolePane,
+)  # fmt: skip
+_GROW: Final = 1.25
+
+
+class View:
+    """What the user sees and where the keys go."""
+
+    def __init__(self, session: Session, settings: Settings, path: Path | None = None) -> None:
+        self.session = session
+        self.panes: dict[str, Pane] = {kind.name: kind(session) for kind in PANES}
+        self.layouts: dict[str, Tree] = dict(settings.layouts)
+        self.theme = settings.theme
+        self.layout = settings.layout
+        self.focus = layouts.panes(self.tree)[0]
+        self.zoomed = False
+        self.overlay = ""
+        """Text over the panes: "help", "tour" or none."""
+        self.overlay_top = 0
+        self.overlay_page = 0
+        self.asking = ""
+        """What the line at the bottom is for: ":", "/" or none."""
+        self.initial = ""
+        """What stands in the line when it is opened."""
+        self.rects: dict[str, Rect] = {}
+        self.quitting = False
+        self.copied: Callable[[str], None] = lambda text: None
+        """Called with a text for the user's clipboard."""
+        self._path = path
+        self._focus_log()
+
+    # Layout.
+
+    @property
+    def tree(self) -> Tree:
+        """How the screen is divided."""
+        tree = self.layouts.get(self.layout, LAYOUTS[self.layout][1])
+        known = [name for name in layouts.panes(tree) if name in self.panes]
+        return tree if known else "log"
+
+    def _focus_log(self) -> None:
+        names = layouts.panes(self.tree)
+        for name in ("compare", "log", names[0]):
+            if name in names and name in self.panes:
+                self.focus = name
+                return
+
+    def choose_layout(self, key: str) -> None:
+        """Switch to another layout."""
+        self.layout, self.zoomed = key, False
+        if self.focus not in layouts.panes(self.tree):
+            self._focus_log()
+        self.session.say(f"layout {key}: {LAYOUTS[key][0]}")
+
+    def focus_next(self, count: int) -> None:
+        """Give the keys to another pane."""
+        names = [name for name in layouts.panes(self.tree) if name in self.panes]
+        place = names.index(self.focus) if self.focus in names else 0
+        self.focus = names[(place + count) % len(names)]
+
+    def resize(self, larger: bool, way: str) -> None:
+        """Give the focused pane more room, or less."""
+        factor = _GROW if larger else 1 / _GROW
+        self.layouts[self.layout] = layouts.resize(self.tree, self.focus, factor, way)
+
+    def show(self, name: str) -> None:
+        """Bring a pane to where the focus is, or give it the focus."""
+        if name not in self.panes:
+            self.session.fail(f"expected one of {', '.join(self.panes)}, not {name!r}")
+            return
+        if name not in layouts.panes(self.tree):
+            self.layouts[self.layout] = layouts.replace(self.tree, self.focus, name)
+        self.focus = name
+
+    def save(self) -> None:
+        """Keep layout and theme for the next time."""
+        if self._path is None:
+            return
+        try:
+            layouts.save(self._path, Settings(self.layouts, self.layout, self.theme))
+        except WorkbenchError as error:
+            self.session.fail(str(error))
+        else:
+            self.session.say(f"layouts saved in {self._path}")
+
+    def reset_layout(self) -> None:
+        """The layout as it came."""
+        self.layouts.pop(self.layout, None)
+        self._focus_log()
+
+    # Keys and mouse.
+
+    @property
+    def pane(self) -> Pane:
+        """The pane that has the keys."""
+        return self.panes[self.focus]
+
+    def ask(self, kind: str, text: str = "") -> None:
+        """Open the line at the bottom."""
+        self.asking, self.initial = kind, text
+
+    def move(self, count: int) -> None:
+        """Cursor keys."""
+        if self.overlay:
+            self.overlay_top = max(self.overlay_top + count, 0)
+        else:
+            self.pane.move(count)
+
+    def page(self, count: int) -> None:
+        """Page keys."""
+        if self.overlay:
+            self.overlay_top = max(self.overlay_top + 10 * count, 0)
+        else:
+            self.pane.move(count * max(self.pane.height - 1, 1))
+
+    def click(self, x: int, y: int) -> None:
+        """The mouse was pressed."""
+        if self.overlay:
+            self.overlay = ""
+            return
+        for name, rect in self.rects.items():
+            if rect.has(x, y):
+                self.focus = name
+                if y > rect.y:
+                    self.panes[name].click(x - rect.x, y - rect.y - 1)
+
+    def wheel(self, x: int, y: int, count: int) -> None:
+        """The mouse wheel was turned."""
+        if self.overlay:
+            self.move(count)
+            return
+        for name, rect in self.rects.items():
+            if rect.has(x, y):
+                self.panes[name].move(count)
+
+    def cancel(self) -> None:
+        """Escape: close what is open, stop what runs, forget the filter."""
+        session = self.session
+        if self.asking:
+            self.asking = ""
+        elif self.overlay:
+            self.overlay = ""
+        elif session.machine_jobs.busy and session.timeline is not None:
+            session.stay()
+        elif session.filter_text:
+            session.set_filter("")
+            session.say("all accesses are shown")
+        elif self.zoomed:
+            self.zoomed = False
+        else:
+            session.say("")
+
+    def copy_address(self) -> None:
+        """Give the position to the clipboard, and show it."""
+        text = self.session.address()
+        self.copied(text)
+        self.session.say(f"{text}   (copied, if the terminal allows it)")
