@@ -142,3 +142,22 @@ def test_much_output_at_once_is_heard_in_bounded_pieces() -> None:
     machine.console("hvc0", data)
     assert b"".join(console.pieces) == data
     assert max(map(len, console.pieces)) <= 1 << 16
+
+
+@pytest.mark.parametrize(("length", "vector"), [(15, None), (16, 13), (40, 13)])
+@pytest.mark.parametrize("start", [CODE, 0x1FF8])  # within a page, and across two
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_instruction_of_more_than_15_bytes(
+    length: int, vector: int | None, start: int, before: int
+) -> None:
+    machine = real_mode("f4")
+    end, handler = 0x4000, 0x5000
+    machine.memory.write(13 * 4, handler.to_bytes(4, "little"))
+    machine.memory.write(6 * 4, end.to_bytes(4, "little"))
+    for place in (end, handler):
+        machine.memory.write(place, b"\xf4")
+    code = b"\x90" * before + b"\x66" * (length - 1) + b"\x90\xf4"
+    machine.memory.write(start, code)
+    machine.cpu.set("rip", start)
+    assert machine.run().kind == "halted"
+    assert machine.cpu.get("rip") == (start + len(code) if vector is None else handler + 1)

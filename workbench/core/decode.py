@@ -84,12 +84,16 @@ INSN = Layout(
 EA_NONE, EA_RIP, EA_FORM0 = -1, 64, 0
 
 
+TOO_LONG = 255
+
+
 @fn("ptr", "i64", "i64", "i64", "i64", ret="i64")
 def decode(base: Any, p: Any, avail: Any, pc: Any, rec: Any) -> Any:
     """Decode the instruction at host address `p`, of which `avail` bytes are there, into record
     `rec`.
 
-    Its length; 0 when it is undefined; 16 or more when it needs more than `avail` bytes (up to 15).
+    Its length; 0 when it is undefined; TOO_LONG when it has more than 15 bytes; else 16 or more
+    when it needs more than `avail` bytes (up to 15).
     """
     cpu = CPU.view(base)
     insn = INSN.view(rec)
@@ -109,7 +113,7 @@ def decode(base: Any, p: Any, avail: Any, pc: Any, rec: Any) -> Any:
         if at >= avail:
             return at + 16
         if at >= 15:
-            return u64(0)
+            return u64(TOO_LONG)
         opcode = load(p + at, "i8").zx(32)
         at += 1
         if is64 and (opcode & 0xF0) == 0x40:
@@ -370,7 +374,7 @@ def decode(base: Any, p: Any, avail: Any, pc: Any, rec: Any) -> Any:
             shift = u64(16)
         which += 1
     if at > 15:
-        return u64(0)
+        return u64(TOO_LONG)
     nxt = pc + at
     if not is64:
         nxt = nxt & 0xFFFFFFFF

@@ -37,6 +37,7 @@ from workbench.core.decode import (
     F_STORES,
     F_WRITES,
     INSN,
+    TOO_LONG,
     decode,
 )
 from workbench.core.lang import (
@@ -257,7 +258,12 @@ def translate(
     while more:
         rec = insns + n * INSN.size
         length = decode(base, host + used, room - used, at_pc, rec)
-        if length >= 16:
+        if unlikely(length == TOO_LONG):  # SDM volume 3, 6.15, interrupt 13
+            if n == 0:
+                mmu.raise_exception(base, GP, 0)
+                return u64(0)
+            more = u1(0)
+        elif length >= 16:
             # it does not end on this page
             if n != 0:
                 more = u1(0)
@@ -280,7 +286,8 @@ def translate(
                     i += 1
                 length = decode(base, buffer, u64(15), at_pc, rec)
                 if length >= 16:
-                    length = u64(0)
+                    mmu.raise_exception(base, GP, 0)
+                    return u64(0)
                 crossing = u64(1)
                 if length == 0:
                     undefined = u1(1)
