@@ -36,10 +36,13 @@ class Timer:
     not from now.
     """
 
-    __slots__ = ("_callback", "_clock", "_deadline_ps", "fired_ps", "name")
+    __slots__ = ("_callback", "_clock", "_deadline_ps", "fired_ps", "name", "work")
 
-    def __init__(self, clock: Clock, name: str, callback: Callable[[], None]) -> None:
+    def __init__(
+        self, clock: Clock, name: str, callback: Callable[[], None], work: bool = False
+    ) -> None:
         self.name = name
+        self.work = work
         self.fired_ps = 0
         self._clock = clock
         self._callback = callback
@@ -56,6 +59,13 @@ class Timer:
         """
         self._deadline_ps = at_ps
         self._clock._changed()
+
+    def fire(self) -> None:
+        """Fire now, as if the clock had come to the deadline; it has to be armed."""
+        assert self._deadline_ps is not None, f"{self.name} is not armed"
+        self.fired_ps, self._deadline_ps = self._deadline_ps, None
+        self._clock._changed()
+        self._callback()
 
     def cancel(self) -> None:
         """Do not fire."""
@@ -91,11 +101,13 @@ class Clock:
         """Guest time in whole nanoseconds."""
         return (self.icount * self.ps_per_insn + self.bias_ps) // PS_PER_NS
 
-    def timer(self, name: str, callback: Callable[[], None]) -> Timer:
-        """A new timer; `name` is unique in the clock and part of saved state."""
+    def timer(self, name: str, callback: Callable[[], None], *, work: bool = False) -> Timer:
+        """A new timer; `name` is unique in the clock and part of saved state. `work` says that it
+        ends a device's work on a request, which a driver waits for, and does not measure time.
+        """
         if name in self._timers:
             raise ValueError(f"expected a new timer name, not {name!r}")
-        timer = Timer(self, name, callback)
+        timer = Timer(self, name, callback, work)
         self._timers[name] = timer
         self._order.append(timer)
         return timer
@@ -140,10 +152,7 @@ class Clock:
                 return
             for timer in self._order:
                 if timer._deadline_ps == due:
-                    timer._deadline_ps = None
-                    timer.fired_ps = due
-                    self._stale = True
-                    timer._callback()
+                    timer.fire()
                     break
 
     def skip_to(self, ps: int) -> None:

@@ -208,6 +208,11 @@ class Machine:
         """Ask `run` to return at the next instruction boundary at which it looks up."""
         self._stop = Stop("interrupted")
 
+    def take_stop(self) -> Stop | None:
+        """Why the next `run` would return at once, if a device or a host has asked for it; once."""
+        stop, self._stop = self._stop, None
+        return stop
+
     def tsc_ps(self, tsc: int) -> int:
         """Guest time at which the TSC reaches a value."""
         return ((tsc - self.cpu.get("tsc_offset")) & 0xFFFFFFFFFFFFFFFF) * self.config.tsc_period_ps

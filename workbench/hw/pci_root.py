@@ -177,6 +177,14 @@ class PciRoot(RegBank[PciRootState]):
         self._target_of = None
         function.connect(Slot(self, intx))
 
+    def remove(self, function: PciFunction[Any]) -> None:
+        """Pull a function out of its slot: its windows, its interrupt and its DMA end."""
+        (address,) = (at for at, other in self.functions.items() if other is function)
+        function.reset()
+        function.port = None
+        del self.functions[address]
+        self._target_of = None
+
     # -- configuration mechanism 1 ---------------------------------------------------------------
 
     @on_command(RC)

@@ -160,6 +160,11 @@ class _Engine:
         master, n = self._ide.state.master, self._number
         dma = self._ide.dma
         wanted = drive.dma_bytes
+        if not dma.allowed and drive.dma_to_memory:
+            # No master, no table and no end of it: the data go nowhere, the drive is content.
+            dma.refuse()
+            drive.dma_done()
+            return
         pieces, total, ended = self._pieces(wanted)
         try:
             if drive.dma_to_memory:

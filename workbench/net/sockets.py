@@ -21,7 +21,7 @@ from workbench.errors import UsageError, WorkbenchError, os_error_text
 from workbench.net.port import MAX_FRAME_BYTES
 from workbench.net.thread import HostThread
 
-__all__ = ["Address", "DgramBackend", "StreamBackend"]
+__all__ = ["Address", "DgramBackend", "SocketBackend", "StreamBackend"]
 
 RETRY_S = 0.5
 MAX_UNSENT_BYTES = 4 << 20
@@ -213,6 +213,25 @@ class StreamBackend(HostThread):
             at += 4 + length
         del buffer[:at]
         return True
+
+
+class SocketBackend(StreamBackend):
+    """One peer over a connected socket that was inherited; when it goes, there is no other."""
+
+    def __init__(self, fd: int) -> None:
+        """`fd` is the descriptor, which is taken over. Raises UsageError."""
+        try:
+            peer = socket.socket(fileno=fd)
+        except OSError as error:
+            raise UsageError(
+                f"expected the descriptor of a socket, not {fd}: {os_error_text(error)}"
+            ) from None
+        super().__init__(Address(path=f"fd {fd}"), listen=False)
+        peer.setblocking(False)
+        self._peer = peer
+
+    def interest(self, poll: select.poll) -> int | None:
+        return None if self._peer is None else super().interest(poll)
 
 
 class DgramBackend(HostThread):

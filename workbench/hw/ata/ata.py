@@ -346,12 +346,16 @@ class AtaDisk(Drive):
                 self._done()
 
     def _data_set_management(self) -> None:
+        """Bits 15:8 of the count are not looked at: a host that minds word 105 leaves them 0, and
+        there are some that write the register only once.
+        """
         state = self.state
-        known = state.features & 0xFF == DSM_TRIM and 1 <= state.count <= TRIM_BLOCKS
+        count = state.count & 0xFF
+        known = state.features & 0xFF == DSM_TRIM and 1 <= count <= TRIM_BLOCKS
         if not known or self.disk.read_only:
             self._fail()
         else:
-            state.left = state.count
+            state.left = count
             self._request_dma(ACCESS_PS)
 
     def _trim(self, data: bytes) -> None:

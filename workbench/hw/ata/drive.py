@@ -209,7 +209,7 @@ class Drive:
         self.requests = requests
         self._changed = changed
         self._master = master
-        self._timer = clock.timer(f"{label}.{self.name}", self._due)
+        self._timer = clock.timer(f"{label}.{self.name}", self._due, work=True)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -381,9 +381,11 @@ class Drive:
     # -- what commands are made of ---------------------------------------------------------------
 
     def _busy(self, phase: Phase, ps: int) -> None:
-        """BSY for so long, and then `phase`."""
+        """BSY for so long, and then `phase`. DRDY says nothing meanwhile (5.14); like most drives
+        this one leaves it set, save in a reset.
+        """
         state = self.state
-        state.status = BSY
+        state.status = BSY if phase is Phase.DIAGNOSE else BSY | self.IDLE_STATUS & DRDY
         state.phase = phase
         self._timer.arm(self.clock.now_ps + ps)
 

@@ -51,7 +51,7 @@ class Transmitter:
         self.mac = mac
         self.clock = clock
         self._wire = wire
-        self._timer = clock.timer(f"{name}.tx", self._run)
+        self._timer = clock.timer(f"{name}.tx", self._run, work=True)
         self._delay = clock.timer(f"{name}.tidv", self._delayed)
         self._absolute = clock.timer(f"{name}.tadv", self._delayed)
 

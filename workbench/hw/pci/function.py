@@ -86,7 +86,7 @@ class DmaHandle:
         function = self._function
         if self.allowed and function.port is not None:
             return function.port.dma_read(function.name, gpa, length_bytes)
-        self._refuse()
+        self.refuse()
         return b"\xff" * length_bytes
 
     def write(self, gpa: int, data: bytes) -> bool:
@@ -95,7 +95,7 @@ class DmaHandle:
         if self.allowed and function.port is not None:
             function.port.dma_write(function.name, gpa, data)
             return True
-        self._refuse()
+        self.refuse()
         return False
 
     def scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes) -> bool:
@@ -104,10 +104,11 @@ class DmaHandle:
         if self.allowed and function.port is not None:
             function.port.dma_scatter(function.name, pieces, data)
             return True
-        self._refuse()
+        self.refuse()
         return False
 
-    def _refuse(self) -> None:
+    def refuse(self) -> None:
+        """Count a transfer that did not take place, in STATUS.RMA."""
         self.refused += 1
         self._function.state.status |= STATUS_RMA
 

@@ -172,7 +172,7 @@ class VirtioBlk(VirtioDevice[BlkState]):
         self._clock = clock
         self._serial = serial.encode()[:ID_BYTES].ljust(ID_BYTES, b"\0")
         super().__init__(name, (queue_size,) * num_queues, packed=packed, **features)
-        self._timer = clock.timer(f"{name}.done", self._done)
+        self._timer = clock.timer(f"{name}.done", self._done, work=True)
 
     # -- configuration ---------------------------------------------------------------------------
 
@@ -306,7 +306,8 @@ class VirtioBlk(VirtioDevice[BlkState]):
         if not self.running:
             return
         touched: dict[int, list[Completion]] = {}
-        while state.under_way and state.under_way[0].at_ps <= self._clock.now_ps:
+        now = max(self._clock.now_ps, self._timer.fired_ps)
+        while state.under_way and state.under_way[0].at_ps <= now:
             done = state.under_way.pop(0)
             if done.queue < len(self.queues) and self.queues[done.queue].ready:
                 touched.setdefault(done.queue, []).append(done)

@@ -1,0 +1,87 @@
+"""The program that can be named in QTEST_QEMU_BINARY."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.core.config import MachineConfig
+from workbench.errors import EXIT_OK, UsageError, WorkbenchError
+from workbench.qtest import options
+from workbench.qtest.hostports import FW_CFG_BASE, RamSizePorts
+from workbench.qtest.monitor import Monitor
+from workbench.qtest.plug import Plug
+from workbench.qtest.protocol import Protocol
+from workbench.qtest.server import Server
+from workbench.qtest.testbed import Testbed
+
+__all__ = ["main", "run"]
+
+HELP = """\
+usage: workbench-qtest [QEMU's options]
+
+A machine without a running processor, driven over QEMU's qtest protocol:
+
+  workbench-qtest -qtest unix:PATH [-qmp unix:PATH]     connect to a client that listens
+  workbench-qtest -qtest unix:PATH,server=on            listen
+
+options that matter (docs/qtest.md tells of each):
+  -machine pc|none  -m SIZE  -drive ...  -blockdev ...  -device ...  -netdev ...  -global ...
+  -qtest ADDRESS  -qmp ADDRESS  -chardev socket,id=I,path=P -mon chardev=I,mode=control
+  -no-reboot  -no-shutdown
+
+QEMU's own tests take the architecture from the name of the program, so for them
+  QTEST_QEMU_BINARY=.../bin/workbench-qtest-system-x86_64
+"""
+
+
+def main() -> int:
+    """The console script; errors are one line, as QEMU's are."""
+    arguments = sys.argv[1:]
+    try:
+        return run(arguments)
+    except WorkbenchError as error:
+        print(f"workbench-qtest: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return EXIT_OK
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Serve a machine as a command line of QEMU describes it; raises WorkbenchError."""
+    if any(argument in ("-h", "-help", "--help") for argument in arguments):
+        print(HELP, end="")
+        return EXIT_OK
+    wanted = options.parse(arguments)
+    if not wanted.qtest and not wanted.qmp:
+        raise UsageError("expected -qtest unix:PATH or -qmp unix:PATH (see --help)")
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        config = MachineConfig(ram_bytes=wanted.ram_bytes)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    testbed = Testbed(config)
+    pio = testbed.machine.pio
+    if pio.find(FW_CFG_BASE) is None:
+        pio.map(RamSizePorts(config.ram_bytes).window())
+    plug = Plug(testbed, wanted)
+    server: Server | None = None
+
+    def event(name: str, data: dict[str, Any] | None = None) -> None:
+        if server is not None:
+            server.event(name, data)
+
+    try:
+        server = Server(Protocol(testbed), Monitor(testbed, plug, event), wanted)
+        server.connect()
+        server.serve()
+    finally:
+        plug.close()
+    return EXIT_OK
+
+
+def _end(number: int, frame: object) -> None:
+    """SIGTERM is how tests end the program, so it is no failure."""
+    raise SystemExit(EXIT_OK)
