@@ -19,8 +19,20 @@ LAYERS = {
     "trace": {"core", "hw", "firmware", "block", "net"},
     "inspect": {"core", "hw", "trace", "block", "net"},
     "gdbstub": {"core", "hw", "firmware", "trace", "inspect"},
+    "qtest": {"core", "hw", "block", "net"},
     "tui": {"core", "hw", "firmware", "trace", "inspect", "gdbstub"},
-    "cli": {"core", "hw", "firmware", "trace", "inspect", "gdbstub", "tui", "block", "net"},
+    "cli": {
+        "core",
+        "hw",
+        "firmware",
+        "trace",
+        "inspect",
+        "gdbstub",
+        "tui",
+        "qtest",
+        "block",
+        "net",
+    },
 }
 # What the package's own modules may import: `workbench.open`, `python -m workbench`.
 FACADE = {"__init__.py": {"trace"}, "__main__.py": {"cli"}}

@@ -123,7 +123,7 @@ class Board:
             memory_write=machine.memory.write,
             pirq=self._pirq,
         )
-        self.pci.msi = self.lapic.msi
+        self.pci.msi = self._msi
         self.pci.memory_scatter = machine.memory.scatter
         self.pci.is_memory = partial(layout.is_ram, config.ram_bytes)
         self.pci.request_reset = machine.request_reset
@@ -159,6 +159,15 @@ class Board:
 
     def _pirq(self, number: int, level: bool) -> None:
         self.piix3.set_pirq(number, level)
+
+    def _msi(self, address: int, data: int) -> None:
+        """A message is a write of a dword, to the interrupt controllers or wherever else the driver
+        has it go (PCI 3.0, 6.8.1).
+        """
+        if address >> 20 == layout.LAPIC_BASE >> 20:
+            self.lapic.msi(address, data)
+        elif layout.is_ram(self.machine.config.ram_bytes, address, 4):
+            self.machine.memory.write(address, data.to_bytes(4, "little"))
 
     def _pin_sink(self, pin: int) -> Callable[[bool], None]:
         return lambda level: self.ioapic.set_pin(pin, level)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from workbench.block.disk import Disk, DiskError
+from workbench.block.disk import BLOCK_BYTES, SECTOR_BYTES, Disk, DiskError
 from workbench.errors import InputFileError, UsageError
 from workbench.qtest.testbed import Held
 
@@ -82,6 +82,18 @@ class DebugDisk(Disk):
             self.on_stop()
             raise Held(ERROR_TAG)
         raise DiskError(f"{self.target}: an error that blkdebug injected")
+
+    def resize(self, size_bytes: int) -> None:
+        """Another size from now on; beyond the image there are zeroes."""
+        self.size_bytes = size_bytes // SECTOR_BYTES * SECTOR_BYTES
+        self.sectors = size_bytes // SECTOR_BYTES
+        last = -(-size_bytes // BLOCK_BYTES)
+        self._blocks = {n: block for n, block in self._blocks.items() if n < last}
+
+    def _supply(self, offset: int, length: int) -> bytes:
+        image = self._image
+        inside = length if image is None else max(0, min(length, image.size_bytes - offset))
+        return super()._supply(offset, inside).ljust(length, b"\0") if inside else bytes(length)
 
     def command(self, text: str) -> None:
         """`break EVENT TAG` and `resume TAG`; raises UsageError for anything else."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from workbench.errors import UsageError
+from workbench.hw.virtio.pci import VirtioPci
 from workbench.qtest import types
 from workbench.qtest.blkdebug import ERROR_TAG
 from workbench.qtest.hostports import HotplugPorts
@@ -20,6 +21,7 @@ __all__ = ["Monitor"]
 
 Arguments = dict[str, Any]
 Event = Callable[..., None]
+MOST_DISK_BYTES: Final = 1 << 57
 RARP: Final = 0x8035
 MOST_ROUNDS: Final = 1000
 
@@ -136,6 +138,19 @@ class Monitor:
     def _deleted(self, name: str) -> None:
         self._event("DEVICE_DELETED", {"device": name, "path": f"/machine/peripheral/{name}"})
 
+    def _block_resize(self, arguments: Arguments) -> None:
+        name = _text(arguments.get("device", arguments.get("node-name", "")))
+        size = arguments.get("size")
+        disk = self.plug.disks.get(name)
+        if disk is None:
+            raise UsageError(f"Cannot find device='{name}' nor node-name='{name}'")
+        if type(size) is not int or not 0 <= size <= MOST_DISK_BYTES:
+            raise UsageError(f"expected a size of at most 128 PiB, not {size!r:.40}")
+        disk.resize(size)
+        for function in self.plug.functions.values():
+            if isinstance(function, VirtioPci) and getattr(function.virtio, "disk", None) is disk:
+                function.virtio.config_changed()
+
     # -- networks
 
     def _announce(self, arguments: Arguments) -> None:
@@ -250,6 +265,7 @@ def _rarp(mac: bytes) -> bytes:
 
 _COMMANDS: Final[dict[str, Callable[[Monitor, Arguments], Any]]] = {
     "announce-self": Monitor._announce,
+    "block_resize": Monitor._block_resize,
     "cont": Monitor._continue,
     "device-list-properties": Monitor._list_properties,
     "device_add": Monitor._device_add,

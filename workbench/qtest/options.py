@@ -112,7 +112,9 @@ def parse(arguments: Sequence[str]) -> Wanted:
             if name in _TAKES:
                 _TAKES[name](wanted, value)
         else:
-            raise UsageError(f"{option}: invalid option (see docs/qtest.md for those that are known)")
+            raise UsageError(
+                f"{option}: invalid option (see docs/qtest.md for those that are known)"
+            )
     return wanted
 
 

@@ -124,7 +124,7 @@ class Plug:
         if debugged:
             disk.rules = read_rules(rules)
             disk.stops = node.write_error == "stop"
-            disk.on_stop = lambda: self.on_stop()
+            disk.on_stop = self.on_stop
         self.disks[node.name] = disk
         self.testbed.machine.attach(disk)
         return disk
@@ -151,13 +151,13 @@ class Plug:
             disk = self._node(part)
             kind = "cd" if part.model == "ide-cd" else "hd"
             name = values.get("id") or f"ide{place[0]}-{kind}{place[1]}"
-            options = {"serial": values.get("serial", ""), "firmware": values.get("ver", "1.0")}
+            serial, firmware = values.get("serial", ""), values.get("ver", "1.0")
             if kind == "cd":
-                drives[place] = AtapiDrive(name, disk, **options)
+                drives[place] = AtapiDrive(name, disk, serial=serial, firmware=firmware)
             elif disk is None:
                 raise UsageError("expected -device ide-hd with drive=")
             else:
-                drives[place] = AtaDisk(name, disk, **options)
+                drives[place] = AtaDisk(name, disk, serial=serial, firmware=firmware)
             if disk is not None:
                 self.disks[f"ide{place[0]}-{kind}{place[1]}"] = disk
             self.others.add(name)
@@ -284,7 +284,9 @@ def _place(values: Properties, taken: dict[tuple[int, int], Drive]) -> tuple[int
     if unit is not None and unit not in ("0", "1"):
         raise UsageError(f"expected unit=0 or unit=1, not {unit!r}")
     for place in IDE_PLACES:
-        if (bus or f"ide.{place[0]}") != f"ide.{place[0]}" or (unit or str(place[1])) != str(place[1]):
+        if (bus or f"ide.{place[0]}") != f"ide.{place[0]}" or (unit or str(place[1])) != str(
+            place[1]
+        ):
             continue
         if place not in taken:
             return place
@@ -347,9 +349,7 @@ def _rng(plug: Plug, name: str, part: Part, values: Properties) -> VirtioPci:
 
 
 def _serial(plug: Plug, name: str, part: Part, values: Properties) -> VirtioPci:
-    console = VirtioConsole(
-        name, lambda data: plug.console(data), packed=_switch(values, "packed")
-    )
+    console = VirtioConsole(name, plug.console, packed=_switch(values, "packed"))
     return _virtio(console, values)
 
 

@@ -25,7 +25,7 @@ Execute = Callable[[str, dict[str, Any]], Any]
 Message = dict[str, Any]
 
 
-class CommandNotFound(WorkbenchError):  # noqa: N818  (QMP's name of it)
+class CommandNotFound(WorkbenchError):
     """There is no such command."""
 
 

@@ -13,6 +13,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from workbench.block.errors import RemoteError
@@ -139,7 +140,7 @@ class Server:
         for address in self._wanted.qmp:
             qmp = Qmp(self._monitor.execute)
             connection = _Connection(open_socket(address), lambda data: None)
-            connection.feed = lambda data, qmp=qmp, to=connection: _send(to, qmp.feed(data))
+            connection.feed = partial(_feed_qmp, qmp, connection)
             self._qmps.append((qmp, connection))
             self._connections.append(connection)
             _send(connection, [qmp.greeting()])
@@ -222,6 +223,10 @@ class Server:
             answer = self._protocol.line(line.decode("utf-8", "replace"))
             self._qtest.send("".join(f"{text}\n" for text in answer).encode())
             self._monitor.follow(self._wanted.reset_ends, self._wanted.shutdown_ends)
+
+
+def _feed_qmp(qmp: Qmp, connection: _Connection, data: bytes) -> None:
+    _send(connection, qmp.feed(data))
 
 
 def _send(connection: _Connection, messages: list[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ without the clock; with `timed` it takes its time like everything else.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ class TestbedError(WorkbenchError):
     """A test asked for something that the testbed cannot do."""
 
 
-class Held(Exception):  # noqa: N818
+class Held(Exception):
     """A device's work has come to a point at which a test holds it (see `blkdebug`)."""
 
     def __init__(self, tag: str) -> None:
@@ -122,7 +123,7 @@ class Testbed:
         cuts = [gpa, *sorted(edge for edge in edges if gpa < edge < end), end]
         return [
             (start, stop - start, not layout.is_ram(ram, start, stop - start))
-            for start, stop in zip(cuts, cuts[1:], strict=False)
+            for start, stop in itertools.pairwise(cuts)
         ]
 
     def _read(self, gpa: int, length: int) -> bytes:

@@ -62,7 +62,7 @@ SPLIT = {
     "descriptor 16 in a queue": [(0x2000, 16, NEXT, 16)],
     "outside RAM: 0x1 bytes": [(RAM_BYTES, 1, 0, 0)],
     "outside RAM: 0xffff": [(0x2000, 16, NEXT, 1), (RAM_BYTES - 1, 0xFFFF, 0, 0)],
-    "more than": [(0x2000, 0xFFFF_FFFF, WRITE, 0)],
+    "outside RAM: 0xffffffff": [(0x2000, 0xFFFF_FFFF, WRITE, 0)],
     "follows a writable": [(0x2000, 16, WRITE | NEXT, 1), (0x2000, 16, 0, 0)],
     "with a next": [(0x2000, 16, INDIRECT | NEXT, 1)],
     "table of 15 bytes": [(0x2000, 15, INDIRECT, 0)],

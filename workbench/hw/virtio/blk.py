@@ -219,6 +219,8 @@ class VirtioBlk(VirtioDevice[BlkState]):
     def _start(self, index: int, chain: Chain) -> None:
         if chain.readable_bytes < 16 or not chain.writable_bytes:
             raise VirtqueueError("a request without header or status")
+        if chain.readable_bytes + chain.writable_bytes > MOST_CHAIN_BYTES:
+            raise VirtqueueError(f"a request has more than {MOST_CHAIN_BYTES} bytes")
         kind, _, sector = struct.unpack("<IIQ", chain.read(0, 16))
         request = self._begin(index, chain, kind, sector)
         try:

@@ -254,7 +254,7 @@ class VirtioNet(VirtioDevice[NetState]):
         frames: list[bytes] = []
         if length <= MOST_FRAME_BYTES and self.state.link:
             data = chain.read()
-            frames = [f for f in self._frames(data, size) if len(f) >= LEAST_FRAME_BYTES]
+            frames = [f for f in self._frames(data, size) if f]
         for frame in frames:
             self.port.send(frame)
         self.finish(index, chain, 0, request, OK_STATUS if frames else "dropped")
@@ -308,10 +308,12 @@ class VirtioNet(VirtioDevice[NetState]):
     def _wanted(self, frame: bytes) -> bool:
         """The filters of the control queue (5.1.6.5.1 to 5.1.6.5.3)."""
         state = self.state
-        if not LEAST_FRAME_BYTES <= len(frame) <= MOST_FRAME_BYTES:
+        if not frame or len(frame) > MOST_FRAME_BYTES:
             return False
         if state.promisc or not self.has(F_CTRL_RX):
             return True
+        if len(frame) < LEAST_FRAME_BYTES:
+            return False  # no addresses to filter by
         tagged = frame[12:14] == b"\x81\x00"
         vlan = int.from_bytes(frame[14:16], "big") & 0xFFF
         if tagged and self.has(F_CTRL_VLAN) and vlan not in state.vlans:

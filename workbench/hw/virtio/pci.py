@@ -611,8 +611,10 @@ class VirtioPci(PciFunction[VirtioPciState]):
         self._interrupt(self.state.common.queue_vectors[index], ISR_QUEUE)
 
     def config_interrupt(self) -> None:
-        """Configuration or DEVICE_NEEDS_RESET changed."""
-        self._interrupt(self.state.common.config_msix_vector, ISR_CONFIG)
+        """Configuration or DEVICE_NEEDS_RESET changed. A driver looks at its queues anyway, and as
+        QEMU's this tells it so.
+        """
+        self._interrupt(self.state.common.config_msix_vector, ISR_CONFIG | ISR_QUEUE)
 
     # -- configuration space ---------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ batch. What a driver does against the rules raises `VirtqueueError`, which `Virt
 into DEVICE_NEEDS_RESET; nothing else lets it out.
 
 All work is bounded: a chain has at most as many descriptors as its table, every address is checked
-to be in RAM before anything is read, and a chain has at most `MOST_CHAIN_BYTES` bytes.
+to be in RAM before anything is read, and at most `MOST_CHAIN_BYTES` of a chain are read at once.
 """
 
 from __future__ import annotations
@@ -105,14 +105,14 @@ class Chain:
         else:
             self.readable.append((gpa, length_bytes))
             self.readable_bytes += length_bytes
-        if self.readable_bytes + self.writable_bytes > MOST_CHAIN_BYTES:
-            raise VirtqueueError(f"a chain has more than {MOST_CHAIN_BYTES} bytes")
         if length_bytes and not self.memory.contains(gpa, length_bytes):
             raise VirtqueueError(f"a buffer is outside RAM: {length_bytes:#x} bytes at {gpa:#x}")
 
     def read(self, offset: int = 0, length_bytes: int | None = None) -> bytes:
-        """Bytes of the readable part; fewer if it ends before."""
+        """Bytes of the readable part; fewer if it ends before. Raises VirtqueueError."""
         end = self.readable_bytes if length_bytes is None else offset + length_bytes
+        if min(end, self.readable_bytes) - offset > MOST_CHAIN_BYTES:
+            raise VirtqueueError(f"expected at most {MOST_CHAIN_BYTES} bytes, not {end - offset}")
         return b"".join(self.memory.read(*span) for span in _cut(self.readable, offset, end))
 
     def write(self, data: bytes, offset: int = 0) -> int:
