@@ -101,9 +101,12 @@ def test_state(raw: Path) -> None:
     assert disk.save() != state
     disk.restore(state)
     assert disk.save() == state
-    for wrong in ({}, {"blocks": {1 << 40: bytes(4096)}}, {"blocks": {0: b""}}):
+    for wrong in (
+        {}, {"blocks": {1 << 40: bytes(4096)}}, {"blocks": {0: b""}}, {"extents": {0: b"x"}},
+        {"extents": {1 << 40: bytes(4096)}}, {"zero_chunks": [-1]},
+    ):  # fmt: skip
         fields = {**state["fields"], **wrong}
-        bad = {**state, "fields": fields, "version": 1 if wrong else 2}
+        bad = {**state, "fields": fields, "version": 2 if wrong else 1}
         with pytest.raises(StateError, match="drive0: expected"):
             disk.restore(bad)
     assert disk.save() == state

@@ -1,9 +1,11 @@
 """The disk as a device sees it: sectors, deterministic in recording and replay.
 
-Everything that the run has read or written lies in an overlay of 4 KiB blocks. Only the first touch
-of a block goes to the image, through `Inputs.fetch`, so it is in the trace; in replay there is no
-image and the same blocks come from there. Writes stay in the overlay, or, with `write_through`,
-go to the image as well (while recording only), and `flush` makes them stable.
+Everything that the run has read or written lies in an overlay: what was read from the image as
+extents, as long as one fetch was, and over them 4 KiB blocks that were written. Only the first
+touch of a block goes to the image, through `Inputs.fetch`, so it is in the trace; in replay there
+is no image and the same extents come from there. A read inside an extent is a view, not a copy.
+Writes stay in the overlay, or, with `write_through`, go to the image as well (while recording
+only), and `flush` makes them stable.
 
 A read that the image cannot satisfy is recorded as an empty fetch: `read` raises DiskError, then
 and in replay, and the device tells the guest. A write that the image refuses ends the run with a
@@ -14,7 +16,8 @@ Not modelled: a time that the host takes. Devices compute completion times from 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from workbench.block.errors import DiskError
@@ -67,24 +70,45 @@ class Disk:
         self.errors: list[str] = []  # why reads failed, the first few
         self.fetched_bytes = 0
         # state
-        self._blocks: dict[int, bytes] = {}
+        self._blocks: dict[int, bytes] = {}  # written
         self._zero_chunks: set[int] = set()
+        self._extents: dict[int, bytes] = {}  # read from the image, by the first block
+        self._where: dict[int, int] = {}  # block: first block of its extent (follows from those)
+        self._sums: dict[int, str] = {}  # of extents, for the digest
 
-    def read(self, lba: int, count: int) -> bytes:
+    def read(self, lba: int, count: int) -> bytes | memoryview:
         """`count` sectors from `lba`. Raises DiskError outside the disk or if the image fails."""
         self._check(lba, count)
         if not count:
             return b""
         first, last = lba // _SECTORS, (lba + count - 1) // _SECTORS
-        blocks = self._blocks
-        try:
-            data = b"".join([blocks[n] for n in range(first, last + 1)])
-        except KeyError:
+        view = self._view(first, last)
+        if view is None:
             self._touch(first, last)
-            data = b"".join([blocks[n] for n in range(first, last + 1)])
+            view = self._view(first, last)
+        if view is None:
+            view = memoryview(b"".join(self._block(n) for n in range(first, last + 1)))
         start = (lba - first * _SECTORS) * SECTOR_BYTES
-        end = start + count * SECTOR_BYTES
-        return data if start == 0 and end == len(data) else data[start:end]
+        return view[start : start + count * SECTOR_BYTES]
+
+    def _view(self, first: int, last: int) -> memoryview | None:
+        """Blocks that lie in one extent, as read from the image."""
+        at = self._where.get(first)
+        if at is None or (last != first and self._where.get(last) != at):
+            return None
+        if self._blocks and not self._blocks.keys().isdisjoint(range(first, last + 1)):
+            return None
+        return memoryview(self._extents[at])[
+            (first - at) * BLOCK_BYTES : (last + 1 - at) * BLOCK_BYTES
+        ]
+
+    def _block(self, n: int) -> bytes | memoryview:
+        """One block that is in the overlay."""
+        block = self._blocks.get(n)
+        if block is not None:
+            return block
+        at = self._where[n]
+        return memoryview(self._extents[at])[(n - at) * BLOCK_BYTES : (n + 1 - at) * BLOCK_BYTES]
 
     def write(self, lba: int, data: bytes | bytearray | memoryview) -> None:
         """Write whole sectors at `lba`. Raises DiskError outside the disk or on a read-only one."""
@@ -104,9 +128,9 @@ class Disk:
         if self._through and self._image is not None:
             self._image.write(lba * SECTOR_BYTES, data)
         if head:
-            data = self._blocks[first][: head * SECTOR_BYTES] + data
+            data = bytes(self._block(first)[: head * SECTOR_BYTES]) + data
         if tail:
-            old = self._blocks.get(last, _ZERO)
+            old = self._block(last) if last in self._blocks or last in self._where else _ZERO
             data += old[BLOCK_BYTES - tail * SECTOR_BYTES :]
         for n in range(first, last + 1):
             at = (n - first) * BLOCK_BYTES
@@ -155,21 +179,46 @@ class Disk:
         """A reset of the machine changes nothing on its disks."""
 
     def save(self) -> dict[str, Any]:
-        """The overlay. Its blocks stay bytes, shared by all that is saved: a checkpoint costs what
-        has changed.
+        """The overlay. Extents and blocks stay bytes, shared by all that is saved: a checkpoint
+        costs what has changed.
         """
-        fields = {"blocks": dict(self._blocks), "zero_chunks": sorted(self._zero_chunks)}
-        return {"kind": "disk", "version": 1, "fields": fields}
+        fields = {
+            "blocks": dict(self._blocks),
+            "extents": dict(self._extents),
+            "zero_chunks": sorted(self._zero_chunks),
+        }
+        return {"kind": "disk", "version": 2, "fields": fields}
+
+    def digest_state(self) -> dict[str, Any]:
+        """What stands for `save` in a digest of the machine: sums of what is large."""
+        for first, data in self._extents.items():
+            if first not in self._sums:
+                self._sums[first] = hashlib.blake2b(data, digest_size=16).hexdigest()
+        blocks = hashlib.blake2b(digest_size=16)
+        for n, block in sorted(self._blocks.items()):
+            blocks.update(n.to_bytes(8, "little"))
+            blocks.update(block)
+        extents = [[first, self._sums[first]] for first in sorted(self._extents)]
+        return {
+            "kind": "disk",
+            "blocks": blocks.hexdigest(),
+            "extents": extents,
+            "zero_chunks": sorted(self._zero_chunks),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take what `save` gave. Raises StateError for anything else."""
         match state:
             case {
                 "kind": "disk",
-                "version": 1,
-                "fields": {"blocks": dict(), "zero_chunks": list()},
+                "version": 2,
+                "fields": {
+                    "blocks": dict() as blocks,
+                    "extents": dict() as extents,
+                    "zero_chunks": list() as chunks,
+                },
             }:
-                blocks, chunks = state["fields"]["blocks"], state["fields"]["zero_chunks"]
+                pass
             case _:
                 raise StateError(f"{self.target}: expected the state of a disk")
         count = -(-self.sectors // _SECTORS)
@@ -178,9 +227,19 @@ class Disk:
                 raise StateError(f"{self.target}: expected a block below {count}, not {n!r:.80}")
             if type(block) is not bytes or len(block) != BLOCK_BYTES:
                 raise StateError(f"{self.target}: expected {BLOCK_BYTES} bytes in block {n}")
+        for n, data in extents.items():
+            whole = type(data) is bytes and data and not len(data) % BLOCK_BYTES
+            if type(n) is not int or not whole or not 0 <= n <= count - len(data) // BLOCK_BYTES:
+                raise StateError(f"{self.target}: expected an extent of whole blocks at {n!r:.80}")
         if any(type(n) is not int or not 0 <= n * CHUNK_BLOCKS < count for n in chunks):
             raise StateError(f"{self.target}: expected chunks of the disk")
         self._blocks, self._zero_chunks = dict(blocks), set(chunks)
+        kept = {n: s for n, s in self._sums.items() if extents.get(n) is self._extents.get(n)}
+        self._extents, self._sums, self._where = dict(extents), kept, {}
+        for first, data in self._extents.items():
+            end = first + len(data) // BLOCK_BYTES
+            self._where.update(dict.fromkeys(range(first, end), first))
+        self._forget([n for n in self._where if n // CHUNK_BLOCKS in self._zero_chunks])
 
     # -- inside
 
@@ -208,23 +267,31 @@ class Disk:
         gone = [n for n in blocks if n in inside] if len(blocks) < len(inside) else inside
         for n in gone:
             blocks.pop(n, None)
+        self._forget(inside)
         self._zero_chunks.update(chunks)
+
+    def _forget(self, blocks: Iterable[int]) -> None:
+        """These blocks are not as they were read, and never will be again."""
+        for n in blocks:
+            self._where.pop(n, None)
 
     def _touch(self, first: int, last: int) -> None:
         """Bring blocks `first` to `last` into the overlay: a fetch for each run of missing ones."""
         n = first
+        blocks, where = self._blocks, self._where
         while n <= last:
-            if n in self._blocks:
+            if n in blocks or n in where:
                 n += 1
                 continue
             if n // CHUNK_BLOCKS in self._zero_chunks:
-                self._blocks[n] = _ZERO
+                blocks[n] = _ZERO
                 n += 1
                 continue
             end = n + 1
             while (
                 end <= last
-                and end not in self._blocks
+                and end not in blocks
+                and end not in where
                 and end // CHUNK_BLOCKS not in self._zero_chunks
                 and end - n < FETCH_BLOCKS
             ):
@@ -242,11 +309,10 @@ class Disk:
                 f"expected {stop - start} bytes of {self.target} in the trace, not {len(data)}"
             )
         self.fetched_bytes += len(data)
-        data += bytes(-len(data) % BLOCK_BYTES)
-        for n in range(first, end):
-            at = (n - first) * BLOCK_BYTES
-            block = data[at : at + BLOCK_BYTES]
-            self._blocks[n] = _ZERO if block == _ZERO else block
+        if len(data) % BLOCK_BYTES:
+            data += bytes(-len(data) % BLOCK_BYTES)
+        self._extents[first] = bytes(data)
+        self._where.update(dict.fromkeys(range(first, end), first))
 
     def _supply(self, offset: int, length: int) -> bytes:
         """What the image holds; empty when it cannot be read."""

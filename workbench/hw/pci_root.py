@@ -78,7 +78,9 @@ class Slot:
         self._root.memory_write(gpa, data)
         self._root.trace_dma(device, gpa, len(data), True)
 
-    def dma_scatter(self, device: str, pieces: Sequence[tuple[int, int, int]], data: bytes) -> None:
+    def dma_scatter(
+        self, device: str, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview
+    ) -> None:
         self._root.memory_scatter(pieces, data)
         trace = self._root.trace_dma
         for gpa, _, length in pieces:
@@ -125,7 +127,9 @@ class PciRoot(RegBank[PciRootState]):
         self.mmio = mmio
         self.memory_read = memory_read
         self.memory_write = memory_write
-        self.memory_scatter: Callable[[Sequence[tuple[int, int, int]], bytes], None] = self._scatter
+        self.memory_scatter: Callable[
+            [Sequence[tuple[int, int, int]], bytes | memoryview], None
+        ] = self._scatter
         self.msi: Callable[[int, int], None] = lambda address, data: None
         self.is_memory: Callable[[int, int], bool] = lambda gpa, length_bytes: True
         self.request_reset: Callable[[str], None] = lambda reason: None
@@ -154,9 +158,9 @@ class PciRoot(RegBank[PciRootState]):
             ),
         )
 
-    def _scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes) -> None:
+    def _scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview) -> None:
         for gpa, at, length in pieces:
-            self.memory_write(gpa, data[at : at + length])
+            self.memory_write(gpa, bytes(data[at : at + length]))
 
     def reset(self) -> None:
         """CONFADD and RC are 0 after reset."""

@@ -279,11 +279,11 @@ class AtaDisk(Drive):
         else:
             self._done()
 
-    def _read(self, lba: int, count: int) -> bytes:
+    def _read(self, lba: int, count: int) -> bytes | memoryview:
         """Sectors; zeros beyond the end, which only a snapshot that lies can ask for."""
         inside = max(0, min(count, self.disk.sectors - lba))
         data = self.disk.read(lba, inside) if inside else b""
-        return data + bytes((count - inside) * SECTOR_BYTES)
+        return data if inside == count else bytes(data) + bytes((count - inside) * SECTOR_BYTES)
 
     def _write(self, lba: int, data: bytes) -> None:
         inside = max(0, min(len(data) // SECTOR_BYTES, self.disk.sectors - lba))
@@ -323,7 +323,7 @@ class AtaDisk(Drive):
         """Its direction."""
         return self.state.command in DMA_READS
 
-    def dma_read(self, length_bytes: int) -> bytes:
+    def dma_read(self, length_bytes: int) -> bytes | memoryview:
         """The first bytes of what was asked for."""
         count = -(-length_bytes // SECTOR_BYTES)
         return self._read(self.state.lba, count)[:length_bytes]

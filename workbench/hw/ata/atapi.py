@@ -323,7 +323,7 @@ class AtapiDrive(Drive):
         inside = 0 if disc is None else max(0, min(end, disc.sectors) - first)
         data = disc.read(first, inside) if disc is not None and inside else b""
         skip = at - first * SECTOR_BYTES
-        return data[skip : skip + length].ljust(length, b"\0")
+        return bytes(data[skip : skip + length]).ljust(length, b"\0")
 
     def _offer_part(self) -> None:
         """The next block of PIO: at most the byte count limit."""

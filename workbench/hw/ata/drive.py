@@ -50,7 +50,7 @@ class BlockDevice(Protocol):
     def read_only(self) -> bool:
         """Whether the drive must refuse writes."""
 
-    def read(self, lba: int, count: int) -> bytes:
+    def read(self, lba: int, count: int) -> bytes | memoryview:
         """`count` sectors from `lba`; DiskError if they cannot be read."""
 
     def write(self, lba: int, data: bytes) -> None:
@@ -493,7 +493,7 @@ class Drive:
         """Its direction."""
         raise NotImplementedError
 
-    def dma_read(self, length_bytes: int) -> bytes:
+    def dma_read(self, length_bytes: int) -> bytes | memoryview:
         """The first bytes of the transfer, for memory; may raise DiskError."""
         raise NotImplementedError
 

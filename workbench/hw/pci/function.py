@@ -51,7 +51,9 @@ class PciPort(Protocol):
         """Write guest memory as bus master."""
         ...
 
-    def dma_scatter(self, device: str, pieces: Sequence[tuple[int, int, int]], data: bytes) -> None:
+    def dma_scatter(
+        self, device: str, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview
+    ) -> None:
         """Write pieces (gpa, place in `data`, bytes) as bus master."""
         ...
 
@@ -98,7 +100,7 @@ class DmaHandle:
         self.refuse()
         return False
 
-    def scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes) -> bool:
+    def scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview) -> bool:
         """As many writes as there are pieces: (gpa, place in `data`, bytes)."""
         function = self._function
         if self.allowed and function.port is not None:

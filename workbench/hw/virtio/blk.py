@@ -98,7 +98,7 @@ class BlkDisk(Protocol):
     def read_only(self) -> bool:
         """Whether writes are refused."""
 
-    def read(self, lba: int, count: int, /) -> bytes:
+    def read(self, lba: int, count: int, /) -> bytes | memoryview:
         """Sectors."""
 
     def write(self, lba: int, data: bytes, /) -> None:
@@ -249,7 +249,7 @@ class VirtioBlk(VirtioDevice[BlkState]):
         length = given if write else room
         return self.begin(index, chain, name, address=sector, length=length, write=write)
 
-    def _execute(self, kind: int, sector: int, chain: Chain) -> tuple[int, bytes]:
+    def _execute(self, kind: int, sector: int, chain: Chain) -> tuple[int, bytes | memoryview]:
         """(status, data for the guest) of one request."""
         disk = self.disk
         room = chain.writable_bytes - 1

@@ -72,6 +72,9 @@ class _Nowhere:
     def write(self, gpa: int, data: bytes) -> None:
         """Nothing."""
 
+    def scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview) -> None:
+        """Nothing."""
+
     def queue_interrupt(self, index: int) -> None:
         """Nothing."""
 

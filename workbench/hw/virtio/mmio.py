@@ -7,7 +7,7 @@ memory regions (SHMLen reads as all ones, as it must without any).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -121,6 +121,11 @@ class SystemMemory:
         """Write guest memory."""
         self._write(gpa, data)
         self._trace(self._name, gpa, len(data), True)
+
+    def scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview) -> None:
+        """Write pieces (gpa, place in `data`, bytes)."""
+        for gpa, at, length_bytes in pieces:
+            self.write(gpa, bytes(data[at : at + length_bytes]))
 
 
 @dataclass(slots=True)

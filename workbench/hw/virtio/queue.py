@@ -12,6 +12,7 @@ to be in RAM before anything is read, and at most `MOST_CHAIN_BYTES` of a chain 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -23,6 +24,7 @@ __all__ = [
     "Mark",
     "Memory",
     "QueueState",
+    "Span",
     "Virtqueue",
     "VirtqueueError",
 ]
@@ -51,6 +53,9 @@ class Memory(Protocol):
 
     def write(self, gpa: int, data: bytes) -> object:
         """Write guest memory."""
+
+    def scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview) -> object:
+        """As many writes as there are pieces: (gpa, place in `data`, bytes)."""
 
 
 @dataclass(slots=True)
@@ -108,6 +113,20 @@ class Chain:
         if length_bytes and not self.memory.contains(gpa, length_bytes):
             raise VirtqueueError(f"a buffer is outside RAM: {length_bytes:#x} bytes at {gpa:#x}")
 
+    def add_all(self, readable: list[Span], writable: list[Span]) -> bool:
+        """Take all descriptors of a chain that lie in one range of RAM; False, and nothing is
+        taken, if that cannot be told at once.
+        """
+        spans = readable + writable
+        low = min(gpa for gpa, _ in spans)
+        high = max(gpa + length for gpa, length in spans)
+        out_bytes, in_bytes = (sum(length for _, length in part) for part in (readable, writable))
+        if out_bytes + in_bytes > MOST_CHAIN_BYTES or not self.memory.contains(low, high - low):
+            return False
+        self.readable, self.writable = readable, writable
+        self.readable_bytes, self.writable_bytes = out_bytes, in_bytes
+        return True
+
     def read(self, offset: int = 0, length_bytes: int | None = None) -> bytes:
         """Bytes of the readable part; fewer if it ends before. Raises VirtqueueError."""
         end = self.readable_bytes if length_bytes is None else offset + length_bytes
@@ -115,12 +134,14 @@ class Chain:
             raise VirtqueueError(f"expected at most {MOST_CHAIN_BYTES} bytes, not {end - offset}")
         return b"".join(self.memory.read(*span) for span in _cut(self.readable, offset, end))
 
-    def write(self, data: bytes, offset: int = 0) -> int:
+    def write(self, data: bytes | memoryview, offset: int = 0) -> int:
         """Write into the writable part; gives how many bytes there was room for."""
+        pieces: list[tuple[int, int, int]] = []
         done = 0
         for gpa, length_bytes in _cut(self.writable, offset, offset + len(data)):
-            self.memory.write(gpa, data[done : done + length_bytes])
+            pieces.append((gpa, done, length_bytes))
             done += length_bytes
+        self.memory.scatter(pieces, data)
         return done
 
 

@@ -12,7 +12,9 @@ from workbench.hw.virtio.queue import (
     DESC_BYTES,
     DESC_F_INDIRECT,
     DESC_F_NEXT,
+    DESC_F_WRITE,
     Chain,
+    Span,
     Virtqueue,
     VirtqueueError,
 )
@@ -92,6 +94,8 @@ class SplitQueue(Virtqueue):
     def _add_table(self, chain: Chain, gpa: int, length_bytes: int) -> None:
         table = self._indirect_table(gpa, length_bytes)
         count = length_bytes // DESC_BYTES
+        if self._add_in_order(chain, table, count):
+            return
         index = 0
         for _ in range(count):
             gpa, length_bytes, flags, after = _DESC.unpack_from(table, DESC_BYTES * index)
@@ -104,6 +108,22 @@ class SplitQueue(Virtqueue):
                 raise VirtqueueError(f"descriptor {after} in an indirect table of {count}")
             index = after
         raise VirtqueueError("a loop of descriptors in an indirect table")
+
+    def _add_in_order(self, chain: Chain, table: memoryview, count: int) -> bool:
+        """Take a table whose entries follow each other, as drivers make them, at once; False, and
+        nothing is taken, for any other or for one that breaks a rule.
+        """
+        spans: tuple[list[Span], list[Span]] = ([], [])
+        for n, (gpa, length_bytes, flags, after) in enumerate(_DESC.iter_unpack(table), start=1):
+            write = flags & DESC_F_WRITE
+            if flags & DESC_F_INDIRECT or (spans[1] and not write):
+                return False
+            spans[1 if write else 0].append((gpa, length_bytes))
+            if not flags & DESC_F_NEXT:
+                return chain.add_all(*spans)
+            if after != n:
+                return False
+        return False
 
     def _push(self, chain_id: int, slots: int, written_bytes: int) -> None:
         state = self.state
