@@ -121,6 +121,7 @@ class _Echo:
     """A network of one host, 10.0.2.2, that answers ARP and pings: enough to count with."""
 
     MAC, IP = bytes.fromhex("525500000202"), bytes((10, 0, 2, 2))
+    large_frames = False
 
     def start(self, receive: Any) -> None:
         """Take where answers go."""

@@ -74,6 +74,8 @@ def _packets(file: BinaryIO, path: str) -> Iterator[Packet]:
 class PcapBackend:
     """Plays a capture in once; what the machine sends goes nowhere. `speed` 0: all at once."""
 
+    large_frames = False
+
     def __init__(self, path: Path, speed: float = 1.0) -> None:
         self.packets = list(read_pcap(path))
         self.speed = speed
@@ -118,6 +120,15 @@ class PcapTee:
         except OSError as error:
             raise InputFileError(f"Cannot write {path}: {os_error_text(error)}.") from error
         self._file.write(struct.pack("<IHHiIII", MAGIC_NS, 2, 4, 0, 0, 65535, LINKTYPE_ETHERNET))
+
+    @property
+    def large_frames(self) -> bool:
+        """As the network's."""
+        return self.inner.large_frames
+
+    @large_frames.setter
+    def large_frames(self, wanted: bool) -> None:
+        self.inner.large_frames = wanted
 
     def start(self, receive: Callable[[bytes], None]) -> None:
         """Begin; received frames are noted before they go on."""

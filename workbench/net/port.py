@@ -27,6 +27,9 @@ Receiver = Callable[[str, bytes], None]
 class Backend(Protocol):
     """A network. All but `start` may be called from the machine's thread at any time."""
 
+    large_frames: bool
+    """Whether the guest takes TCP segments put together, up to 64 KiB; set by the port."""
+
     def start(self, receive: Callable[[bytes], None]) -> None:
         """Begin: `receive` gets each frame, without FCS, from any thread."""
         ...
@@ -68,6 +71,13 @@ class NetPort:
         if not self._inputs.replaying:
             self._backend = backend
             backend.start(self._receive)
+
+    def take_large(self, wanted: bool) -> None:
+        """The controller says whether its driver takes TCP segments put together; a back end that
+        gets many at once then does that.
+        """
+        if self._backend is not None:
+            self._backend.large_frames = wanted
 
     def send(self, frame: bytes) -> None:
         """A frame from the controller, without FCS."""

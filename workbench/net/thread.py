@@ -19,6 +19,7 @@ class HostThread:
     def __init__(self, name: str) -> None:
         self.name = name
         self.lost = 0
+        self.large_frames = False
         self.failure: Exception | None = None
         self.outgoing: deque[bytes] = deque()
         self._receive: Callable[[bytes], None] = lambda frame: None

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.net import slirp
+from workbench.net.coalesce import coalesce
 from workbench.net.slirp import Callbacks, Config, In6Addr, InAddr
 from workbench.net.thread import HostThread
 
@@ -91,6 +92,7 @@ class UserBackend(HostThread):
         self._timers: dict[int, _Timer] = {}
         self._fds: list[int] = []
         self._events: dict[int, int] = {}
+        self._arrived: list[bytes] = []
         self._callbacks = self._make_callbacks()
         self._add_poll = slirp.AddPoll(self._on_add_poll)
         self._get_events = slirp.GetEvents(self._on_get_events)
@@ -155,6 +157,9 @@ class UserBackend(HostThread):
             if timer.due_ms is not None and timer.due_ms <= now_ms:
                 timer.due_ms = None
                 timer.callback(timer.opaque)
+        arrived, self._arrived = self._arrived, []
+        for frame in coalesce(arrived) if self.large_frames else arrived:
+            self._receive(frame)
 
     def shut(self) -> None:
         if self._slirp:
@@ -177,7 +182,7 @@ class UserBackend(HostThread):
         )
 
     def _on_packet(self, data: int, length: int, opaque: int) -> int:
-        self._receive(ctypes.string_at(data, length))
+        self._arrived.append(ctypes.string_at(data, length))
         return length
 
     def _on_timer_new(self, callback: Any, opaque: int | None, own: int | None) -> int:

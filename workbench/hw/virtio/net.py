@@ -29,6 +29,7 @@ from workbench.hw.virtio.offload import (
     GSO_TCPV6,
     GSO_UDP_L4,
     IP_TCP,
+    checksum_is_right,
     complete,
     network_layer,
     segments,
@@ -55,7 +56,7 @@ F_CTRL_VLAN, F_CTRL_RX_EXTRA, F_GUEST_ANNOUNCE = 1 << 19, 1 << 20, 1 << 21
 F_MQ, F_CTRL_MAC_ADDR, F_HOST_USO, F_SPEED_DUPLEX = 1 << 22, 1 << 23, 1 << 56, 1 << 63
 
 S_LINK_UP, S_ANNOUNCE = 1, 2
-HDR_F_NEEDS_CSUM: Final = 1
+HDR_F_NEEDS_CSUM, HDR_F_DATA_VALID = 1, 2
 _HDR = struct.Struct("<BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
 
 CTRL_RX, CTRL_MAC, CTRL_VLAN, CTRL_ANNOUNCE, CTRL_MQ, CTRL_GUEST_OFFLOADS = range(6)
@@ -221,7 +222,13 @@ class VirtioNet(VirtioDevice[NetState]):
         return 12 if self.state.driver_features & (spec.F_VERSION_1 | F_MRG_RXBUF) else 10
 
     def started(self) -> None:
-        self.state.offloads = self.state.driver_features
+        self._set_offloads(self.state.driver_features)
+
+    def _set_offloads(self, offloads: int) -> None:
+        self.state.offloads = offloads
+        take_large = getattr(self.port, "take_large", None)
+        if take_large is not None:
+            take_large(bool(offloads & F_GUEST_TSO4) and self.has(F_MRG_RXBUF))
 
     def service(self, index: int) -> None:
         """A notification of any queue."""
@@ -380,21 +387,25 @@ class VirtioNet(VirtioDevice[NetState]):
         return True
 
     def _receive_header(self, frame: bytes) -> bytes:
-        """All zeroes, but for a large TCP frame that the driver takes whole."""
-        if len(frame) <= TAGGED_WIRE_BYTES:
-            return bytes(10)
-        kind, at = network_layer(frame)
+        """What the device knows of a frame: that its checksum is right, and how a large TCP frame
+        that the driver takes whole is to be seen.
+        """
         offloads = self.state.offloads
+        right = offloads & F_GUEST_CSUM and checksum_is_right(frame)
+        flags = HDR_F_DATA_VALID if right else 0
+        if len(frame) <= TAGGED_WIRE_BYTES:
+            return _HDR.pack(flags, 0, 0, 0, 0, 0)
+        kind, at = network_layer(frame)
         if kind == ETH_IPV4 and offloads & F_GUEST_TSO4 and frame[at + 9] == IP_TCP:
             gso, tcp = GSO_TCPV4, at + (frame[at] & 15) * 4
         elif kind == ETH_IPV6 and offloads & F_GUEST_TSO6 and frame[at + 6] == IP_TCP:
             gso, tcp = GSO_TCPV6, at + 40
         else:
-            return bytes(10)
+            return _HDR.pack(flags, 0, 0, 0, 0, 0)
         if tcp + 20 > len(frame):
             return bytes(10)
         header = tcp + (frame[tcp + 12] >> 4) * 4
-        return _HDR.pack(0, gso, header, max(WIRE_BYTES - header, 1), 0, 0)
+        return _HDR.pack(flags, gso, header, max(WIRE_BYTES - header, 1), 0, 0)
 
     # -- control queue (5.1.6.5) -----------------------------------------------------------------
 
@@ -432,7 +443,7 @@ class VirtioNet(VirtioDevice[NetState]):
         if group == CTRL_GUEST_OFFLOADS and command == 0 and len(data) == 8:
             offloads = int.from_bytes(data, "little")
             if self.has(F_CTRL_GUEST_OFFLOADS) and not offloads & ~state.driver_features:
-                state.offloads = offloads
+                self._set_offloads(offloads)
                 return True
         return False
 

@@ -25,6 +25,27 @@ def checksum(data: bytes, start: int = 0) -> int:
     return 0xFFFF - rest if rest else 0
 
 
+def checksum_is_right(frame: bytes) -> bool:
+    """Whether this is TCP or UDP in one piece of IPv4 with a checksum, which is right."""
+    if frame[12:14] != b"\x08\x00" or len(frame) < 42 or frame[20] & 0x3F or frame[21]:
+        return False
+    transport = 14 + (frame[14] & 15) * 4
+    end = 14 + int.from_bytes(frame[16:18], "big")
+    at = {6: 16, 17: 6}.get(frame[23])
+    if at is None or not 34 <= transport <= end - at - 2 or end > len(frame):
+        return False
+    if frame[23] == 17 and frame[transport + at : transport + at + 2] == b"\0\0":
+        return False  # a UDP datagram without one
+    pseudo = frame[26:34] + b"\0" + frame[23:24] + (end - transport).to_bytes(2, "big")
+    total = int.from_bytes(pseudo, "big") + _sum(frame[transport:end])
+    return total % 0xFFFF == 0
+
+
+def _sum(data: bytes) -> int:
+    """Congruent to the sum of 16-bit words, modulo 0xFFFF."""
+    return int.from_bytes(data + b"\0" if len(data) & 1 else data, "big") % 0xFFFF
+
+
 def complete(frame: bytes, start: int, offset: int) -> bytes | None:
     """Fill in the checksum that covers `start` to the end; None if it is outside the frame."""
     at = start + offset
