@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,22 @@ from workbench.cli import text
 from workbench.errors import EXIT_OK, UsageError, WorkbenchError
 
 if TYPE_CHECKING:
+    from workbench.trace.bisect import Step
     from workbench.trace.compare import Accesses, Diff, FirstDifference, Row
+    from workbench.trace.reader import Trace
 
 EXAMPLES = """\
 examples:
   workbench diff good.wbt bad.wbt
   workbench diff good.wbt bad.wbt --context 10 | less
+  workbench diff good.wbt bad.wbt --instruction --summary
   workbench diff good.wbt bad.wbt --json | jq .registers
 
 Lines that only A has are marked '<', those that only B has '>', the same register with another
 value '|'. Times, addresses of guest memory and printed digits are not compared unless --exact is
 given; instruction counts never are. Of two recordings with the same machine, images and inputs,
-which have to be the same run, the first event that differs is named as well.
+which have to be the same run, the first event that differs is named as well. --instruction replays
+both and finds the first instruction after which registers, devices or memory differ.
 
 The exit status is 0 when the runs are equal, 1 when they differ, 2 when a trace cannot be read.
 """
@@ -41,6 +46,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("second", metavar="B", help="another one")
     parser.add_argument(
         "--context", metavar="N", type=int, default=3, help="equal accesses shown around (3)"
+    )
+    parser.add_argument(
+        "--instruction",
+        action="store_true",
+        help="find the first instruction after which the states differ, by replaying both",
     )
     parser.add_argument("--exact", action="store_true", help="compare times and addresses too")
     parser.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
@@ -68,11 +78,66 @@ def _compare(args: argparse.Namespace) -> int:
         diff = Diff(first, second, exact=args.exact)
         inputs = different_inputs(first, second)
         event = None if inputs else first_difference(first, second)
+        step = _step(first, second) if args.instruction else None
     if args.json:
-        text.print_json(_as_json(args, diff, inputs, event))
+        found = _as_json(args, diff, inputs, event)
+        if args.instruction:
+            found["first_different_instruction"] = None if step is None else _step_json(step)
+        text.print_json(found)
     elif not args.quiet:
         _show(args, diff, inputs, event)
-    return EXIT_OK if diff.equal and event is None else EXIT_DIFFERENT
+        if args.instruction:
+            _show_step(step)
+    return EXIT_OK if diff.equal and event is None and step is None else EXIT_DIFFERENT
+
+
+def _step(first: Trace, second: Trace) -> Step | None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from workbench.cli import engine
+    from workbench.trace import bisect
+
+    engine.prepare()
+    quiet = not sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
+        task = bar.add_task("Comparing states", total=1.0)
+        return bisect.find(first, second, lambda share: bar.update(task, completed=share))
+
+
+def _show_step(step: Step | None) -> None:
+    if step is None:
+        print("the states of both are the same at each instruction that both have")
+        return
+    print(f"the first instruction after which the states differ begins at {step.icount:,}")
+    for name, pc, code in (("A", step.pc_a, step.code_a), ("B", step.pc_b, step.code_b)):
+        print(f"  {name}: {pc:#x}  {_disassembly(code, pc, step.bits)}")
+    rows = [(text.safe(c.name), text.safe(c.a), text.safe(c.b)) for c in step.changes]
+    text.print_table("differences after it", ("what", "A", "B"), rows)
+
+
+def _disassembly(code: bytes, pc: int, bits: int) -> str:
+    import capstone
+
+    mode = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}[bits]
+    found = next(capstone.Cs(capstone.CS_ARCH_X86, mode).disasm(code, pc), None)
+    return (
+        f"{found.mnemonic} {found.op_str}".strip()
+        if found
+        else f"(no instruction: {code.hex(' ')})"
+    )
+
+
+def _step_json(step: Step) -> dict[str, Any]:
+    sides = (("a", step.pc_a, step.code_a), ("b", step.pc_b, step.code_b))
+    return {
+        "icount": step.icount,
+        **{
+            name: {"pc": pc, "code": code.hex(), "disassembly": _disassembly(code, pc, step.bits)}
+            for name, pc, code in sides
+        },
+        "changes": [{"what": c.name, "a": c.a, "b": c.b} for c in step.changes],
+    }
 
 
 def _show(

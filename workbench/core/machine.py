@@ -519,7 +519,8 @@ class Machine:
 
     # -- state
 
-    def _cpu_state(self) -> dict[str, list[int]]:
+    def cpu_state(self) -> dict[str, list[int]]:
+        """The architectural state of the processor, by field."""
         cpu = self.cpu
         out: dict[str, list[int]] = {}
         for name in STATE_FIELDS:
@@ -554,7 +555,7 @@ class Machine:
         """32 bytes over processor, RAM, devices and clock: equal states have equal digests."""
         h = hashlib.blake2b(digest_size=32)
         state = {
-            "cpu": self._cpu_state(),
+            "cpu": self.cpu_state(),
             "clock": self.clock.save(),
             "halted": self._halted,
             "nmi": self._nmi,
