@@ -134,6 +134,71 @@ def test_breakpoints_in_both_directions(gdb: Gdb) -> None:
     assert gdb.icount() == 0
 
 
+def test_conditions_are_evaluated_here(gdb: Gdb, timeline: Timeline) -> None:
+    """gdb sends its conditions as bytecode; false hits never reach it, both ways."""
+    gdb.do("monitor seek 20000")
+    gdb.do("maintenance flush register-cache")
+    pc = gdb.value("$pc")
+    gdb.do("monitor seek 10000")
+    gdb.do("set breakpoint condition-evaluation target")
+    gdb.do("set breakpoint always-inserted on")
+    gdb.do(f"hbreak *{pc:#x}")
+    seen = []
+    for _ in range(6):
+        assert "Breakpoint 1" in gdb.do("continue")
+        seen.append((gdb.icount(), gdb.value("$rcx"), gdb.value("$rsp")))
+    icount, rcx, rsp = seen[4]
+    gdb.do("monitor seek 10000")
+    gdb.do("maintenance flush register-cache")
+    gdb.do(f"condition 1 $rcx == {rcx:#x} && $rsp == {rsp:#x}")
+    assert "target evals" in gdb.do("info breakpoints")
+    expected = [count for count, *registers in seen if registers == [rcx, rsp]]
+    gdb.do("continue")
+    assert gdb.icount() == expected[0]
+    gdb.do(f"monitor seek {seen[5][0]}")
+    gdb.do("maintenance flush register-cache")
+    gdb.do("reverse-continue")
+    assert gdb.icount() == max(count for count in expected if count < seen[5][0]) == icount
+    gdb.do("condition 1 *(int *)0xffff900000000000 == 1")
+    gdb.do("continue")
+    assert gdb.icount() == seen[5][0]
+
+
+def test_a_dprintf_prints_from_here(gdb: Gdb) -> None:
+    gdb.do("monitor seek 20000")
+    gdb.do("maintenance flush register-cache")
+    pc = gdb.value("$pc")
+    gdb.do("monitor seek 19999")
+    gdb.do("set dprintf-style agent")
+    gdb.do(f'dprintf *{pc:#x},\\"here %lx\\\\n\\", $rip')
+    gdb.do("hbreak *($pc + 1)")
+    shown = gdb.do("continue")
+    assert f"here {pc:x}" in shown
+
+
+def test_the_architecture_follows_the_mode(gdb: Gdb, timeline: Timeline) -> None:
+    """The guest begins in 32-bit code; gdb takes another description when it is told to."""
+    eax = timeline.machine.cpu.get("rax") & 0xFFFFFFFF
+    assert "32-bit code" in gdb.do("monitor architecture auto")
+    gdb.do("set architecture auto")
+    gdb.do("unset tdesc filename")
+    assert gdb.value("$eip") == timeline.machine.cpu.get("rip")
+    assert gdb.value("$eax") == eax
+    assert "i386" in gdb.do("show architecture")
+    gdb.do("stepi")
+    assert gdb.icount() == 1
+    gdb.do("monitor architecture i386:x86-64")
+    gdb.do("unset tdesc filename")
+    assert gdb.value("$rip") == timeline.machine.cpu.get("rip")
+    assert gdb.value("$cs_base") == 0
+
+
+def test_threads_and_memory_map(gdb: Gdb) -> None:
+    assert "CPU 0, protected mode, 32-bit code, CPL 0" in gdb.do("info threads")
+    assert "0x8000000000000000" in gdb.do("info mem")
+    assert "Cannot" not in gdb.do("x/4x $pc")
+
+
 def test_a_watchpoint_finds_the_last_writer(gdb: Gdb) -> None:
     gdb.do("monitor seek 3000000")
     gdb.do("maintenance flush register-cache")

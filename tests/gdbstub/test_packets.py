@@ -16,7 +16,9 @@ GOOD = [
     (b"P10=0102", p.WriteRegister(0x10, b"\x01\x02")),
     (b"Z0,ffffffff81000000,1", p.Breakpoint(0, 0xFFFFFFFF81000000, 1, True)),
     (b"z2,1000,8", p.Breakpoint(2, 0x1000, 8, False)),
-    (b"Z1,10,1;X2,2200", p.Breakpoint(1, 0x10, 1, True)),
+    (b"Z1,10,1;X2,2200", p.Breakpoint(1, 0x10, 1, True, (b"\x22\0",))),
+    (b"Z0,10,1;X1,27X3,220127", p.Breakpoint(0, 0x10, 1, True, (b"\x27", b"\x22\x01\x27"))),
+    (b"Z0,10,1;X1,27;cmds:0,X1,27", p.Breakpoint(0, 0x10, 1, True, (b"\x27",), (b"\x27",))),
     (b"vCont;s:1;c", p.Resume(True)),
     (b"vCont;c", p.Resume(False)),
     (b"c", p.Resume(False)),
@@ -33,7 +35,9 @@ GOOD = [
 ]
 BAD = [
     b"m", b"m10", b"m,4", b"mxyz,4", b"m10,fffffffff", b"m-1,4", b"M10,4:00", b"M10,1:0",
-    b"X10,3:ab", b"P=", b"P1=0", b"Z9,10,1", b"Z0,10", b"z", b"vCont;x", b"b", b"bx", b"pzz",
+    b"X10,3:ab", b"Z0,10,1;X2,27", b"Z0,10,1;X1,ff", b"Z0,10,1;Y", b"Z0,10,1;X0,",
+    b"Z0,10,1;cmds:0", b"Z0,10,1;X3,21ff00",
+    b"P=", b"P1=0", b"Z9,10,1", b"Z0,10", b"z", b"vCont;x", b"b", b"bx", b"pzz",
     b"G0", b"q\xff",
 ]  # fmt: skip
 

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import InputFileError, UsageError
-from workbench.gdbstub import registers
 from workbench.gdbstub.framing import Framing, frame
 from workbench.gdbstub.server import Server, listen
 from workbench.gdbstub.stub import Stub
@@ -48,16 +47,16 @@ def test_what_is_supported(stub: Stub) -> None:
 def test_registers(stub: Stub) -> None:
     ask(stub, b"qSupported")
     everything = bytes.fromhex(ask(stub, b"g").decode())
-    assert len(everything) == registers.G_BYTES
-    pc = bytes.fromhex(ask(stub, b"p%x" % registers.PC).decode())
+    assert len(everything) == stub.layout.bytes
+    pc = bytes.fromhex(ask(stub, b"p%x" % stub.layout.pc).decode())
     assert int.from_bytes(pc, "little") == stub.target.machine.cpu.get("rip")
-    assert ask(stub, b"p%x" % len(registers.REGISTERS)) == b"E01"
+    assert ask(stub, b"p%x" % len(stub.layout.registers)) == b"E01"
 
 
 def test_every_register_can_be_written_back(stub: Stub) -> None:
-    for number in range(len(registers.REGISTERS)):
+    for number in range(len(stub.layout.registers)):
         held = ask(stub, b"p%x" % number)
-        assert ask(stub, b"P%x=%s" % (number, held)) == b"OK", registers.REGISTERS[number].name
+        assert ask(stub, b"P%x=%s" % (number, held)) == b"OK", stub.layout.registers[number].name
     everything = ask(stub, b"g")
     assert ask(stub, b"G" + everything) == b"OK"
     assert ask(stub, b"g") == everything
@@ -82,7 +81,7 @@ def test_the_target_description_comes_in_pieces(stub: Stub) -> None:
         text += answer[1:].replace(b"}\x03", b"#").replace(b"}\n", b"*").replace(b"}\x04", b"$")
         if answer[:1] == b"l":
             break
-    assert text.decode() == registers.target_xml()
+    assert text.decode() == stub.layout.xml
     assert ask(stub, b"qXfer:features:read:other.xml:0,200") == b"E00"
 
 
@@ -124,24 +123,58 @@ def test_addresses() -> None:
         listen(f":{first.getsockname()[1]}")
 
 
-def test_a_client_that_vanishes_and_one_that_waits(stub: Stub) -> None:
+def heard(client: socket.socket, what: bytes) -> bytes:
+    """What a client hears until `what` came, or the end."""
+    client.settimeout(10)
+    answer = b""
+    while what not in answer:
+        piece = client.recv(4096)
+        if not piece:
+            break
+        answer += piece
+    return answer
+
+
+def test_a_client_that_vanishes_and_one_too_many(stub: Stub) -> None:
     stub.killed = False
     with Server(stub, listen(":0")) as server:
         thread = Thread(target=server.serve, daemon=True)
         thread.start()
         host, port = server.address.split(":")
         place = (host, int(port))
-        with socket.create_connection(place) as first, socket.create_connection(place) as second:
-            second.sendall(frame(b"qC"))
+        with socket.create_connection(place) as first:
+            first.sendall(frame(b"qC"))
+            assert b"QC01" in heard(first, b"QC01")
+            for _ in range(12):
+                with socket.create_connection(place) as second:
+                    second.sendall(frame(b"qSupported"))
+                    assert b"another debugger is connected" in heard(second, b"#")
+                    assert heard(second, b"never")[-1:] != b"+"
+            first.sendall(frame(b"qC"))
+            assert b"QC01" in heard(first, b"QC01")
             first.sendall(frame(b"c")[:-1])
-            first.close()
-            second.settimeout(10)
-            answer = b""
-            while b"QC01" not in answer:
-                answer += second.recv(100)
-            second.sendall(frame(b"k"))
-            thread.join(10)
+        for _ in range(100):
+            with socket.create_connection(place) as third:
+                third.sendall(frame(b"qC"))
+                answer = heard(third, b"#")
+                if b"QC01" in answer:
+                    third.sendall(frame(b"k"))
+                    break
+        thread.join(10)
         assert not thread.is_alive()
+
+
+def test_a_socket_that_somebody_listens_at(tmp_path: Path) -> None:
+    path = tmp_path / "gdb"
+    with listen(f"unix:{path}"), pytest.raises(InputFileError, match="in use"):
+        listen(f"unix:{path}")
+    listen(f"unix:{path}").close()  # what a killed server left is taken over
+
+
+def test_a_request_without_end(stub: Stub) -> None:
+    stub.receive(b"$" + b"a" * (1 << 20))
+    stub.receive(b"#00" + frame(b"qC"))
+    assert b"QC01" in stub.framing.take()
 
 
 def test_ctrl_c_stops_the_guest(stub: Stub) -> None:

@@ -30,7 +30,6 @@ examples:
 in gdb: continue, stepi, reverse-continue, reverse-stepi, hbreak, watch; monitor help lists more.
 """
 _SCRIPT = """\
-set architecture i386:x86-64
 define hookpost-monitor
 maintenance flush register-cache
 end
@@ -55,8 +54,21 @@ def add_parser(commands: Any) -> None:
         " (default: start)")  # fmt: skip
     add("--memory-budget", metavar="SIZE", default="1G",
         help="memory for checkpoints (default: 1G)")  # fmt: skip
-    add("gdb_args", nargs="*", metavar="ARG", help="arguments for gdb, after --")
-    parser.set_defaults(run=run)
+    add("--architecture", choices=("auto", "i386:x86-64", "i386", "i8086"), default="auto",
+        help="how gdb sees the processor (default: auto, by its mode)")  # fmt: skip
+    parser.usage = "workbench gdb [OPTIONS] TRACE [-- ARGUMENTS FOR GDB]"
+    parser.set_defaults(run=run, gdb_args=[])
+    plain = parser.parse_known_args
+
+    def parse(args: Any, namespace: Any) -> Any:
+        """What stands behind `--` is gdb's, wherever the options are."""
+        given = list(args)
+        place = given.index("--") if "--" in given else len(given)
+        found, unknown = plain(given[:place], namespace)
+        found.gdb_args = given[place + 1 :]
+        return found, unknown
+
+    parser.parse_known_args = parse
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
         if symbols is None and args.listen is None:
             symbols = _kernel_symbols(timeline, Path(folder) / "symbols")
         timeline.seek(start)
-        with Server(Stub(ReplayTarget(timeline)), listener) as server:
+        stub = Stub(ReplayTarget(timeline), args.architecture)
+        with Server(stub, listener) as server:
             if args.listen is not None:
                 complain(f"gdb may connect: target remote {server.address}")
                 server.serve()

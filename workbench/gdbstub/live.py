@@ -5,6 +5,7 @@ What a debugger writes would not be in the trace; with `workbench gdb` on the tr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from workbench.core.machine import Machine
@@ -44,6 +45,9 @@ class LiveTarget:
         """Give them to the processor."""
         self._points = sorted(breakpoints)
         self._watches = engine_watches(watches)
+
+    def set_breakpoint(self, address: int, conditions: Sequence[bytes]) -> None:
+        """The stub evaluates them."""
 
     def arm(self) -> None:
         """Make the points effective; those of a debugger that has gone are not."""
@@ -114,6 +118,10 @@ class LiveDebugger:
     def after_slice(self, stop: StopLike) -> bool:
         """Report a stop that the debugger waits for."""
         machine = self._target.machine
+        if stop.kind == "breakpoint" and self._server.connected and not self._server.stub.stops():
+            machine.cpu.set("bp_skip", machine.clock.icount)
+            self._server.flush()
+            return True
         if stop.kind in ("breakpoint", "watch"):
             if self._server.connected:
                 self._stand(Moved(stop.kind, machine.cpu.get("watch_last_range")))

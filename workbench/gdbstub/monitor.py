@@ -5,22 +5,33 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections.abc import Iterable
+from typing import Protocol
 
 from workbench.errors import WorkbenchError
 from workbench.gdbstub.commands import Command, Wrong, complete, overview, usage
 from workbench.gdbstub.devices import Devices, find_register, registers_of, windows
 from workbench.gdbstub.memory import physical
+from workbench.gdbstub.registers import ARCHITECTURES
 from workbench.gdbstub.target import Target
+from workbench.inspect.cpu import mode_text
 from workbench.trace.bookmarks import Bookmarks
 from workbench.trace.position import FORMS, parse
 from workbench.trace.timeline import DeviceWatch, DmaWatch, Timeline
 
 
+class Session(Protocol):
+    """What a command may change of the stub."""
+
+    architecture: str
+
+
 class Monitor:
     """Runs one command line, gives its text."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, session: Session | None = None) -> None:
+        """`session` is the stub whose description of registers can be chosen."""
         self._target = target
+        self._session = session
         self.note = ""
         """Something that the user should know; `when` says it."""
         self._commands: dict[str, Command] = {
@@ -71,6 +82,14 @@ class Monitor:
                 self._drop,
                 moves=True,
             ),
+            "architecture": Command(
+                ("architecture [NAME]",),
+                "as what gdb sees the processor: auto, i386:x86-64, i386 or i8086\n"
+                "It counts when gdb takes a description: when it connects, and after 'unset tdesc"
+                " filename';\nwb-arch does both. auto: by the mode that the processor is in.",
+                self._architecture,
+                lambda given: () if given else ARCHITECTURES,
+            ),
             "complete": Command(
                 ("complete TEXT",), "what the last word of a command may become", self._complete
             ),
@@ -98,6 +117,14 @@ class Monitor:
 
     def _complete(self, args: list[str]) -> str:
         return "".join(f"{word}\n" for word in complete(self._commands, args[0] if args else ""))
+
+    def _architecture(self, args: list[str]) -> str:
+        session = self._session
+        if session is None or len(args) > 1 or (args and args[0] not in ARCHITECTURES):
+            raise Wrong(f"expected one of {', '.join(ARCHITECTURES)}")
+        if args:
+            session.architecture = args[0]
+        return f"{session.architecture}; the processor is in {mode_text(self._target.machine.cpu)}"
 
     # Watches.
 

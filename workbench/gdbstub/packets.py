@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from workbench.gdbstub.agent import MOST_BYTES, AgentError, verify
 from workbench.gdbstub.framing import MAX_PACKET, unescape
 
 
@@ -63,6 +64,10 @@ class Breakpoint:
     address: int
     kind: int
     insert: bool
+    conditions: tuple[bytes, ...] = ()
+    """Agent expressions, one of which has to be true."""
+    commands: tuple[bytes, ...] = ()
+    """Agent expressions to run instead of a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +158,42 @@ def _write_register(args: bytes) -> Packet:
 
 
 def _point(args: bytes, insert: bool) -> Packet:
-    # Conditions and commands (`;X...`) are not advertised and not taken.
-    kind_of, address, kind = args.split(b";")[0].split(b",")
+    place, *lists = args.split(b";")
+    kind_of, address, kind = place.split(b",")
     number = hex_number(kind_of)
     if number > 4:
         raise ValueError("expected a type from 0 to 4")
-    return Breakpoint(number, hex_number(address), hex_number(kind), insert)
+    conditions: list[bytes] = []
+    commands: list[bytes] = []
+    for text in lists:
+        if text.startswith(b"cmds:"):
+            _, comma, text = text.removeprefix(b"cmds:").partition(b",")
+            if not comma:
+                raise ValueError("expected cmds:PERSIST,EXPRESSIONS")
+            commands += _expressions(text)
+        else:
+            conditions += _expressions(text)
+    return Breakpoint(
+        number, hex_number(address), hex_number(kind), insert, tuple(conditions), tuple(commands)
+    )
+
+
+def _expressions(text: bytes) -> Iterator[bytes]:
+    """Agent expressions `Xlength,hex`, one after the other (E.2, Z0)."""
+    while text:
+        length, comma, rest = text[1:].partition(b",")
+        count = hex_number(length)
+        if text[:1] != b"X" or not comma or not 0 < count <= MOST_BYTES or 2 * count > len(rest):
+            raise ValueError("expected Xlength,expression")
+        code = bytes.fromhex(rest[: 2 * count].decode("ascii"))
+        if len(code) != count:
+            raise ValueError("expected as many bytes as were announced")
+        try:
+            verify(code)
+        except AgentError as error:
+            raise ValueError(str(error)) from None
+        yield code
+        text = rest[2 * count :]
 
 
 def _resume(args: bytes, step: bool) -> Packet:

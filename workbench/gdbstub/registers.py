@@ -1,20 +1,29 @@
 """The registers that gdb sees: their target description (`target.xml`) and their values.
 
+There are three layouts, one for each architecture that gdb tells apart: in `i386:x86-64` all of the
+processor is seen, in `i386` and `i8086` the registers of 32-bit code. gdb takes a description when
+it connects, and once more when it is told to; it numbers registers in their order.
+
 The features `org.gnu.gdb.i386.core`, `.sse` and `.segments` are those of "Debugging with GDB",
-appendix G.5.7 (i386 Features); `org.workbench.x86.system` is ours. gdb numbers registers in the
-order of the description.
+appendix G.5.7 (i386 Features); `org.workbench.x86.system` is ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from workbench.core import layout as lay
 from workbench.core.engine import Cpu
 
+__all__ = ["ARCHITECTURES", "AUTO", "LAYOUTS", "X86_64", "Layout", "Register", "of_mode"]
+
 Get = Callable[[Cpu], int]
 Set = Callable[[Cpu, int], None]
+X86_64, I386, I8086, AUTO = "i386:x86-64", "i386", "i8086", "auto"
+ARCHITECTURES: Final = (AUTO, X86_64, I386, I8086)
+_CORE, _SSE = "org.gnu.gdb.i386.core", "org.gnu.gdb.i386.sse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +43,70 @@ class Register:
         return self.bits // 8
 
 
+Features = tuple[tuple[str, tuple[Register, ...]], ...]
+
+
+class Layout:
+    """The registers of one architecture, in gdb's order."""
+
+    def __init__(self, architecture: str, features: Features, pc: str) -> None:
+        self.architecture = architecture
+        self.features = features
+        self.registers = tuple(r for _, registers in features for r in registers)
+        self.pc = next(n for n, r in enumerate(self.registers) if r.name == pc)
+        self.bytes = sum(register.bytes for register in self.registers)
+        """Length of `g`."""
+        self.xml = _xml(architecture, features)
+
+    def read(self, cpu: Cpu, number: int) -> bytes:
+        """The bytes of a register as gdb wants them."""
+        register = self.registers[number]
+        mask = (1 << register.bits) - 1
+        return (register.get(cpu) & mask).to_bytes(register.bytes, "little")
+
+    def read_all(self, cpu: Cpu) -> bytes:
+        """The answer to `g`."""
+        return b"".join(self.read(cpu, n) for n in range(len(self.registers)))
+
+    def write(self, cpu: Cpu, number: int, data: bytes) -> bool:
+        """Write a register; False where that is refused or the size is wrong."""
+        register = self.registers[number]
+        if len(data) != register.bytes:
+            return False
+        if data == self.read(cpu, number):
+            return True
+        if register.set is None:
+            return False
+        register.set(cpu, int.from_bytes(data, "little"))
+        return True
+
+
+def of_mode(cpu: Cpu) -> str:
+    """The architecture of the code that the processor runs now (SDM volume 3, 2.2)."""
+    attr = cpu.get("seg_attr", lay.CS)
+    if cpu.get("efer") & lay.EFER_LMA and attr & lay.ATTR_L:
+        return X86_64
+    protected = cpu.get("cr0") & lay.CR0_PE and not cpu.get("rflags") & lay.VM
+    return I386 if protected and attr & lay.ATTR_DB else I8086
+
+
+# Values.
+
+
 def _field(name: str, index: int = 0) -> tuple[Get, Set]:
     return (
         lambda cpu: cpu.get(name, index),
         lambda cpu, value: cpu.set(name, value, index),
     )
+
+
+def _low(name: str) -> tuple[Get, Set]:
+    """The low half of a register; a write leaves the other one."""
+
+    def put(cpu: Cpu, value: int) -> None:
+        cpu.set(name, cpu.get(name) & ~0xFFFFFFFF | value)
+
+    return lambda cpu: cpu.get(name), put
 
 
 def _st(n: int) -> tuple[Get, Set]:
@@ -69,129 +137,110 @@ def _ftag(cpu: Cpu) -> int:
     return word
 
 
+def _set_ftag(cpu: Cpu, value: int) -> None:
+    cpu.set("fpu_tag", sum(1 << n for n in range(8) if value >> 2 * n & 3 == 3))
+
+
 def _fstat(cpu: Cpu) -> int:
     return cpu.get("fpu_sw") & ~0x3800 | (cpu.get("fpu_top") & 7) << 11
+
+
+def _set_fstat(cpu: Cpu, value: int) -> None:
+    cpu.set("fpu_sw", value & 0xFFFF & ~0x3800)
+    cpu.set("fpu_top", value >> 11 & 7)
 
 
 def _zero(cpu: Cpu) -> int:
     return 0
 
 
-def _base(segment: int) -> tuple[Get, Set]:
-    return _field("seg_base", segment)
-
+# Registers.
 
 _FLAGS = (
     ("CF", 0), ("", 1), ("PF", 2), ("AF", 4), ("ZF", 6), ("SF", 7), ("TF", 8), ("IF", 9),
     ("DF", 10), ("OF", 11), ("NT", 14), ("RF", 16), ("VM", 17), ("AC", 18), ("VIF", 19),
     ("VIP", 20), ("ID", 21),
 )  # fmt: skip
-_GENERAL = (
-    "rax",
-    "rbx",
-    "rcx",
-    "rdx",
-    "rsi",
-    "rdi",
-    "rbp",
-    "rsp",
-    *(f"r{n}" for n in range(8, 16)),
-)
+_GENERAL_64 = (
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16)),
+)  # fmt: skip
+_GENERAL_32 = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 _SEGMENTS = (("cs", 1), ("ss", 2), ("ds", 3), ("es", 0), ("fs", 4), ("gs", 5))
 
 
 def _general(name: str) -> Register:
-    kind = "data_ptr" if name in ("rbp", "rsp") else "int64"
-    return Register(name, 64, kind, *_field(name))
+    pointer = name[1:] in ("bp", "sp")
+    if name[0] == "e":
+        return Register(name, 32, "data_ptr" if pointer else "int32", *_low("r" + name[1:]))
+    return Register(name, 64, "data_ptr" if pointer else "int64", *_field(name))
 
 
-def _core() -> tuple[Register, ...]:
+def _core(general: tuple[str, ...], pc: str, bits: int) -> tuple[Register, ...]:
     return (
-        *(_general(name) for name in _GENERAL),
-        Register("rip", 64, "code_ptr", *_field("rip")),
+        *(_general(name) for name in general),
+        Register(pc, bits, "code_ptr", *_field("rip")),
         Register("eflags", 32, "i386_eflags", *_field("rflags")),
         *(Register(n, 32, "int32", _field("seg_sel", at)[0]) for n, at in _SEGMENTS),
         *(Register(f"st{n}", 80, "i387_ext", *_st(n)) for n in range(8)),
-        Register("fctrl", 32, "int", _field("fpu_cw")[0], group="float"),
-        Register("fstat", 32, "int", _fstat, group="float"),
-        Register("ftag", 32, "int", _ftag, group="float"),
+        Register("fctrl", 32, "int", *_field("fpu_cw"), group="float"),
+        Register("fstat", 32, "int", _fstat, _set_fstat, group="float"),
+        Register("ftag", 32, "int", _ftag, _set_ftag, group="float"),
         Register("fiseg", 32, "int", _zero, group="float"),
         Register("fioff", 32, "int", lambda cpu: cpu.get("fpu_ip") & 0xFFFFFFFF, group="float"),
         Register("foseg", 32, "int", _zero, group="float"),
         Register("fooff", 32, "int", lambda cpu: cpu.get("fpu_dp") & 0xFFFFFFFF, group="float"),
-        Register("fop", 32, "int", _field("fpu_op")[0], group="float"),
+        Register("fop", 32, "int", *_field("fpu_op"), group="float"),
     )
 
 
-def _sse() -> tuple[Register, ...]:
+def _sse(count: int) -> tuple[Register, ...]:
     return (
-        *(Register(f"xmm{n}", 128, "vec128", *_field("xmm", n)) for n in range(16)),
+        *(Register(f"xmm{n}", 128, "vec128", *_field("xmm", n)) for n in range(count)),
         Register("mxcsr", 32, "int", *_field("mxcsr"), group="vector"),
     )
 
 
-def _system() -> tuple[Register, ...]:
-    return (
-        Register("k_gs_base", 64, "int", *_field("kernel_gs_base"), group="system"),
-        *(Register(n, 64, "int", *_field(n), group="system") for n in ("cr0", "cr2", "cr3", "cr4")),
-        Register("cr8", 64, "int", _field("cr8")[0], group="system"),
-        Register("efer", 64, "int", *_field("efer"), group="system"),
+def _bases(names: tuple[str, ...], bits: int, group: str = "") -> tuple[Register, ...]:
+    return tuple(
+        Register(f"{n}_base", bits, "int", *_field("seg_base", lay.SEGMENTS.index(n)), group=group)
+        for n in names
     )
 
 
-_SEGMENT_BASES = (
-    Register("fs_base", 64, "int", *_base(lay.FS)),
-    Register("gs_base", 64, "int", *_base(lay.GS)),
-)
-FEATURES: tuple[tuple[str, tuple[Register, ...]], ...] = (
-    ("org.gnu.gdb.i386.core", _core()),
-    ("org.gnu.gdb.i386.sse", _sse()),
-    ("org.gnu.gdb.i386.segments", _SEGMENT_BASES),
-    ("org.workbench.x86.system", _system()),
-)
-REGISTERS: tuple[Register, ...] = tuple(r for _, registers in FEATURES for r in registers)
-BY_NAME = {register.name: n for n, register in enumerate(REGISTERS)}
-PC = BY_NAME["rip"]
-G_BYTES = sum(register.bytes for register in REGISTERS)
+def _system(bits: int) -> tuple[Register, ...]:
+    return (
+        Register("k_gs_base", 64, "int", *_field("kernel_gs_base"), group="system"),
+        *(
+            Register(n, bits, "int", *_field(n), group="system")
+            for n in ("cr0", "cr2", "cr3", "cr4")
+        ),
+        Register("cr8", 64, "int", _field("cr8")[0], group="system"),
+        Register("efer", 64, "int", *_field("efer"), group="system"),
+        *_bases(("cs", "ss", "ds", "es"), bits, "system"),
+    )
 
 
-def read(cpu: Cpu, number: int) -> bytes:
-    """The bytes of a register as gdb wants them."""
-    register = REGISTERS[number]
-    mask = (1 << register.bits) - 1
-    return (register.get(cpu) & mask).to_bytes(register.bytes, "little")
+def _legacy(architecture: str) -> Layout:
+    features = (
+        (_CORE, _core(_GENERAL_32, "eip", 32)),
+        (_SSE, _sse(8)),
+        ("org.workbench.x86.system", (*_bases(("fs", "gs"), 32, "system"), *_system(32))),
+    )
+    return Layout(architecture, features, "eip")
 
 
-def read_all(cpu: Cpu) -> bytes:
-    """The answer to `g`."""
-    return b"".join(read(cpu, n) for n in range(len(REGISTERS)))
-
-
-def write(cpu: Cpu, number: int, data: bytes) -> bool:
-    """Write a register; False where that is refused or the size is wrong."""
-    register = REGISTERS[number]
-    if len(data) != register.bytes:
-        return False
-    value = int.from_bytes(data, "little")
-    if register.set is None:
-        return value == int.from_bytes(read(cpu, number), "little")
-    register.set(cpu, value)
-    return True
-
-
-def target_xml() -> str:
-    """The target description."""
+def _xml(architecture: str, features: Features) -> str:
     lines = [
         '<?xml version="1.0"?>',
         '<!DOCTYPE target SYSTEM "gdb-target.dtd">',
-        '<target version="1.0"><architecture>i386:x86-64</architecture>',
+        f'<target version="1.0"><architecture>{architecture}</architecture>',
     ]
-    for name, registers in FEATURES:
+    for name, registers in features:
         lines.append(f'<feature name="{name}">')
-        if name.endswith("core"):
+        if name == _CORE:
             flags = "".join(f'<field name="{f}" start="{at}" end="{at}"/>' for f, at in _FLAGS)
             lines.append(f'<flags id="i386_eflags" size="4">{flags}</flags>')
-        if name.endswith("sse"):
+        if name == _SSE:
             lines += _VECTORS
         for r in registers:
             group = f' group="{r.group}"' if r.group else ""
@@ -213,3 +262,17 @@ _VECTORS = (
     '<field name="v4_int32" type="v4i32"/><field name="v2_int64" type="v2i64"/>'
     '<field name="uint128" type="uint128"/></union>',
 )
+LAYOUTS: Final = {
+    X86_64: Layout(
+        X86_64,
+        (
+            (_CORE, _core(_GENERAL_64, "rip", 64)),
+            (_SSE, _sse(16)),
+            ("org.gnu.gdb.i386.segments", _bases(("fs", "gs"), 64)),
+            ("org.workbench.x86.system", _system(64)),
+        ),
+        "rip",
+    ),
+    I386: _legacy(I386),
+    I8086: _legacy(I8086),
+}

@@ -1,22 +1,28 @@
 """The stub on a socket: TCP on the loopback unless told otherwise, or a Unix socket.
 
-One debugger at a time; another one that connects meanwhile waits until the first has gone. The
-server works in the thread that runs the machine: while the guest runs, `poll` looks for Ctrl-C.
+One debugger at a time; another one that connects meanwhile is told so and sent away. The server
+works in the thread that runs the machine: while the guest runs, `poll` looks for Ctrl-C.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import select
 import socket
 from pathlib import Path
 from types import TracebackType
 
 from workbench.errors import InputFileError, UsageError, os_error_text
+from workbench.gdbstub.framing import frame
 from workbench.gdbstub.stub import Stub
 
 _READ_BYTES = 1 << 16
 _LOOK_UP_SECONDS = 0.2
+_SEND_SECONDS = 10.0
+_REFUSAL = b"+" + frame(b"E.another debugger is connected to this machine")
+_MOST_REFUSED = 8
 
 
 def listen(where: str) -> socket.socket:
@@ -27,9 +33,7 @@ def listen(where: str) -> socket.socket:
     kind, _, path = where.partition(":")
     if kind == "unix" and path:
         try:
-            with contextlib.suppress(FileNotFoundError):
-                if Path(path).is_socket():
-                    Path(path).unlink()
+            _make_way(path)
             server = socket.socket(socket.AF_UNIX)
             server.bind(path)
         except OSError as error:
@@ -50,6 +54,20 @@ def listen(where: str) -> socket.socket:
     return server
 
 
+def _make_way(path: str) -> None:
+    """Remove a socket that nobody listens at any more; raises OSError where somebody does."""
+    with contextlib.suppress(FileNotFoundError):
+        if not Path(path).is_socket():
+            return
+        with socket.socket(socket.AF_UNIX) as caller:
+            try:
+                caller.connect(path)
+            except ConnectionRefusedError:
+                Path(path).unlink()
+                return
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
 class Server:
     """Serves a stub on a listening socket."""
 
@@ -57,6 +75,7 @@ class Server:
         self.stub = stub
         self._listener = listener
         self._peer: socket.socket | None = None
+        self._refused: list[socket.socket] = []
 
     def __enter__(self) -> Server:
         return self
@@ -68,6 +87,8 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self._drop()
+        for other in self._refused:
+            other.close()
         if self._listener.family == socket.AF_UNIX:
             with contextlib.suppress(OSError):
                 Path(self._listener.getsockname()).unlink()
@@ -107,22 +128,32 @@ class Server:
         """Look whether the debugger has something to say while the guest runs."""
         if self._peer is not None:
             self._take(0)
+            self.flush()
         return self._peer is None or self.stub.interrupted or self.stub.killed
 
     def _accept(self, timeout_s: float | None) -> None:
         ready, _, _ = select.select([self._listener], [], [], timeout_s)
         if not ready:
             return
-        self._peer, _ = self._listener.accept()
+        try:
+            self._peer, _ = self._listener.accept()
+        except OSError:  # it has gone already
+            return
+        self._peer.settimeout(_SEND_SECONDS)
         if self._peer.family != socket.AF_UNIX:
             self._peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.stub.connected()
 
     def _take(self, timeout_s: float | None) -> None:
         assert self._peer is not None
-        ready, _, _ = select.select([self._peer], [], [], timeout_s)
-        if not ready:
-            return
+        ready, _, _ = select.select([self._peer, self._listener], [], [], timeout_s)
+        if self._peer in ready:
+            self._hear()
+        if self._listener in ready and self._peer is not None:
+            self._refuse()
+
+    def _hear(self) -> None:
+        assert self._peer is not None
         try:
             data = self._peer.recv(_READ_BYTES)
         except OSError:
@@ -134,6 +165,17 @@ class Server:
         self.flush()
         if self.stub.detached:
             self._drop()
+
+    def _refuse(self) -> None:
+        """Tell another debugger that it has to wait; it hangs up when it has read that."""
+        with contextlib.suppress(OSError):
+            other, _ = self._listener.accept()
+            self._refused.append(other)
+            other.setblocking(False)
+            other.send(_REFUSAL)
+            other.shutdown(socket.SHUT_WR)
+        while len(self._refused) > _MOST_REFUSED:
+            self._refused.pop(0).close()
 
     def flush(self) -> None:
         """Send what the stub has to say."""

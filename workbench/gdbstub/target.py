@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from workbench.core.machine import Machine
@@ -34,6 +34,12 @@ class Target(Protocol):
     def set_points(self, breakpoints: set[int], watches: list[tuple[int, int, int]]) -> None:
         """Replace all breakpoints, and watches as (type, first address, length)."""
 
+    def set_breakpoint(self, address: int, conditions: Sequence[bytes]) -> None:
+        """After `set_points`: a breakpoint counts only if one of these agent expressions holds.
+
+        A target that cannot evaluate them stops at each hit; the stub looks at them once more.
+        """
+
     def resume(self, step: bool, reverse: bool, poll: Poll) -> Moved:
         """Move until something happens; `poll` tells whether the user wants to stop."""
 
@@ -64,6 +70,9 @@ class ReplayTarget:
         """Give them to the timeline, which arms them when it runs."""
         self._timeline.breakpoints = set(breakpoints)
         self._timeline.watches = engine_watches(watches)
+
+    def set_breakpoint(self, address: int, conditions: Sequence[bytes]) -> None:
+        """The stub evaluates them."""
 
     def resume(self, step: bool, reverse: bool, poll: Poll) -> Moved:
         """Move in the recording."""
