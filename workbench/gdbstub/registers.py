@@ -17,7 +17,17 @@ from typing import Final
 from workbench.core import layout as lay
 from workbench.core.engine import Cpu
 
-__all__ = ["ARCHITECTURES", "AUTO", "LAYOUTS", "X86_64", "Layout", "Register", "of_mode"]
+__all__ = [
+    "ARCHITECTURES",
+    "AUTO",
+    "LAYOUTS",
+    "REGISTERS",
+    "X86_64",
+    "Layout",
+    "Register",
+    "linear_pc",
+    "of_mode",
+]
 
 Get = Callable[[Cpu], int]
 Set = Callable[[Cpu, int], None]
@@ -276,3 +286,11 @@ LAYOUTS: Final = {
     I386: _legacy(I386),
     I8086: _legacy(I8086),
 }
+REGISTERS: Final = LAYOUTS[X86_64].registers
+"""All of the processor that gdb can see."""
+
+
+def linear_pc(cpu: Cpu) -> int:
+    """The linear address of the next instruction, which is what breakpoints are set on."""
+    base = 0 if of_mode(cpu) == X86_64 else cpu.get("seg_base", lay.CS)
+    return cpu.get("rip") + base & (1 << 64) - 1

@@ -103,7 +103,7 @@ class Stub:
             return int.from_bytes(layout.read(cpu, number), "little")
 
         context = Context(register, self.memory.read, self.say)
-        return self.points.stops(cpu.get("rip"), context, self._note)
+        return self.points.stops(registers.linear_pc(cpu), context, self._note)
 
     def _note(self, text: str) -> None:
         self.monitor.note = text
@@ -140,7 +140,9 @@ class Stub:
                 if watch is not None:
                     return b"T%s%s:%x;%s" % (_SIGTRAP, _WATCH_NAMES[watch[0]], watch[1], thread)
             case "breakpoint":
-                hardware = self.points.kind(self.target.machine.cpu.get("rip")) == HARDWARE
+                hardware = (
+                    self.points.kind(registers.linear_pc(self.target.machine.cpu)) == HARDWARE
+                )
                 name = b"hwbreak" if hardware else b"swbreak"
                 if name + b"+" in self.features:
                     return b"T%s%s:;%s" % (_SIGTRAP, name, thread)
