@@ -9,6 +9,7 @@ from typing import Any
 
 LEAST_RAM, MOST_RAM = 1 << 20, 64 << 30
 MOST_DRIVE_BYTES = 1 << 57
+BOOT_DEVICES = "acdn"
 DRIVE_INTERFACES = ("ide", "virtio", "cdrom", "disc")
 NIC_MODELS = ("e1000", "virtio-net")
 DEVICE_MODELS = ("virtio-rng", "virtio-console")
@@ -58,6 +59,7 @@ class DriveConfig(VirtioConfig):
     size_bytes: int
     read_only: bool = False
     serial: str = ""
+    boot_index: int = -1
 
     def __post_init__(self) -> None:
         if self.interface not in DRIVE_INTERFACES:
@@ -78,6 +80,7 @@ class NicConfig(VirtioConfig):
     model: str
     mac: str
     link: bool = True
+    boot_index: int = -1
 
     def __post_init__(self) -> None:
         self.check_virtio()
@@ -103,6 +106,29 @@ class DeviceConfig(VirtioConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class FirmwareConfig:
+    """A machine that starts in its BIOS, and what the BIOS is told about booting.
+
+    `boot_order` has up to three of a, c, d, n: floppy, disk, CD-ROM, network; times of -1 are left
+    to the BIOS; `strict` forbids devices that have no boot index.
+    """
+
+    boot_order: str = "cad"
+    menu: bool = False
+    splash_time_ms: int = -1
+    reboot_timeout_ms: int = -1
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        order = self.boot_order
+        if not 1 <= len(order) <= 3 or set(order) - set(BOOT_DEVICES) or len({*order}) < len(order):
+            raise ValueError(f"expected up to three of {BOOT_DEVICES} to boot from, not {order!r}")
+        for name in ("splash_time_ms", "reboot_timeout_ms"):
+            if not -1 <= getattr(self, name) <= 0xFFFF:
+                raise ValueError(f"expected {name} from 0 to 65535, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class MachineConfig:
     """One machine.  Times are guest time: a retired instruction takes `ps_per_insn` picoseconds, a
     device
@@ -122,6 +148,7 @@ class MachineConfig:
     nics: tuple[NicConfig, ...] = ()
     devices: tuple[DeviceConfig, ...] = ()
     board: str = "pc"
+    firmware: FirmwareConfig | None = None
 
     def __post_init__(self) -> None:
         if not LEAST_RAM <= self.ram_bytes <= MOST_RAM or self.ram_bytes % 4096:
@@ -141,6 +168,8 @@ class MachineConfig:
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         plain = asdict(self)
+        if self.firmware is None:
+            del plain["firmware"]
         return {n: list(v) if isinstance(v, tuple) else v for n, v in plain.items()}
 
     @classmethod
@@ -159,6 +188,8 @@ class MachineConfig:
                 value = tuple(value)
             elif name in PARTS:
                 value = tuple(_part(PARTS[name], name, v) for v in _list(name, value))
+            elif name == "firmware":
+                value = _part(FirmwareConfig, name, value)
             elif name == "board":
                 if not isinstance(value, str):
                     raise ValueError(f"expected the name of a board, not {value!r}")
@@ -182,14 +213,17 @@ def _list(name: str, value: object) -> list[Any] | tuple[Any, ...]:
     return value
 
 
-def _part(cls: type[PartConfig], name: str, value: object) -> Any:
+def _part(cls: Any, name: str, value: object) -> Any:
     if not isinstance(value, Mapping):
-        raise ValueError(f"expected the settings of one of the {name}, not {value!r}")
+        raise ValueError(f"expected the settings of {_ONE_OF[name]}, not {value!r}")
     types = {f.name: f.type for f in fields(cls)}
     for key, v in value.items():
         if key not in types or type(v).__name__ != types[key]:
-            raise ValueError(f"expected a setting of one of the {name}, not {key}={v!r}")
+            raise ValueError(f"expected a setting of {_ONE_OF[name]}, not {key}={v!r}")
     try:
         return cls(**value)
     except TypeError:
-        raise ValueError(f"expected all settings of one of the {name}, not {value!r}") from None
+        raise ValueError(f"expected all settings of {_ONE_OF[name]}, not {value!r}") from None
+
+
+_ONE_OF = {"drives": "one of the drives", "nics": "one of the nics", "firmware": "the firmware"}

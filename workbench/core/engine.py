@@ -32,6 +32,9 @@ HASH_ENTRIES = 1 << 16
 FIXED_INDEX = 128
 PAGE = 4096
 FOUR_GIB = 1 << 32
+MOST_ROM = 16 << 20
+A20 = 1 << 20
+HOLE, RAM, READ_ONLY = 0, 1, 2  # kinds of pages
 TLB_FLUSH_FIELDS = {"cr0", "cr3", "cr4", "efer"}
 
 RunFunction = Callable[[int], int]
@@ -87,15 +90,16 @@ class Cpu:
         self.image = image or load_image()
         self.ram_bytes = ram_bytes
         self.low_bytes = min(ram_bytes, low_limit)
-        pages = (ram_bytes + PAGE - 1) // PAGE
-        self.ram = _Buffer(max(ram_bytes, PAGE))
+        self._rom_at = (ram_bytes + PAGE - 1) & -PAGE
+        ram_pages, pages = self._rom_at // PAGE, (self._rom_at + MOST_ROM) // PAGE
+        self.ram = _Buffer(self._rom_at + MOST_ROM)
         self._cpu = _Buffer(CPU.size)
         self.base = self._cpu.address
         self._q = self._cpu.view.cast("Q")
         self._i = self._cpu.view.cast("I")
         self._h = self._cpu.view.cast("H")
         self._page_attr = _Buffer(max(pages, PAGE))
-        self._page_attr.put(0, b"\x01" * pages)
+        self._page_attr.put(0, b"\x01" * ram_pages)
         self._page_code = _Buffer(max(pages * 8, PAGE))
         self._page_head = _Buffer(max(pages * 8, PAGE))
         self._page_dirty = _Buffer(max(pages, PAGE))
@@ -107,6 +111,10 @@ class Cpu:
         self._arena = _Buffer(
             ARENA_BYTES, MAP_32BIT, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
         )
+        self.read_only = (0, 0)
+        """Positions between which some pages are read-only for everybody."""
+        self.read_only_write: Callable[[int, bytes], None] | None = None
+        """Gets (gpa, bytes) of a write by others than the processor to a read-only page."""
         self.skip_advance = False
         self.handlers: dict[str, Callable[[Any, list[int]], None]] = {}
         self._fields: dict[str, tuple[int, int]] = {}
@@ -162,6 +170,7 @@ class Cpu:
             "ram": self.ram.address,
             "ram_low": self.low_bytes,
             "ram_high": self.ram_bytes - self.low_bytes,
+            "rom_at": self._rom_at,
             "page_attr": self._page_attr.address,
             "page_code": self._page_code.address,
             "page_head": self._page_head.address,
@@ -227,6 +236,7 @@ class Cpu:
         self.set("fpu_tag", 0)
         self.set("xcr0", 1)
         self.set("max_insns", 64)
+        self.set("a20_mask", 0xFFFFFFFFFFFFFFFF)
         self.set("shadow_icount", 0xFFFFFFFFFFFFFFFF)
         self.set("acc_icount", 0xFFFFFFFFFFFFFFFF)
         for name, value in (("ps_per_insn", 1000), ("tsc_period_ps", 1000)):
@@ -345,6 +355,8 @@ class Cpu:
             return gpa
         if FOUR_GIB <= gpa < FOUR_GIB + self.ram_bytes - self.low_bytes:
             return gpa - FOUR_GIB + self.low_bytes
+        if 0 <= gpa - self.get("rom_base") < self.get("rom_bytes"):
+            return gpa - self.get("rom_base") + self._rom_at
         return None
 
     def read_phys(self, gpa: int, n: int) -> bytes:
@@ -358,21 +370,36 @@ class Cpu:
         )
 
     def write_phys(self, gpa: int, data: bytes) -> None:
-        """Write guest RAM (and ROM); what falls outside is dropped.  Translations of it are dropped
-        too.
+        """Write guest RAM; what falls outside, or on read-only pages, is dropped.  Translations of
+        what is written are dropped too.
         """
         at = self.position(gpa)
         n = len(data)
         if at is None or at + n > (self.low_bytes if gpa < FOUR_GIB else self.ram_bytes):
             for offset, length, p in self._spans(gpa, n):
-                if p is not None:
-                    self._write(p, data[offset : offset + length])
+                if p is not None and p < self.ram_bytes:
+                    self.write_phys(gpa + offset, data[offset : offset + length])
             return
-        self._write(at, data)
+        low, high = self.read_only
+        if at < high and at + n > low:
+            self._write_unless_read_only(at, data)
+        else:
+            self._write(at, data)
+
+    def _write_unless_read_only(self, at: int, data: bytes) -> None:
+        while data:
+            piece = data[: PAGE - at % PAGE]
+            if self._page_attr.view[at // PAGE] != READ_ONLY:
+                self._write(at, piece)
+            elif self.read_only_write is not None:
+                self.read_only_write(at, piece)
+            at += len(piece)
+            data = data[len(piece) :]
 
     def _spans(self, gpa: int, n: int) -> Iterator[tuple[int, int, int | None]]:
         """(offset, bytes, position or None) of the parts of a range that are RAM or are not."""
-        ends = (self.low_bytes, FOUR_GIB, FOUR_GIB + self.ram_bytes - self.low_bytes)
+        above = FOUR_GIB + self.ram_bytes - self.low_bytes
+        ends = (self.low_bytes, self.get("rom_base"), FOUR_GIB, above)
         at = gpa
         while at < gpa + n:
             stop = min((end for end in ends if end > at), default=gpa + n)
@@ -501,11 +528,11 @@ class Cpu:
 
     def scatter(self, pieces: Iterable[tuple[int, int, int]], data: bytes | memoryview) -> None:
         """Write `data[at : at + length]` at `gpa` for each (gpa, at, length): a transfer by DMA."""
-        ram, low = self.ram.view, self.low_bytes
+        ram, low, read_only_end = self.ram.view, self.low_bytes, self.read_only[1]
         code, dirty = self._page_code.view.cast("Q"), self._page_dirty.view
         for gpa, at, length in pieces:
             end = gpa + length
-            if end > low or not length:
+            if end > low or gpa < read_only_end or not length:
                 self.write_phys(gpa, bytes(data[at : at + length]))
                 continue
             ram[gpa:end] = data[at : at + length]
@@ -530,11 +557,30 @@ class Cpu:
             at += step
 
     def set_page_kind(self, gpa: int, n: int, kind: int) -> None:
-        """Make RAM pages ordinary (1), read-only (2) or a hole for devices (0)."""
+        """Make RAM pages ordinary, read-only or a hole for devices."""
         first = self.position(gpa)
         if first is not None:
             self._page_attr.put(first // PAGE, bytes([kind]) * (n // PAGE))
             self._tlb_flush_all(self.base)
+            if kind == READ_ONLY:
+                low, high = self.read_only
+                self.read_only = (min(low, first) if high else first, max(high, first + n))
+
+    def map_rom(self, data: bytes) -> None:
+        """Show `data`, whole pages, read-only at the end of the first 4 GiB."""
+        n = len(data)
+        if not n or n % PAGE or n > MOST_ROM:
+            raise ValueError(f"expected a ROM of whole pages up to {MOST_ROM} bytes, not {n}")
+        self.set("rom_base", FOUR_GIB - n)
+        self.set("rom_bytes", n)
+        self._write(self._rom_at, data)
+        self._page_attr.put(self._rom_at // PAGE, bytes([READ_ONLY]) * (n // PAGE))
+        self._tlb_flush_all(self.base)
+
+    def set_a20(self, is_open: bool) -> None:
+        """The A20M# pin: closed, bit 20 of every physical address of the processor reads as 0."""
+        self.set("a20_mask", 0xFFFFFFFFFFFFFFFF if is_open else ~A20)
+        self._tlb_flush_all(self.base)
 
     def translate_linear(self, addr: int, access: int = 0, mmu: int | None = None) -> int:
         """Guest-physical address; GuestFault if the access is not allowed."""

@@ -258,6 +258,10 @@ CPU = Layout(
         ("ram", "i64"),
         ("ram_low", "i64"),
         ("ram_high", "i64"),  # host address; bytes below and above 4 GiB
+        ("rom_base", "i64"),
+        ("rom_bytes", "i64"),  # guest-physical address and size of the ROM below 4 GiB
+        ("rom_at", "i64"),  # its position behind RAM
+        ("a20_mask", "i64"),  # what the A20 gate leaves of a physical address
         ("page_attr", "i64"),
         ("page_code", "i64"),
         ("page_head", "i64"),

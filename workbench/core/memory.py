@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from workbench.core.engine import PAGE, Cpu
+from workbench.core.engine import HOLE, RAM, READ_ONLY, Cpu
 
 VGA_HOLE = (0xA0000, 0x20000)
 
@@ -24,16 +24,36 @@ class PhysMemory:
         return self._cpu.read_phys(gpa, n)
 
     def write(self, gpa: int, data: bytes) -> None:
-        """Write RAM; what is not RAM swallows it."""
+        """Write RAM; what is not RAM, or is read-only, swallows it."""
         self._cpu.write_phys(gpa, data)
 
     def scatter(self, pieces: Iterable[tuple[int, int, int]], data: bytes | memoryview) -> None:
         """Write `data[at : at + length]` at `gpa` for each (gpa, at, length)."""
         self._cpu.scatter(pieces, data)
 
-    def add_rom(self, gpa: int, data: bytes) -> None:
-        """Make pages of RAM read-only for the guest, with this content (padded to whole pages)."""
-        pages = (len(data) + PAGE - 1) // PAGE
-        self._cpu.set_page_kind(gpa, pages * PAGE, 1)
-        self._cpu.write_phys(gpa, data)
-        self._cpu.set_page_kind(gpa, pages * PAGE, 2)
+    def map_rom(self, data: bytes) -> None:
+        """Show `data`, whole pages, at the end of the first 4 GiB."""
+        self._cpu.map_rom(data)
+
+    def replace(self, gpa: int, data: bytes) -> bytes:
+        """Put `data` into RAM, read-only or not; what was there before."""
+        old = self._cpu.read_phys(gpa, len(data))
+        self._cpu.write_position(gpa, data)
+        return old
+
+    def set_writable(self, gpa: int, n: int, writable: bool) -> None:
+        """Whether pages of RAM can be written."""
+        self._cpu.set_page_kind(gpa, n, RAM if writable else READ_ONLY)
+
+    def set_ram(self, gpa: int, n: int, is_ram: bool) -> None:
+        """Whether pages are RAM or left to devices."""
+        self._cpu.set_page_kind(gpa, n, RAM if is_ram else HOLE)
+
+    @property
+    def on_read_only_write(self) -> Callable[[int, bytes], None] | None:
+        """Gets what others than the processor write to read-only pages, a page at a time."""
+        return self._cpu.read_only_write
+
+    @on_read_only_write.setter
+    def on_read_only_write(self, hook: Callable[[int, bytes], None]) -> None:
+        self._cpu.read_only_write = hook

@@ -79,10 +79,13 @@ TAG_X, TAG_G, TAG_L = 1, 2, 4
 @inline
 def host_of(cpu: Any, phys: Any) -> Any:
     """Host address of a guest-physical address in RAM (or ROM), else 0."""
+    phys = phys & cpu.a20_mask
     at = select(phys < FOUR_GIB, phys, phys - FOUR_GIB + cpu.ram_low)
     bound = select(phys < FOUR_GIB, cpu.ram_low, cpu.ram_low + cpu.ram_high)
     if unlikely(at >= bound):
-        return u64(0)
+        if likely(phys - cpu.rom_base >= cpu.rom_bytes):
+            return u64(0)
+        at = phys - cpu.rom_base + cpu.rom_at
     if unlikely(load(cpu.page_attr + (at >> 12), "i8") == 0):
         return u64(0)
     return cpu.ram + at
@@ -156,7 +159,7 @@ def walk(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
     """
     cpu = CPU.view(base)
     if (cpu.cr0 & CR0_PG) == 0:
-        cpu.walk_page = vaddr & 0xFFFFF000
+        cpu.walk_page = vaddr & 0xFFFFF000 & cpu.a20_mask
         cpu.walk_flags = WALK_W | WALK_X | WALK_G | WALK_R
         return u32(1)
     user = mmu == MMU_USER
@@ -303,7 +306,7 @@ def walk(base: Any, vaddr: Any, access: Any, mmu: Any) -> Any:
         mark_pte(cpu, leaf_at, leaf, bits, 4)
     dirty = (leaf & PTE_D) != 0 or write
     is_global = (leaf & PTE_G) != 0 and (cr4 & CR4_PGE) != 0
-    cpu.walk_page = page
+    cpu.walk_page = page & cpu.a20_mask
     cpu.walk_flags = (
         (can_write & dirty).zx(64) * WALK_W
         | can_fetch.zx(64) * WALK_X

@@ -86,6 +86,7 @@ def _regions() -> list[tuple[int, int]]:
     for name in STATE_FIELDS:
         at, ty, count = CPU.fields[name]
         out.append((at, (16 if ty == "x86_fp80" else bits_of(ty) // 8) * count))
+    out.append((CPU.offset("a20_mask"), 8))  # not in the digest: devices' states decide it
     out.append((CPU.offset("tlbs"), DATA_TLBS * TLB_BYTES))
     return out
 

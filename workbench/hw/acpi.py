@@ -11,6 +11,8 @@ SSDTs.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from workbench.core.config import MachineConfig
@@ -235,8 +237,19 @@ def _virtio_mmio(config: MachineConfig) -> list[bytes]:
     ]
 
 
+def _fw_cfg() -> bytes:
+    """The fw_cfg device; _STA: it is there and works, and needs no driver to be usable."""
+    return aml.device(
+        "FWCF",
+        aml.name("_HID", aml.string("QEMU0002")),
+        aml.name("_STA", 0x0B),
+        aml.name("_CRS", aml.resource_template(aml.io(layout.PORT_FW_CFG, 12))),
+    )
+
 def build_dsdt(config: MachineConfig) -> bytes:
-    """DSDT: host bridge, interrupt links, ISA devices, HPET, one processor, \\_S5 (5.2.11.1)."""
+    """DSDT: host bridge, interrupt links, ISA devices, HPET, one processor, \\_S5 (5.2.11.1);
+    fw_cfg where there is a BIOS.
+    """
     processor = aml.device("CPU0", aml.name("_HID", aml.string("ACPI0007")), aml.name("_UID", 0))
     hpet = aml.device(
         "HPET",
@@ -251,6 +264,7 @@ def build_dsdt(config: MachineConfig) -> bytes:
         *(_link_device(index) for index in range(4)),
         hpet,
         *_virtio_mmio(config),
+        *([_fw_cfg()] if config.firmware is not None else []),
     )
     # SLP_TYP of PM1a_CNT for S5 is 0 on PIIX4 (82371AB 7.2); PM1b does not exist.
     return _table(b"DSDT", 2, body + aml.name("\\_S5", aml.package(0, 0, 0, 0)))
@@ -274,11 +288,70 @@ def build_tables(config: MachineConfig) -> tuple[int, list[tuple[int, bytes]]]:
         assert next_gpa <= facs_gpa, "ACPI tables outgrew their region"
         return gpa
 
+    rsdt, xsdt = _place_tables(config, facs_gpa, place)
+    placed.append((layout.RSDP_GPA, _rsdp(rsdt, xsdt)))
+    return layout.RSDP_GPA, placed
+
+
+def _place_tables(
+    config: MachineConfig, facs: int, place: Callable[[bytes], int]
+) -> tuple[int, int]:
+    """Give each table but the FACS to `place`, which says where it goes; RSDT and XSDT."""
     dsdt = place(build_dsdt(config))
-    entries = [place(_fadt(facs_gpa, dsdt)), place(_madt()), place(_hpet())]
+    entries = [place(_fadt(facs, dsdt)), place(_madt()), place(_hpet())]
     rsdt = place(_table(b"RSDT", 1, struct.pack(f"<{len(entries)}I", *entries)))
     xsdt = place(_table(b"XSDT", 1, struct.pack(f"<{len(entries)}Q", *entries)))
+    return rsdt, xsdt
+
+
+def _rsdp(rsdt: int, xsdt: int) -> bytes:
+    """Root System Description Pointer, revision 2 (5.2.5.3)."""
     rsdp = struct.pack("<8sB6sBIIQI", b"RSD PTR ", 0, OEM_ID, 2, rsdt, 36, xsdt, 0)
-    rsdp = _checksummed(_checksummed(rsdp, 8, 20), 32)  # 5.2.5.3
-    placed.append((layout.RSDP_GPA, rsdp))
-    return layout.RSDP_GPA, placed
+    return _checksummed(_checksummed(rsdp, 8, 20), 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Relocatable:
+    """All tables as one piece that can lie anywhere, and the RSDP.
+
+    Pointers hold offsets into `tables`; `pointers` says where they are, as (offset, bytes), and
+    `checksums` which byte makes the sum of which bytes zero, as (offset, start, bytes). The same
+    for the RSDP, all of whose pointers are into `tables`.
+    """
+
+    tables: bytes
+    pointers: list[tuple[int, int]]
+    checksums: list[tuple[int, int, int]]
+    rsdp: bytes
+    rsdp_pointers: list[tuple[int, int]]
+    rsdp_checksums: list[tuple[int, int, int]]
+
+
+def build_relocatable(config: MachineConfig) -> Relocatable:
+    """Build all tables for firmware to place."""
+    tables = bytearray(_facs())
+    pointers: list[tuple[int, int]] = []
+    checksums: list[tuple[int, int, int]] = []
+
+    def place(table: bytes) -> int:
+        at = len(tables)
+        tables.extend(table)
+        tables.extend(bytes(-len(tables) % 64))
+        found = _POINTERS.get(table[:4], [])
+        if table[:4] in (b"RSDT", b"XSDT"):
+            size = 4 if table[:4] == b"RSDT" else 8
+            found = [(n, size) for n in range(36, len(table), size)]
+        pointers.extend((at + offset, size) for offset, size in found)
+        if found:
+            checksums.append((at + 9, at, len(table)))
+        return at
+
+    rsdt, xsdt = _place_tables(config, 0, place)
+    return Relocatable(
+        bytes(tables), pointers, checksums,
+        _rsdp(rsdt, xsdt), [(16, 4), (24, 8)], [(8, 0, 20), (32, 0, 36)],
+    )  # fmt: skip
+
+
+# FIRMWARE_CTRL, DSDT and X_DSDT (table 5-9)
+_POINTERS: Final = {b"FACP": [(36, 4), (40, 4), (140, 8)]}

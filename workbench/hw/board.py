@@ -5,8 +5,9 @@ An ISA interrupt line goes to the 8259 pair and to the I/O APIC pin of the same 
 local APIC, whose INTR is that of the processor.
 
 `Board.post` leaves the machine as firmware would: interrupt routing, PM base, base address
-registers, virtual wire mode. Deliberately not modelled: DMA controllers, floppy, parallel port,
-speaker, VGA.
+registers, virtual wire mode. A board with a BIOS is left as reset leaves it, and has fw_cfg, shadow
+RAM and the BIOS's debug console besides. Deliberately not modelled: DMA controllers, floppy,
+parallel port, speaker, VGA.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from workbench.hw import layout
 from workbench.hw.debugcon import DebugCon
 from workbench.hw.debugexit import DebugExit
 from workbench.hw.decode import MovableWindow
+from workbench.hw.fw_cfg import FwCfg
 from workbench.hw.hpet import Hpet, LegacyGate
 from workbench.hw.i440fx import I440fx
 from workbench.hw.i8042 import I8042
@@ -39,6 +41,7 @@ from workbench.hw.piix4_pm import PMBA, PMCNTRL, PMREGMISC, SCI_EN, Piix4Pm
 from workbench.hw.port61 import Port61
 from workbench.hw.port80 import Port80
 from workbench.hw.port92 import Port92
+from workbench.hw.shadow import ShadowRam
 from workbench.hw.uart16550 import Uart16550
 
 if TYPE_CHECKING:
@@ -48,6 +51,9 @@ if TYPE_CHECKING:
 __all__ = ["E820", "Board", "PortDevice", "build_board", "build_pc", "e820"]
 
 ISA_IRQS: Final = 16
+CHS_LIMIT_BYTES: Final = 1024 * 16 * 63 * 512
+BIOS_SUBSYSTEM: Final = (0x1AF4, 0x1100)
+"""By this subsystem of the host bridge a BIOS knows that the board has fw_cfg."""
 
 
 class PortDevice(Device, Protocol):
@@ -114,7 +120,9 @@ class Board:
             clock, self.irq, legacy=(self.irq("hpet.t0", 0), self.irq("hpet.t1", 8)), gates=gates
         )
         self.pit = I8254(clock, gates[0])
-        self.rtc = MC146818(clock, gates[1], config.rtc_epoch_s, config.ram_bytes)
+        nvram = None if config.firmware is None else boot_bytes(config)
+        self.rtc = MC146818(clock, gates[1], config.rtc_epoch_s, config.ram_bytes, nvram)
+        self.a20 = SharedLine("A20", machine.cpu.set_a20)
 
         self.pci = PciRoot(
             machine.pio,
@@ -129,10 +137,15 @@ class Board:
         self.pci.request_reset = machine.request_reset
         self.pci.trace_cfg = machine.trace_cfg
         self.pci.trace_dma = machine.trace_dma
-        self.i440fx = I440fx()
+        has_bios = config.firmware is not None
+        self.shadow = ShadowRam(machine.memory) if has_bios else None
+        self.i440fx = I440fx(subsystem=BIOS_SUBSYSTEM if has_bios else None, shadow=self.shadow)
         self.piix3 = Piix3(self.irq)
         self.piix4_pm = Piix4Pm(
-            clock, self.irq("sci", layout.SCI_IRQ), lambda: machine.request_shutdown(0, "ACPI S5")
+            clock,
+            self.irq("sci", layout.SCI_IRQ),
+            lambda: machine.request_shutdown(0, "ACPI S5"),
+            no_smm=has_bios,
         )
         self._attach()
 
@@ -194,12 +207,14 @@ class Board:
             self.add_isa(device)
         for n, name in enumerate(config.serial_ports):
             self.add_serial(name, layout.COM_PORTS[n], layout.COM_IRQS[n])
-        self.i8042 = I8042(self.irq("i8042", 1), machine.request_reset, name="i8042")
+        self.i8042 = I8042(
+            self.irq("i8042", 1), machine.request_reset, self.a20.source("i8042.a20"), name="i8042"
+        )
         self.add_isa(self.i8042)
         machine.inputs.register("i8042", self.i8042.receive)
         self.add_isa(Port61(self.pit))
         self.add_isa(Port80())
-        self.add_isa(Port92(machine.request_reset))
+        self.add_isa(Port92(machine.request_reset, self.a20.source("port92.a20")))
         self.add_isa(DebugExit(machine.request_shutdown))
         self.add_isa(DebugCon(lambda data: machine.console("debugcon", data)))
 
@@ -216,6 +231,21 @@ class Board:
         self.add_pci(self.piix3, 1)
         self.add_pci(self.piix4_pm, 1, 3)
         machine.inputs.register("acpi", self.piix4_pm.handle_input)
+        if self.shadow is not None:
+            self._attach_bios_parts(self.shadow)
+
+    def _attach_bios_parts(self, shadow: ShadowRam) -> None:
+        """What only firmware uses; `workbench.firmware.bios` fills them."""
+        machine = self.machine
+        machine.mmio.map(shadow.window())
+        machine.attach(shadow)
+        last = max(layout.HIGH_RAM_BASE, machine.config.ram_bytes + (1 << 30))
+        memory = machine.memory
+        self.add_isa(FwCfg(memory.read, memory.write, machine.trace_dma, last))
+        debug = DebugCon(
+            lambda data: machine.console("bios", data), layout.PORT_BIOS_DEBUG, "bios-debugcon"
+        )
+        self.add_isa(debug)
 
     def _place_lapic(self) -> None:
         """Page and MSRs of the local APIC follow IA32_APIC_BASE."""
@@ -309,5 +339,19 @@ def build_pc(
         from workbench.hw.peripherals import attach
 
         attach(board, images or {}, networks or {}, write_through)
-    board.post()
+    if config.firmware is None:
+        board.post()
     return board.machine
+
+
+def boot_bytes(config: MachineConfig) -> dict[int, int]:
+    """The bytes of CMOS RAM by which a PC BIOS knows from where to boot: 0x38 and 0x3D have a
+    digit for each device, 0x39 says which IDE disks are translated by LBA.
+    """
+    assert config.firmware is not None
+    digits = ["acdn".index(letter) + 1 for letter in config.firmware.boot_order]
+    digits += [0] * (3 - len(digits))
+    translation = 0
+    for n, drive in enumerate(d for d in config.drives if d.interface in ("ide", "cdrom")):
+        translation |= (drive.size_bytes > CHS_LIMIT_BYTES) << 2 * n
+    return {0x38: digits[2] << 4 | 1, 0x39: translation, 0x3D: digits[1] << 4 | digits[0]}

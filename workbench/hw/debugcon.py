@@ -1,5 +1,5 @@
-"""Debug console (port 0xE9): a written byte is output, a read gives 0xE9. No datasheet; the
-convention of PC emulators."""
+"""Debug console (port 0xE9; a BIOS's at 0x402): a written byte is output, a read gives 0xE9. No
+datasheet; the convention of PC emulators."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ PMIO_BYTES: Final = 64
 TMROF_STS, PWRBTN_STS, RSM_STS = 1 << 0, 1 << 8, 1 << 15
 PM1_EVENTS: Final = 1 << 0 | 1 << 5 | 1 << 8 | 1 << 10  # bits that PMSTS and PMEN share
 SCI_EN, SUS_EN = 1 << 0, 1 << 13
+APMC_EN = 1 << 25  # in DEVACTB: writes to APMC make an SMI
 
 PMSTS = Reg(
     "PMSTS", 0x00, 2, access=W1C,
@@ -284,11 +285,22 @@ class Piix4Pm(PciFunction[Piix4PmState]):
         sci: IrqLine,
         soft_off: Callable[[], None],
         name: str = "piix4_pm",
+        no_smm: bool = False,
     ) -> None:
+        """`no_smm`: SMIs on writes to APMC are on and the machine is in ACPI mode from reset, so
+        that a BIOS finds its SMM handler installed and leaves it at that.
+        """
+        self._no_smm = no_smm
         state = Piix4PmState()
         self.io = PmIo(clock, sci, soft_off, state.io, name)
         super().__init__(name, state=state)
         self._pm_window: MovableWindow | None = None
+
+    def _init_state(self, state: Piix4PmState) -> None:
+        super()._init_state(state)
+        if self._no_smm:
+            state.devactb = APMC_EN
+            state.io.pmcntrl = SCI_EN
 
     def connected(self) -> None:
         assert self.port is not None
