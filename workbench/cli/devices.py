@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 DRIVE_HELP = (
     "a disk: file=IMAGE,if=ide|virtio|cdrom|disc|none[,format=F][,readonly=on][,rw=on][,backing=on]"
-    "[,serial=S][,VIRTIO]; the image is not written unless rw=on (may be repeated)"
+    "[,serial=S][,bootindex=N][,VIRTIO]; the image is not written unless rw=on (may be repeated)"
 )
 NIC_HELP = (
-    "a network interface: e1000|virtio-net[,mac=M][,link=off][,VIRTIO]"
+    "a network interface: e1000|virtio-net[,mac=M][,link=off][,bootindex=N][,VIRTIO]"
     "[,none|user|stream|dgram|tap|pcap[,OPTION=VALUE...]] (default: user; may be repeated)"
 )
 NETDEV_HELP = "a network for --device: user|stream|dgram|tap|pcap,id=NAME[,OPTION=VALUE...]"
@@ -168,7 +168,13 @@ def _open_drive(made: Attachments, drive: specs.Drive) -> None:
     read_only = drive.interface in ("cdrom", "disc") or image.get("readonly") == "on"
     try:
         config = DriveConfig(
-            name, drive.interface, size_bytes, read_only, drive.serial, **drive.virtio
+            name,
+            drive.interface,
+            size_bytes,
+            read_only,
+            drive.serial,
+            drive.boot_index,
+            **drive.virtio,
         )
     except ValueError as error:
         raise UsageError(f"--drive file={image.get('file')}: {error}") from None
@@ -182,7 +188,7 @@ def _open_nic(made: Attachments, nic: specs.Nic) -> None:
     name = f"net{number}"
     mac = nic.mac or f"52:54:00:12:34:{0x56 + number & 0xFF:02x}"
     try:
-        made.nics.append(NicConfig(name, nic.model, mac, nic.link, **nic.virtio))
+        made.nics.append(NicConfig(name, nic.model, mac, nic.link, nic.boot_index, **nic.virtio))
     except ValueError as error:
         raise UsageError(f"--nic {nic.model}: {error}") from None
     backend = open_backend(nic.network)

@@ -56,8 +56,10 @@ def more_serial_outputs(texts: list[str]) -> dict[str, int]:
     return out
 
 
-def serial_output(text: str | None) -> int | None:
-    """Turn the value of `--serial` into a file descriptor for output; None for none."""
+def serial_output(text: str | None, option: str = "--serial") -> int | None:
+    """Turn the value of `--serial`, or of an `option` of its kind, into a file descriptor for
+    output; None for none.
+    """
     if text in (None, "stdio"):
         return 1
     if text == "none":
@@ -66,7 +68,7 @@ def serial_output(text: str | None) -> int | None:
     kind, _, path = text.partition(":")
     if kind == "file" and path:
         return open_serial_file(path)
-    raise UsageError(f"expected --serial stdio, none or file:PATH, not {text!r}")
+    raise UsageError(f"expected {option} stdio, none or file:PATH, not {text!r}")
 
 
 def rtc_epoch_s(text: str | None) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli import actions, devices, engine, gdb, terminal, text
+from workbench.cli import actions, boot, devices, engine, gdb, terminal, text
 from workbench.cli.options import (
     CONSOLE_DEVICE,
     add_serial,
@@ -40,6 +40,7 @@ examples:
   printf 'ls\\n' | workbench record --kernel vmlinuz --initrd initrd.gz --serial stdio -o ls.wbt
   workbench record --kernel vmlinuz --initrd drivers.gz --cdrom a.iso --cdrom b.iso \\
       --do "5s eject" --do "6s insert" -o cd.wbt
+  workbench record --bios seabios --drive file=disk.img,if=ide --boot order=c,menu=on -o pc.wbt
   workbench record ... --drive file=a.qcow2,if=none,id=d \\
       --device virtio-blk-pci,drive=d,packed=on,num-queues=4 --device virtio-rng
 
@@ -56,8 +57,7 @@ def add_parser(commands: Any) -> None:
         "record", help="boot a guest and record it", description=__doc__, epilog=EXAMPLES
     )
     add = parser.add_argument
-    add("--kernel", "-kernel", metavar="FILE", required=True,
-        help="Linux bzImage or multiboot ELF")  # fmt: skip
+    add("--kernel", "-kernel", metavar="FILE", help="Linux bzImage or multiboot ELF")
     add("--initrd", "-initrd", metavar="FILE", help="initial RAM disk")
     add("--append", "-append", metavar="TEXT", default="", help="kernel command line")
     add("-m", "--memory", metavar="SIZE", default="256",
@@ -65,10 +65,11 @@ def add_parser(commands: Any) -> None:
     add("-o", "--output", metavar="FILE", default="record.wbt",
         help="the trace (default: record.wbt)")  # fmt: skip
     add_serial(parser, "where a serial port goes; again for a second to fourth one")
+    boot.add_boot(parser)
     devices.add_devices(parser)
     add("--do", metavar="'TIME ACTION'", action="append", default=[],
         help=f"at a guest time such as 2.5s: {actions.EXPECTED} (may be repeated)")  # fmt: skip
-    add("--no-embed", action="store_true", help="keep kernel and initrd out of the trace")
+    add("--no-embed", action="store_true", help="keep kernel, initrd and ROMs out of the trace")
     add("--ps-per-insn", metavar="N", type=int, default=1000,
         help="guest picoseconds an instruction takes (default: 1000)")  # fmt: skip
     add("--seed", metavar="N", type=int, help="seed of RDRAND (default: random, recorded)")
@@ -118,13 +119,15 @@ def run(args: argparse.Namespace) -> int:
         wall_s=_timeout(args.timeout),
         digest_every=None if args.digest_every is None else text.parse_count(args.digest_every),
     )
-    _refuse_overwriting(args.output, [args.kernel, args.initrd])
+    firmware = boot.firmware_config(args)
+    roms = boot.guest_roms(args)
+    _refuse_overwriting(args.output, [args.kernel, args.initrd, *roms.values()])
     output = serial_output(args.serial)
-    guest = Guest.from_files(args.kernel, args.initrd, args.append)
+    guest = Guest.from_files(args.kernel, args.initrd, args.append, roms)
     with devices.opened(args) as attached:
-        config = {**machine_config(args), **attached.config()}
+        config = {**machine_config(args), **attached.config(), **firmware}
         more = more_serial_outputs(args.more_serial)
-        more |= _virtio_consoles(attached)
+        more |= _virtio_consoles(attached) | boot.debug_outputs(args)
         acts = actions.Actions(config)
         plan = _plan(args.do, acts)
         if args.more_serial:

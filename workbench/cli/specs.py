@@ -49,6 +49,7 @@ class Drive:
     interface: str
     image: Values = field(default_factory=dict)
     serial: str = ""
+    boot_index: int = -1
     virtio: dict[str, Any] = field(default_factory=dict)
 
 
@@ -60,6 +61,7 @@ class Nic:
     mac: str = ""
     link: bool = True
     network: str = "user"
+    boot_index: int = -1
     virtio: dict[str, Any] = field(default_factory=dict)
 
 
@@ -95,6 +97,15 @@ def switch(option: str, values: Values, key: str, default: str = "off") -> bool:
     return SWITCH[text]
 
 
+def _boot_index(option: str, values: Values, default: int = -1) -> int:
+    text = values.get("bootindex", "")
+    if "bootindex" not in values:
+        return default
+    if not text.isdecimal() or len(text) > 6:
+        raise UsageError(f"expected {option} bootindex= with a whole number, not {text!r}")
+    return int(text)
+
+
 def _virtio(option: str, values: Values) -> dict[str, Any]:
     """The settings of a `VirtioConfig`, checked."""
     no_legacy = switch(option, values, "disable-legacy")
@@ -127,7 +138,7 @@ def _only_virtio(option: str, values: Values, is_virtio: bool) -> dict[str, Any]
 
 def drive(spec: str) -> tuple[str, Drive]:
     """`--drive`: (id, drive). With if=none only `--device` makes it a part of the machine."""
-    known = ("if", "media", "id", "serial", *IMAGE_KEYS, *VIRTIO_KEYS)
+    known = ("if", "media", "id", "serial", "bootindex", *IMAGE_KEYS, *VIRTIO_KEYS)
     values = _pairs("--drive", _parts(spec), known)
     interface = values.get("if", "ide")
     if values.get("media") == "cdrom" and interface != "disc":
@@ -144,7 +155,8 @@ def drive(spec: str) -> tuple[str, Drive]:
         raise UsageError(f"expected --drive if=none with id=, not {spec!r}")
     virtio = _only_virtio("--drive", values, interface == "virtio")
     image = {key: values[key] for key in IMAGE_KEYS if key in values}
-    return values.get("id", ""), Drive(interface, image, values.get("serial", ""), virtio)
+    index = _boot_index("--drive", values)
+    return values.get("id", ""), Drive(interface, image, values.get("serial", ""), index, virtio)
 
 
 def nic(spec: str) -> Nic:
@@ -155,7 +167,7 @@ def nic(spec: str) -> Nic:
     model, rest = "", []
     for part in spec.split(","):
         key, equals, value = part.partition("=")
-        if equals and key in ("model", "mac", "link", *VIRTIO_KEYS):
+        if equals and key in ("model", "mac", "link", "bootindex", *VIRTIO_KEYS):
             values[key] = value
         elif not equals and (key in NIC_MODELS or _model(key, "nic")):
             model = key
@@ -183,6 +195,7 @@ def _nic(option: str, model: str, values: Values, network: str) -> Nic:
         values.get("mac", "").lower(),
         switch(option, values, "link", "on"),
         network,
+        _boot_index(option, values),
         _only_virtio(option, values, model == "virtio-net"),
     )
 
@@ -207,17 +220,20 @@ def devices(
     makers: dict[str, Callable[[str, str, Values, list[str]], None]] = {}
 
     def add_drive(option: str, interface: str, more: Values, parts: list[str]) -> None:
-        values = more | _pairs(option, parts, ("drive", "serial", "id", *VIRTIO_KEYS))
+        values = more | _pairs(option, parts, ("drive", "serial", "bootindex", "id", *VIRTIO_KEYS))
         found = _used(option, "drive", values, drives)
         found.interface = interface
         found.serial = values.get("serial", found.serial)
+        found.boot_index = _boot_index(option, values, found.boot_index)
         found.virtio = _only_virtio(option, values, interface == "virtio")
         if interface == "cdrom" and found.image.get("rw") == "on":
             raise UsageError(f"{option}: a CD-ROM is not written, expected no rw=on")
         made[0].append(found)
 
     def add_nic(option: str, model: str, more: Values, parts: list[str]) -> None:
-        values = more | _pairs(option, parts, ("netdev", "mac", "link", "id", *VIRTIO_KEYS))
+        values = more | _pairs(
+            option, parts, ("netdev", "mac", "link", "bootindex", "id", *VIRTIO_KEYS)
+        )
         network = _used(option, "netdev", values, networks) if "netdev" in values else "none"
         made[1].append(_nic(option, model, values, network))
 

@@ -541,6 +541,10 @@ class Cpu:
             if end > (page + 1) * PAGE or code[page]:
                 self._written(gpa, length)
 
+    def overwrite(self, at: int, data: bytes) -> None:
+        """Write at a position of the RAM buffer, read-only or not."""
+        self._write(at, data)
+
     def _write(self, at: int, data: bytes) -> None:
         self.ram.view[at : at + len(data)] = data
         self._written(at, len(data))

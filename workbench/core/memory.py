@@ -38,7 +38,7 @@ class PhysMemory:
     def replace(self, gpa: int, data: bytes) -> bytes:
         """Put `data` into RAM, read-only or not; what was there before."""
         old = self._cpu.read_phys(gpa, len(data))
-        self._cpu.write_position(gpa, data)
+        self._cpu.overwrite(gpa, data)
         return old
 
     def set_writable(self, gpa: int, n: int, writable: bool) -> None:

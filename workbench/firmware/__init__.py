@@ -1,17 +1,19 @@
 """Boot loaders: they put a guest image into a machine that is fresh from reset.
 
-`load` takes whatever ``--kernel`` names, by its contents: a Linux bzImage, or a multiboot 1 guest.
+`load` takes whatever ``--kernel`` names, by its contents: a Linux bzImage, or a multiboot 1 guest;
+`load_bios` what ``--bios`` names.
 """
 
 from typing import TYPE_CHECKING
 
 from workbench.firmware import linux, multiboot
+from workbench.firmware.bios import load as load_bios
 from workbench.firmware.errors import LoaderError
 
 if TYPE_CHECKING:
     from workbench.core.machine import Machine
 
-__all__ = ["LoaderError", "load"]
+__all__ = ["LoaderError", "load", "load_bios"]
 
 
 def load(

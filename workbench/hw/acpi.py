@@ -246,6 +246,7 @@ def _fw_cfg() -> bytes:
         aml.name("_CRS", aml.resource_template(aml.io(layout.PORT_FW_CFG, 12))),
     )
 
+
 def build_dsdt(config: MachineConfig) -> bytes:
     """DSDT: host bridge, interrupt links, ISA devices, HPET, one processor, \\_S5 (5.2.11.1);
     fw_cfg where there is a BIOS.

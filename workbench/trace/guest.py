@@ -7,7 +7,7 @@ is in the header of the trace and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +18,75 @@ from workbench.trace.reader import Trace
 
 KERNEL = "kernel"
 INITRD = "initrd"
+BIOS = "bios"
+OPTION_ROM = "option-rom"
+
+
+@dataclass(frozen=True, slots=True)
+class Rom:
+    """A file that the machine has in a ROM."""
+
+    path: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """What the loader is given."""
+    """What the machine starts from: a kernel for the loader, or `roms` by role, a BIOS among
+    them.
+    """
 
-    kernel: bytes
+    kernel: bytes | None = None
     initrd: bytes | None = None
     cmdline: str = ""
     kernel_path: str = ""
     initrd_path: str = ""
+    roms: Mapping[str, Rom] = field(default_factory=dict)
 
     @classmethod
-    def from_files(cls, kernel: str, initrd: str | None, cmdline: str) -> Guest:
+    def from_files(
+        cls,
+        kernel: str | None,
+        initrd: str | None,
+        cmdline: str,
+        roms: Mapping[str, str] | None = None,
+    ) -> Guest:
         """Read the files that the user named; raises `InputFileError`."""
         return cls(
-            kernel=_read(kernel, KERNEL),
+            kernel=None if kernel is None else _read(kernel, KERNEL),
             initrd=None if initrd is None else _read(initrd, INITRD),
             cmdline=cmdline,
-            kernel_path=kernel,
+            kernel_path=kernel or "",
             initrd_path=initrd or "",
+            roms={role: Rom(path, _read(path, role)) for role, path in (roms or {}).items()},
         )
 
     @classmethod
     def from_trace(cls, trace: Trace) -> Guest:
         """Take the guest out of a trace, or the files that the trace was kept apart from."""
         kernel = trace.image(KERNEL)
-        if kernel is None:
-            raise FormatError("the trace has no kernel", path=trace.path)
-        return cls(kernel, trace.image(INITRD), trace.header.cmdline)
+        roms = {
+            image.role: Rom(image.path, trace.image(image.role) or b"")
+            for image in trace.header.images
+            if image.role not in (KERNEL, INITRD)
+        }
+        if kernel is None and BIOS not in roms:
+            raise FormatError("the trace has neither a kernel nor a BIOS", path=trace.path)
+        return cls(kernel, trace.image(INITRD), trace.header.cmdline, roms=roms)
 
     def images(self, embed: bool) -> tuple[Image, ...]:
         """Describe the files for the header."""
-        found = [Image.of(KERNEL, self.kernel_path, self.kernel, embed)]
-        if self.initrd is not None:
-            found.append(Image.of(INITRD, self.initrd_path, self.initrd, embed))
-        return tuple(found)
+        paths = {KERNEL: self.kernel_path, INITRD: self.initrd_path}
+        paths |= {role: rom.path for role, rom in self.roms.items()}
+        return tuple(
+            Image.of(role, paths[role], data, embed) for role, data in self.contents().items()
+        )
 
     def contents(self) -> dict[str, bytes]:
         """Give the files by role."""
-        initrd = {} if self.initrd is None else {INITRD: self.initrd}
-        return {KERNEL: self.kernel, **initrd}
+        files = {KERNEL: self.kernel, INITRD: self.initrd}
+        files |= {role: rom.data for role, rom in self.roms.items()}
+        return {role: data for role, data in files.items() if data is not None}
 
 
 Builder = Callable[[Mapping[str, Any], Guest], MachineLike]
@@ -94,10 +121,18 @@ def build_machine(
             f"the host has no memory for a guest of {settings.ram_bytes >> 20:,} MiB"
         ) from None
     try:
-        firmware.load(machine, guest.kernel, guest.initrd, guest.cmdline)
+        if guest.kernel is not None:
+            firmware.load(machine, guest.kernel, guest.initrd, guest.cmdline)
+        else:
+            firmware.load_bios(machine, guest.roms[BIOS].data, _option_roms(guest))
     except firmware.LoaderError as error:
         raise GuestError(str(error)) from None
     return machine
+
+
+def _option_roms(guest: Guest) -> dict[str, bytes]:
+    found = ((role, rom) for role, rom in guest.roms.items() if role.startswith(OPTION_ROM))
+    return {Path(rom.path).name: rom.data for _, rom in found}
 
 
 def _read(path: str, role: str) -> bytes:

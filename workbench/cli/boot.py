@@ -1,0 +1,104 @@
+"""`--bios`, `--boot`, `--option-rom` and `--debugcon`: booting as a PC does."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from workbench.cli.options import serial_output
+from workbench.cli.specs import switch
+from workbench.core.config import FirmwareConfig
+from workbench.errors import InputFileError, UsageError
+
+SEABIOS = "seabios"
+SEABIOS_FILES = (
+    "/usr/share/seabios/bios-256k.bin",
+    "/usr/share/qemu/bios-256k.bin",
+    "/usr/share/seabios/bios.bin",
+)
+DEBUG_DEVICE = "bios"
+_TIMES = {"splash-time": "splash_time_ms", "reboot-timeout": "reboot_timeout_ms"}
+
+
+def add_boot(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add("--bios", "-bios", metavar="FILE|seabios",
+        help="start in a PC BIOS, which boots from a drive, CD or network")  # fmt: skip
+    add("--boot", "-boot", metavar="SPEC",
+        help="with --bios: [order=]acdn (floppy, disk, CD, network)[,menu=on][,splash-time=MS]"
+        "[,reboot-timeout=MS][,strict=on]; a bootindex=N goes before it")  # fmt: skip
+    add("--option-rom", "-option-rom", metavar="FILE", action="append", default=[],
+        help="with --bios: a ROM for it to run (may be repeated)")  # fmt: skip
+    add("--debugcon", "-debugcon", metavar="stdio|file:PATH",
+        help="where the BIOS's debug messages go; they are in the trace anyway")  # fmt: skip
+
+
+def bios_path(text: str) -> str:
+    """The file that `--bios` means; raises InputFileError for a SeaBIOS that is not installed."""
+    if text != SEABIOS or Path(text).exists():
+        return text
+    for path in SEABIOS_FILES:
+        if Path(path).exists():
+            return path
+    raise InputFileError("SeaBIOS is not installed: expected one of " + ", ".join(SEABIOS_FILES))
+
+
+def firmware_config(args: argparse.Namespace) -> dict[str, Any]:
+    """The setting `firmware` of the machine, if there is one; raises UsageError."""
+    if args.bios is None:
+        if args.kernel is None:
+            raise UsageError("expected --kernel FILE, or --bios seabios to boot from a drive")
+        for name in ("boot", "option_rom", "debugcon"):
+            if getattr(args, name):
+                raise UsageError(f"expected --{name.replace('_', '-')} with --bios")
+        return {}
+    if args.kernel is not None:
+        raise UsageError("expected --kernel or --bios, not both")
+    return {"firmware": asdict(_boot(args.boot))}
+
+
+def _boot(spec: str | None) -> FirmwareConfig:
+    """`--boot`, as QEMU writes it."""
+    values: dict[str, str] = {}
+    for n, part in enumerate(spec.split(",") if spec else ()):
+        key, equals, value = part.partition("=")
+        if not equals and not n:
+            key, value = "order", key
+        if key not in ("order", "menu", "strict", *_TIMES):
+            known = "=, ".join(("order", "menu", "strict", *_TIMES))
+            raise UsageError(f"expected --boot with {known}=, not {part!r}")
+        values[key] = value
+    settings: dict[str, Any] = {
+        "menu": switch("--boot", values, "menu"),
+        "strict": switch("--boot", values, "strict"),
+    }
+    if "order" in values:
+        settings["boot_order"] = values["order"]
+    for key, name in _TIMES.items():
+        if key in values:
+            if not values[key].isdecimal():
+                raise UsageError(f"expected --boot {key}= in milliseconds, not {values[key]!r}")
+            settings[name] = int(values[key][:9])
+    try:
+        return FirmwareConfig(**settings)
+    except ValueError as error:
+        raise UsageError(f"--boot {spec}: {error}") from None
+
+
+def debug_outputs(args: argparse.Namespace) -> dict[str, int]:
+    """The file descriptor of the BIOS's messages, by device."""
+    if args.debugcon is None:
+        return {}
+    fd = serial_output(args.debugcon, "--debugcon")
+    return {} if fd is None else {DEBUG_DEVICE: fd}
+
+
+def guest_roms(args: argparse.Namespace) -> dict[str, str]:
+    """Files of the BIOS and of the option ROMs, by role."""
+    if args.bios is None:
+        return {}
+    roms = {f"option-rom{n}": path for n, path in enumerate(args.option_rom)}
+    return {"bios": bios_path(args.bios), **roms}
