@@ -18,6 +18,7 @@ from workbench.core.irq import IrqLine
 from workbench.core.state import StateError
 from workbench.hw.debugcon import DebugCon
 from workbench.hw.debugexit import DebugExit
+from workbench.hw.fw_cfg import FwCfg
 from workbench.hw.i8042 import I8042
 from workbench.hw.i8254 import I8254
 from workbench.hw.i8259 import I8259Pair
@@ -104,6 +105,10 @@ CASES = [
     Case("port92", lambda rig: Port92(rig.call("reset"), rig.line("A20"))),
     Case("debugexit", lambda rig: DebugExit(rig.call("exit"))),
     Case("debugcon", lambda rig: DebugCon(rig.call("output"))),
+    Case(
+        "fw_cfg",
+        lambda rig: FwCfg(lambda gpa, n: bytes(n), rig.call("write"), rig.call("dma"), 1 << 20),
+    ),
 ]
 
 
