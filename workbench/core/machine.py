@@ -114,6 +114,13 @@ class Observer:
     ) -> None:
         """A request to a device begins, is known better, or ends (see core/requests.py)."""
 
+    def on_dma_pieces(
+        self, device: str, pieces: Sequence[tuple[int, int, int]], is_write: bool, icount: int
+    ) -> None:
+        """As many transfers at one moment as there are pieces (gpa, place in the data, bytes)."""
+        for gpa, _, length in pieces:
+            self.on_dma(device, gpa, length, is_write, icount)
+
     def on_irq_line(self, name: str, level: bool, icount: int) -> None:
         """The level of an interrupt line changed."""
 
@@ -256,6 +263,13 @@ class Machine:
         """A device's DMA handle reports a transfer."""
         for o in self.observers:
             o.on_dma(device, gpa, length, is_write, self.clock.icount)
+
+    def trace_dma_pieces(
+        self, device: str, pieces: Sequence[tuple[int, int, int]], is_write: bool
+    ) -> None:
+        """A device's DMA handle reports many transfers at once."""
+        for o in self.observers:
+            o.on_dma_pieces(device, pieces, is_write, self.clock.icount)
 
     def trace_request(
         self,

@@ -140,6 +140,8 @@ class Board:
         has_bios = config.firmware is not None
         self.shadow = ShadowRam(machine.memory) if has_bios else None
         self.i440fx = I440fx(subsystem=BIOS_SUBSYSTEM if has_bios else None, shadow=self.shadow)
+        self.pci.trace_dma_pieces = machine.trace_dma_pieces
+        self.i440fx = I440fx()
         self.piix3 = Piix3(self.irq)
         self.piix4_pm = Piix4Pm(
             clock,

@@ -82,9 +82,7 @@ class Slot:
         self, device: str, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview
     ) -> None:
         self._root.memory_scatter(pieces, data)
-        trace = self._root.trace_dma
-        for gpa, _, length in pieces:
-            trace(device, gpa, length, True)
+        self._root.trace_dma_pieces(device, pieces, True)
 
     def is_memory(self, gpa: int, length_bytes: int) -> bool:
         return self._root.is_memory(gpa, length_bytes)
@@ -135,6 +133,9 @@ class PciRoot(RegBank[PciRootState]):
         self.request_reset: Callable[[str], None] = lambda reason: None
         self.trace_cfg: Callable[[str, int, int, bool, int], None] = _no_trace
         self.trace_dma: Callable[[str, int, int, bool], None] = _no_trace
+        self.trace_dma_pieces: Callable[[str, Sequence[tuple[int, int, int]], bool], None] = (
+            self._trace_pieces
+        )
         self.functions: dict[Address, PciFunction[Any]] = {}
         self.pirq = [SharedLine(f"PIRQ{'ABCD'[n]}", partial(pirq, n)) for n in range(PIRQS)]
         # Book-keeping
@@ -157,6 +158,12 @@ class PciRoot(RegBank[PciRootState]):
                 DATA_MAP,
             ),
         )
+
+    def _trace_pieces(
+        self, device: str, pieces: Sequence[tuple[int, int, int]], is_write: bool
+    ) -> None:
+        for gpa, _, length in pieces:
+            self.trace_dma(device, gpa, length, is_write)
 
     def _scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview) -> None:
         for gpa, at, length in pieces:

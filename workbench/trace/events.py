@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from workbench.trace.protocol import InputLike
 from workbench.trace.tables import (
@@ -75,6 +75,14 @@ class EventObserver:
     def on_dma(self, device: str, gpa: int, length: int, is_write: bool, icount: int) -> None:
         """A transfer between a device and memory."""
         self._append((DMA, icount, device, gpa, length, is_write))
+
+    def on_dma_pieces(
+        self, device: str, pieces: Sequence[tuple[int, int, int]], is_write: bool, icount: int
+    ) -> None:
+        """Transfers of one moment: pieces (gpa, place in the data, bytes)."""
+        append = self._append
+        for gpa, _, length in pieces:
+            append((DMA, icount, device, gpa, length, is_write))
 
     def on_request(
         self,
