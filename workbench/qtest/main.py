@@ -7,15 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.core.config import MachineConfig
 from workbench.errors import EXIT_OK, UsageError, WorkbenchError
 from workbench.qtest import options
-from workbench.qtest.hostports import FW_CFG_BASE, RamSizePorts
-from workbench.qtest.monitor import Monitor
-from workbench.qtest.plug import Plug
+from workbench.qtest.assembly import assemble
 from workbench.qtest.protocol import Protocol
 from workbench.qtest.server import Server
-from workbench.qtest.testbed import Testbed
 
 __all__ = ["main", "run"]
 
@@ -58,27 +54,19 @@ def run(arguments: Sequence[str]) -> int:
     if not wanted.qtest and not wanted.qmp:
         raise UsageError("expected -qtest unix:PATH or -qmp unix:PATH (see --help)")
     signal.signal(signal.SIGTERM, _end)
-    try:
-        config = MachineConfig(ram_bytes=wanted.ram_bytes)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    testbed = Testbed(config)
-    pio = testbed.machine.pio
-    if pio.find(FW_CFG_BASE) is None:
-        pio.map(RamSizePorts(config.ram_bytes).window())
-    plug = Plug(testbed, wanted)
     server: Server | None = None
 
     def event(name: str, data: dict[str, Any] | None = None) -> None:
         if server is not None:
             server.event(name, data)
 
+    made = assemble(wanted, event)
     try:
-        server = Server(Protocol(testbed), Monitor(testbed, plug, event), wanted)
+        server = Server(Protocol(made.testbed), made.monitor, wanted)
         server.connect()
         server.serve()
     finally:
-        plug.close()
+        made.plug.close()
     return EXIT_OK
 
 

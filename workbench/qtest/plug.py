@@ -124,10 +124,13 @@ class Plug:
         if debugged:
             disk.rules = read_rules(rules)
             disk.stops = node.write_error == "stop"
-            disk.on_stop = self.on_stop
+            disk.on_stop = self._stopped
         self.disks[node.name] = disk
         self.testbed.machine.attach(disk)
         return disk
+
+    def _stopped(self) -> None:
+        self.on_stop()
 
     def _node(self, part: Part) -> DebugDisk | None:
         name = part.properties.get("drive")

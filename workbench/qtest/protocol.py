@@ -9,7 +9,6 @@ answered with `FAIL`, where QEMU ends with an assertion.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
 from typing import Final
 
@@ -147,7 +146,7 @@ class Protocol:
     def _b64write(self, words: list[str]) -> str:
         try:
             data = base64.b64decode(words[2], validate=True)
-        except binascii.Error:
+        except ValueError:
             raise TestbedError("expected data in base64") from None
         self.testbed.write(number(words[0]), data[: _length(words[1])])
         return ""

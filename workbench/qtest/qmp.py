@@ -36,7 +36,9 @@ class Qmp:
 
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
-        self._text = ""
+        self._text: list[str] = []
+        self._depth = 0
+        self._quoted = self._escaped = False
         self._ready = False
         self._out: list[Message] = []
 
@@ -69,17 +71,43 @@ class Qmp:
 
     def feed(self, data: bytes) -> list[Message]:
         """Take bytes from the client; gives what to send."""
-        self._text += data.decode("utf-8", "replace")
-        while text := self._text.lstrip():
-            end = _end_of_value(text)
-            if end is None:
-                if len(text) > MOST_BYTES:
-                    self._text = ""
-                    self._fail("GenericError", f"expected a command of at most {MOST_BYTES} bytes")
-                break
-            self._text = text[end:]
-            self._one(text[:end])
+        for char in data.decode("latin-1"):
+            self._take(char)
         return self.take()
+
+    def _take(self, char: str) -> None:
+        """Collect characters up to the end of a JSON value; what is none ends with its line."""
+        text = self._text
+        if not text and char.isspace():
+            return
+        text.append(char)
+        if self._quoted:
+            if self._escaped:
+                self._escaped = False
+            elif char == "\\":
+                self._escaped = True
+            elif char == '"':
+                self._quoted = False
+        elif char == '"':
+            self._quoted = True
+        elif char in "{[":
+            self._depth += 1
+        elif char in "}]":
+            self._depth -= 1
+        if char == "\n" and text[0] not in "{[":
+            self._depth, self._quoted = 0, False
+        elif self._quoted or self._depth > 0 or text[0] not in "{[":
+            if len(text) > MOST_BYTES:
+                self._fail("GenericError", f"expected a command of at most {MOST_BYTES} bytes")
+                self._forget()
+            return
+        whole = "".join(text).encode("latin-1").decode("utf-8", "replace")
+        self._forget()
+        self._one(whole)
+
+    def _forget(self) -> None:
+        self._text = []
+        self._depth, self._quoted, self._escaped = 0, False, False
 
     def _one(self, text: str) -> None:
         try:
@@ -119,30 +147,3 @@ class Qmp:
 
     def _fail(self, kind: str, text: str, ident: Message | None = None) -> None:
         self._out.append({"error": {"class": kind, "desc": text}} | (ident or {}))
-
-
-def _end_of_value(text: str) -> int | None:
-    """Where the first JSON value of `text` ends, None if it goes on; what is no JSON ends with its
-    line.
-    """
-    if text[0] not in "{[":
-        newline = text.find("\n")
-        return None if newline < 0 else newline + 1
-    depth, quoted, n = 0, False, 0
-    while n < len(text):
-        char = text[n]
-        if quoted:
-            if char == "\\":
-                n += 1
-            elif char == '"':
-                quoted = False
-        elif char == '"':
-            quoted = True
-        elif char in "{[":
-            depth += 1
-        elif char in "}]":
-            depth -= 1
-            if depth == 0:
-                return n + 1
-        n += 1
-    return None

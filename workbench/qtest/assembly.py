@@ -1,0 +1,57 @@
+"""From a command line to a testbed with everything plugged in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.core.config import MachineConfig
+from workbench.errors import UsageError
+from workbench.qtest.hostports import FW_CFG_BASE, RamSizePorts
+from workbench.qtest.monitor import Event, Monitor
+from workbench.qtest.options import Wanted
+from workbench.qtest.plug import Plug
+from workbench.qtest.testbed import Testbed
+
+__all__ = ["Assembly", "assemble"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The parts, which know each other."""
+
+    testbed: Testbed
+    plug: Plug
+    monitor: Monitor
+
+
+def _nobody(name: str, data: dict[str, Any] | None = None) -> None:
+    """Hears no event."""
+
+
+def assemble(
+    wanted: Wanted, event: Event = _nobody, *, timed: bool = False, firmware: bool = False
+) -> Assembly:
+    """Build what `wanted` says; with `firmware` it is left as firmware leaves it, else as a reset
+    does, with IDE decoded. Raises WorkbenchError.
+    """
+    try:
+        config = MachineConfig(ram_bytes=wanted.ram_bytes)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    testbed = Testbed(config, timed=timed)
+    pio = testbed.machine.pio
+    if pio.find(FW_CFG_BASE) is None:
+        pio.map(RamSizePorts(config.ram_bytes).window())
+    plug = Plug(testbed, wanted)
+    monitor = Monitor(testbed, plug, event)
+    if firmware:
+        decode_ide = testbed.power_on
+
+        def power_on() -> None:
+            testbed.board.post()
+            decode_ide()
+
+        testbed.power_on = power_on
+        power_on()
+    return Assembly(testbed, plug, monitor)
