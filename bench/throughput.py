@@ -66,7 +66,8 @@ def measure(name: str, rounds: int, say: Callable[[str], None], quick: bool = Fa
     guest = guests.ensure("generic")
     rates: dict[tuple[str, str], Rate] = {}
     size = DISK_MB * MB // (4 if quick else 1)
-    data = random.Random(1).randbytes(size)
+    rng = random.Random(1)
+    data = b"".join(rng.randbytes(MB) for _ in range(size // MB))
     with tempfile.TemporaryDirectory(prefix="workbench-bench-") as folder:
         directory = Path(folder)
         with _Server(data) as port:

@@ -137,11 +137,10 @@ class Board:
         self.pci.request_reset = machine.request_reset
         self.pci.trace_cfg = machine.trace_cfg
         self.pci.trace_dma = machine.trace_dma
+        self.pci.trace_dma_pieces = machine.trace_dma_pieces
         has_bios = config.firmware is not None
         self.shadow = ShadowRam(machine.memory) if has_bios else None
         self.i440fx = I440fx(subsystem=BIOS_SUBSYSTEM if has_bios else None, shadow=self.shadow)
-        self.pci.trace_dma_pieces = machine.trace_dma_pieces
-        self.i440fx = I440fx()
         self.piix3 = Piix3(self.irq)
         self.piix4_pm = Piix4Pm(
             clock,
