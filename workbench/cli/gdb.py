@@ -73,6 +73,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the trace to gdb."""
+    from workbench import gdbstub
     from workbench.cli import text
     from workbench.cli.main import complain
     from workbench.gdbstub.server import Server, listen
@@ -96,8 +97,10 @@ def run(args: argparse.Namespace) -> int:
         listener = listen(where)
         engine.prepare()
         timeline = Timeline(trace, budget_bytes=budget_bytes)
-        symbols = args.symbols
-        if symbols is None and args.listen is None:
+        symbols: list[str] = []
+        if args.symbols not in (None, "none"):
+            symbols = ["-ex", f"symbol-file {args.symbols}"]
+        elif args.symbols is None and args.listen is None:
             symbols = _kernel_symbols(timeline, Path(folder) / "symbols")
         timeline.seek(start)
         stub = Stub(ReplayTarget(timeline), args.architecture)
@@ -108,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
                 return EXIT_OK
             assert program is not None
             script = Path(folder) / "gdbinit"
-            script.write_text(_SCRIPT)
+            commands = Path(gdbstub.__file__).with_name("gdb_commands.py")
+            script.write_text(f"{_SCRIPT}source {commands}\n")
             return _with_gdb([program, "-q", "-x", str(script)], args.gdb_args, symbols, server)
 
 
@@ -134,24 +138,30 @@ def held(recording: Recording, where: str | None, wait: bool) -> Iterator[None]:
         debugger.ended()
 
 
-def _kernel_symbols(timeline: Timeline, path: Path) -> str:
-    """Go to the end, which leaves checkpoints on the way, and take the symbols from memory."""
+def _kernel_symbols(timeline: Timeline, path: Path) -> list[str]:
+    """Go to the end, which leaves checkpoints on the way, and take the symbols from memory; gives
+    arguments for gdb.
+    """
     from workbench.cli.main import complain
+    from workbench.gdbstub import debuginfo
     from workbench.gdbstub.symbols import elf, guest_symbols
 
     timeline.seek(timeline.end_icount)
     found = guest_symbols(timeline.machine)
     if not found:
-        return "none"
+        return []
     path.write_bytes(elf(found))
     complain(f"{len(found):,} symbols found in guest memory")
-    return str(path)
+    debug = debuginfo.find(timeline.machine)
+    if debug is not None:
+        complain(f"debug information of the kernel: {debug.path}")
+        more = ["-ex", f"symbol-file {debug.path} -o {debug.offset:#x}"]
+        return [*more, "-ex", f"add-symbol-file {path}"]
+    return ["-ex", f"symbol-file {path}"]
 
 
-def _with_gdb(start: list[str], more: list[str], symbols: str | None, server: Server) -> int:
-    command = [*start]
-    if symbols not in (None, "none"):
-        command += ["-ex", f"symbol-file {symbols}"]
+def _with_gdb(start: list[str], more: list[str], symbols: list[str], server: Server) -> int:
+    command = [*start, *symbols]
     command += ["-ex", f"target remote {server.address}"]
     command += more
     saved = signal.signal(signal.SIGINT, _leave_it_to_gdb)

@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("trace", metavar="TRACE", help="a trace (.wbt)")
     add("name", metavar="NAME", nargs="?",
-        help="device, or pci, irq, timers, cpu, tlb; without it: the list")  # fmt: skip
+        help="device, or pci, irq, timers, cpu, tlb, requests; without it: the list")  # fmt: skip
     add("--at", metavar="POSITION", default="end", help="the moment (default: end)")
     add("--since", metavar="POSITION", help="mark what has changed since this earlier moment")
     add("--rows", metavar="N", type=int, default=64, help="rows of a table (default: 64)")
@@ -58,14 +58,16 @@ def run(args: argparse.Namespace) -> int:
         timeline = Timeline(trace)
         machine = timeline.machine
         if args.name is None:
-            return _list(inspect.names(machine), args.json)
-        name = inspect.resolve(machine, args.name)
+            return _list([*inspect.names(machine), inspect.REQUESTS], args.json)
+        name = args.name
+        if name != inspect.REQUESTS:
+            name = inspect.resolve(machine, name)
         before = None
         if since is not None:
             timeline.seek(since)
-            before = inspect.capture(machine, name, args.rows)
+            before = inspect.capture(machine, name, args.rows, trace)
         timeline.seek(at)
-        page = inspect.capture(machine, name, args.rows)
+        page = inspect.capture(machine, name, args.rows, trace)
         clock = machine.clock
         if args.json:
             where = {"icount": clock.icount, "time_ps": clock.now_ps}

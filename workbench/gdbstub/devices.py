@@ -14,6 +14,7 @@ from workbench.gdbstub.target import Target
 
 if TYPE_CHECKING:
     from workbench.core.machine import Machine
+    from workbench.trace.reader import Trace
 
 __all__ = ["Devices", "find_register", "registers_of", "windows"]
 
@@ -57,11 +58,17 @@ class Devices:
         """By name."""
         return {
             "info": Command(
-                ("info devices", "info registers DEVICE", "info queues", "info NAME"),
+                (
+                    "info devices",
+                    "info registers DEVICE",
+                    "info queues",
+                    "info requests",
+                    "info NAME",
+                ),
                 "what the machine looks like here\n"
                 "devices: where they are. registers, NAME: what an inspector shows, with a * before"
                 " what\nhas changed since it was last shown. queues: of all virtio devices and"
-                " NICs. NAME: pci, irq,\ntimers, cpu, tlb, or a device.",
+                " NICs. requests: the last ones. NAME: pci, irq,\ntimers, cpu, tlb, or a device.",
                 self._info,
                 self._info_words,
             ),
@@ -91,15 +98,29 @@ class Devices:
                 found = [p for p in pages if any(word in p.title for word in _QUEUES)]
                 parts = [self._page(_queues_of(page), f"queues {page.name}") for page in found]
                 return "\n".join(parts) or "there is no device with queues"
+            case ["requests"]:
+                if self._trace() is None:
+                    raise Wrong("this needs a recording: the machine runs live")
+                return self._page(inspect.capture(machine, "requests", trace=self._trace()), "")
             case ["registers", name] | [name] if _resolves(machine, name):
-                page = inspect.capture(machine, name)
+                page = inspect.capture(machine, name, trace=self._trace())
                 return self._page(page, page.name)
             case ["registers", name]:
                 return "\n".join(self._map(name))
             case [name]:
-                choices = ["devices", "registers DEVICE", "queues", *inspect.names(machine)]
+                choices = [
+                    "devices",
+                    "registers DEVICE",
+                    "queues",
+                    "requests",
+                    *inspect.names(machine),
+                ]
                 raise Wrong(f"expected one of {', '.join(choices)}, not {name!r}")
         raise Wrong("expected: info devices, info registers DEVICE, info queues or info NAME")
+
+    def _trace(self) -> Trace | None:
+        timeline = self._target.timeline
+        return None if timeline is None or timeline.diverted is not None else timeline.trace
 
     def _page(self, page: inspect.Page, key: str) -> str:
         before = self._shown.get(key)

@@ -12,6 +12,7 @@ is bounded and says what is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from workbench.errors import UsageError
@@ -21,9 +22,24 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from workbench.core.machine import Machine
+    from workbench.trace.reader import Trace
 
-__all__ = ["Page", "Table", "capture", "inspect", "names", "plain", "render", "resolve", "text"]
+__all__ = [
+    "REQUESTS",
+    "Page",
+    "Table",
+    "capture",
+    "inspect",
+    "names",
+    "plain",
+    "render",
+    "resolve",
+    "text",
+]
 
+REQUESTS = "requests"
+LAST = 50
+"""How many requests of a device its page has."""
 _Inspector = Callable[["Machine", str, int], Page]
 
 
@@ -67,10 +83,23 @@ def resolve(machine: Machine, name: str) -> str:
     return aliases[name]
 
 
-def capture(machine: Machine, name: str, rows: int = ROWS) -> Page:
-    """Look at one thing; tables have at most `rows` rows. Raises `UsageError`."""
+def capture(machine: Machine, name: str, rows: int = ROWS, trace: Trace | None = None) -> Page:
+    """Look at one thing; tables have at most `rows` rows. Raises `UsageError`.
+
+    With the trace that the machine replays, a page of a device has its last requests too, and
+    `requests` is the page of those of all devices.
+    """
+    from workbench.inspect import requests
+
+    if trace is not None and name == REQUESTS:
+        return requests.page(trace, machine.clock.icount, rows)
     key = resolve(machine, name)
-    return _inspectors(machine)[key](machine, key, max(rows, 1))
+    page = _inspectors(machine)[key](machine, key, max(rows, 1))
+    if trace is not None:
+        table = requests.requests(trace, machine.clock.icount, key, min(rows, LAST))
+        if table.rows:
+            return replace(page, tables=(*page.tables, table))
+    return page
 
 
 def inspect(
