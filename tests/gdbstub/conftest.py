@@ -37,6 +37,6 @@ def trace(demo_path: Path) -> Iterator[Trace]:
 def timeline(trace: Trace) -> Timeline:
     """A timeline at the start of the recording, with checkpoints close together."""
     found = Timeline(trace)
-    found.spacing_icount = 500_000
-    found.saving_share = 1.0
+    found.kept.spacing_icount = 500_000
+    found.kept.saving_share = 1e9
     return found

@@ -5,8 +5,9 @@ import random
 import pytest
 
 from workbench.core.layout import WATCH_READ, WATCH_WRITE
+from workbench.trace.eventwatch import DeviceWatch, DmaWatch
 from workbench.trace.reader import Trace
-from workbench.trace.timeline import DeviceWatch, DmaWatch, Moved, Timeline
+from workbench.trace.timeline import Moved, Timeline
 
 
 @pytest.fixture(scope="session")
@@ -171,11 +172,29 @@ def test_writing_opens_a_diversion(timeline: Timeline, digests: dict[int, bytes]
 
 def test_the_budget_is_kept(trace: Trace) -> None:
     timeline = Timeline(trace, budget_bytes=3 << 20)
-    timeline.spacing_icount, timeline.saving_share = 20_000, 1.0
+    timeline.kept.spacing_icount, timeline.kept.saving_share = 20_000, 1e9
     timeline.go()
-    assert timeline._used_bytes() <= 3 << 20
+    assert timeline.kept.used_bytes <= 3 << 20
     assert 2 < len(timeline.checkpoints) < 200
-    assert timeline.spacing_icount > 20_000
+    assert timeline.kept.spacing_icount > 20_000
+
+
+@pytest.mark.parametrize("budget_bytes", [0, 900_000, 1_200_000])
+def test_a_tiny_budget_is_kept_and_all_works(
+    trace: Trace, budget_bytes: int, digests: dict[int, bytes]
+) -> None:
+    timeline = Timeline(trace, budget_bytes=budget_bytes)
+    timeline.kept.spacing_icount, timeline.kept.saving_share = 20_000, 1e9
+    least = timeline.kept.used_bytes
+    timeline.go()
+    for icount in (1_500_000, 700_000, 900_000, 100_000):
+        timeline.seek(icount)
+        timeline.step_back(3)
+        assert timeline.icount == icount - 3
+        assert timeline.machine.digest() == digest_at(trace, icount - 3, digests)
+        assert timeline.kept.used_bytes <= max(budget_bytes, least)
+    timeline.watches = [(0, 1, WATCH_WRITE)]
+    assert timeline.go_back() == Moved("begin")
 
 
 def test_steps_pass_over_interrupt_handlers(timeline: Timeline) -> None:

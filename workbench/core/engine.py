@@ -17,12 +17,16 @@ import gc
 import mmap
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.core import layout as lay
 from workbench.core.build import Image, load_image
 from workbench.core.lang import bits_of
 from workbench.core.layout import CPU, EXIT_NAMES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAP_32BIT, MAP_NORESERVE = 0x40, 0x4000
 ARENA_BYTES = 96 << 20
@@ -38,9 +42,6 @@ HOLE, RAM, READ_ONLY = 0, 1, 2  # kinds of pages
 TLB_FLUSH_FIELDS = {"cr0", "cr3", "cr4", "efer"}
 
 RunFunction = Callable[[int], int]
-Pages = tuple[tuple[bytes, ...], ...]
-"""RAM by groups of GROUP pages; what two of them have in common is the same object."""
-GROUP = 64
 
 
 class GuestFault(Exception):
@@ -104,8 +105,8 @@ class Cpu:
         self._page_head = _Buffer(max(pages * 8, PAGE))
         self._page_dirty = _Buffer(max(pages, PAGE))
         self._page_dirty.put(0, b"\x01" * pages)
-        self.kept_pages: Pages | None = None
-        """What RAM was when `take_dirty` was called last, for who called it (see snapshot.py)."""
+        self.kept_ram: Any = None
+        """What RAM was when `forget_dirty` was called last, for who called it (see pages.py)."""
         self._blocks = _Buffer(BLOCK_MAX * 64)
         self._hash = _Buffer(HASH_ENTRIES * 4)
         self._arena = _Buffer(
@@ -504,27 +505,35 @@ class Cpu:
         tags = tlbs[:, 1]
         tags[tags & np.uint64(0xFFF & ~lay.MARKS) == 0] |= np.uint64(lay.HELD)
 
-    def dirty_pages(self) -> list[int]:
+    def dirty_pages(self) -> NDArray[np.int64]:
         """RAM pages that may have been written since `forget_dirty`, in order."""
         import numpy as np
 
         pages = -(-self.ram_bytes // PAGE)
-        found = np.flatnonzero(np.frombuffer(self._page_dirty.map, np.uint8, pages))
-        return list(found.tolist())
+        return np.flatnonzero(np.frombuffer(self._page_dirty.map, np.uint8, pages))
+
+    def note_dirty(self, pages: Iterable[int]) -> None:
+        """Count RAM pages as written."""
+        dirty = self._page_dirty.view
+        for index in pages:
+            dirty[index] = 1
 
     def forget_dirty(self) -> None:
         """From now on the pages that are written are noted anew."""
         ctypes.memset(self._page_dirty.address, 0, self._page_dirty.size)
         self.hold_writes()
 
-    def put_page(self, index: int, data: bytes) -> None:
-        """Write RAM page `index`; translations of it are dropped if it changes."""
-        at = index * PAGE
-        if self._page_code.view.cast("Q")[index]:
-            if self.ram.view[at : at + PAGE] == data:
-                return
-            self._wrote_code(self.base, self.ram.address + at, len(data))
-        self.ram.view[at : at + len(data)] = data
+    def put_pages(self, pages: NDArray[np.int64], rows: NDArray[np.uint64]) -> None:
+        """Write whole RAM pages; translations of those that change are dropped."""
+        import numpy as np
+
+        ram = np.frombuffer(self.ram.map, np.uint64).reshape(-1, PAGE // 8)
+        code = np.frombuffer(self._page_code.map, np.uint64)[pages] != 0
+        for n in np.flatnonzero(code).tolist():
+            index = int(pages[n])
+            if not np.array_equal(ram[index], rows[n]):
+                self._wrote_code(self.base, self.ram.address + index * PAGE, PAGE)
+        ram[pages] = rows
 
     def scatter(self, pieces: Iterable[tuple[int, int, int]], data: bytes | memoryview) -> None:
         """Write `data[at : at + length]` at `gpa` for each (gpa, at, length): a transfer by DMA."""

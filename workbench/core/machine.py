@@ -19,6 +19,7 @@ from workbench.core.irq import SharedLine
 from workbench.core.lang import bits_of
 from workbench.core.layout import CPU
 from workbench.core.memory import PhysMemory
+from workbench.core.pages import PageStore
 from workbench.core.requests import Requests
 from workbench.core.snapshot import Snapshot
 from workbench.core.system import System
@@ -161,6 +162,7 @@ class Machine:
         self._moment: tuple[int, int] | None = None  # at which inputs were last taken
         self._stop: Stop | None = None
         self._string_count = 1
+        self.pages = PageStore()  # of snapshots
         self.pio.tracer = self._trace_pio
         self.mmio.tracer = self._trace_mmio
         # state

@@ -15,8 +15,9 @@ from workbench.gdbstub.registers import ARCHITECTURES
 from workbench.gdbstub.target import Target
 from workbench.inspect.cpu import mode_text
 from workbench.trace.bookmarks import Bookmarks
+from workbench.trace.eventwatch import DeviceWatch, DmaWatch
 from workbench.trace.position import FORMS, parse
-from workbench.trace.timeline import DeviceWatch, DmaWatch, Timeline
+from workbench.trace.timeline import Timeline
 
 
 class Session(Protocol):

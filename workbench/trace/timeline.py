@@ -14,15 +14,16 @@ from __future__ import annotations
 import bisect
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from workbench.core.layout import WATCH_WRITE
-from workbench.core.machine import Machine, Observer
+from workbench.core.machine import Machine
 from workbench.core.pagewalk import Paging
-from workbench.core.snapshot import total_bytes
 from workbench.trace import guest as guests
+from workbench.trace.checkpoints import DEFAULT_BUDGET_BYTES, Checkpoints
+from workbench.trace.eventwatch import DeviceWatch, DmaWatch, WatchLog
 from workbench.trace.guest import Builder, Guest
 from workbench.trace.pace import Pace
 from workbench.trace.reader import Trace
@@ -31,12 +32,7 @@ from workbench.trace.replayer import inputs_of
 if TYPE_CHECKING:
     from workbench.core.snapshot import Snapshot
 
-DEFAULT_BUDGET_BYTES = 1 << 30
 NEAR_ICOUNT = 50_000
-SAVING_SHARE = 0.5
-"""How much of a run's time checkpoints may take; beyond it they are placed farther apart."""
-_SPACING_ICOUNT = 10_000_000
-_NEAR_KEPT = 4
 _NEVER = (1 << 64) - 1
 _USER_STOPS = frozenset({"limit", "interrupted"})
 
@@ -57,79 +53,6 @@ class Moved:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceWatch:
-    """Accesses to stop at: a place in a device, a direction, bits of the value."""
-
-    device: str
-    offset: int
-    size: int
-    reads: bool
-    writes: bool
-    mask: int
-    value: int | None
-    text: str
-
-    def matches(self, device: str, offset: int, size: int, is_write: bool, value: int) -> bool:
-        """Is this access watched? Without a value any bit of the mask will do."""
-        if device != self.device or not (self.writes if is_write else self.reads):
-            return False
-        if offset >= self.offset + self.size or offset + size <= self.offset:
-            return False
-        shift = 8 * (offset - self.offset)
-        seen = (value << shift if shift >= 0 else value >> -shift) & self.mask
-        return bool(seen) if self.value is None else seen == self.value & self.mask
-
-
-@dataclass(frozen=True, slots=True)
-class DmaWatch:
-    """Transfers to stop at: what a device writes into guest-physical addresses."""
-
-    gpa: int
-    length: int
-    text: str
-
-
-@dataclass(slots=True)
-class _AccessLog(Observer):
-    """Notes accesses that are watched; it is an observer only while there are any."""
-
-    machine: Machine
-    watches: list[DeviceWatch] = field(default_factory=list)
-    transfers: list[DmaWatch] = field(default_factory=list)
-    stopping: bool = True
-    last: tuple[int, DeviceWatch | DmaWatch] | None = None
-
-    def on_access(
-        self,
-        kind: str,
-        device: str,
-        offset: int,
-        size: int,
-        is_write: bool,
-        value: int,
-        addr: int,
-        icount: int,
-        pc: int,
-        count: int = 1,
-    ) -> None:
-        """Compare an access with the list."""
-        for watch in self.watches:
-            if watch.matches(device, offset, size, is_write, value):
-                self._hit(icount, watch)
-
-    def on_dma(self, device: str, gpa: int, length: int, is_write: bool, icount: int) -> None:
-        """Compare a transfer with the list."""
-        for watch in self.transfers:
-            if is_write and gpa < watch.gpa + watch.length and watch.gpa < gpa + length:
-                self._hit(icount, watch)
-
-    def _hit(self, icount: int, watch: DeviceWatch | DmaWatch) -> None:
-        self.last = (icount, watch)
-        if self.stopping:
-            self.machine.interrupt()
-
-
 class Timeline:
     """A position in a recording that moves in both directions."""
 
@@ -147,20 +70,14 @@ class Timeline:
         end = trace.end
         self.end_icount = trace.icount
         self._bound = trace.icount + (0 if end is not None and end.stop in _USER_STOPS else 1)
-        self.budget_bytes = budget_bytes
-        self.spacing_icount = _SPACING_ICOUNT
-        self.saving_share = SAVING_SHARE
-        self._ran_s = 0.0
         self.breakpoints: set[int] = set()
         self.watches: list[tuple[int, int, int]] = []
         self.diverted: int | None = None
         """Instruction count at which a diversion began, None on the recording itself."""
-        self._log = _AccessLog(self.machine)
+        self._log = WatchLog(self.machine)
         self._ended = ""
         self._origin: Snapshot | None = None
-        self._checkpoints: list[Snapshot] = [self.machine.save()]
-        self._near: list[Snapshot] = []
-        self._bytes = self._used_bytes()
+        self.kept = Checkpoints(self.machine, budget_bytes)
 
     # Where we are.
 
@@ -172,7 +89,7 @@ class Timeline:
     @property
     def checkpoints(self) -> list[int]:
         """Instruction counts of all checkpoints, in order."""
-        return [s.icount for s in self._all()]
+        return [s.icount for s in self.kept.all()]
 
     @property
     def device_watches(self) -> list[DeviceWatch | DmaWatch]:
@@ -187,9 +104,6 @@ class Timeline:
         observers = [o for o in self.machine.observers if o is not self._log]
         self.machine.observers[:] = [*observers, self._log] if every else observers
 
-    def _all(self) -> list[Snapshot]:
-        return sorted([*self._checkpoints, *self._near], key=lambda s: s.icount)
-
     # Checkpoints.
 
     def _restore(self, snapshot: Snapshot) -> None:
@@ -198,49 +112,6 @@ class Timeline:
         self.machine.cpu.set("watch_pending", 0)
         self._ended = ""
         self.diverted = self._origin = None
-
-    def _below(self, icount: int) -> Snapshot:
-        found = self._checkpoints[0]
-        for snapshot in (*self._checkpoints, *self._near):
-            if found.icount < snapshot.icount <= icount:
-                found = snapshot
-        return found
-
-    def _keep(self) -> None:
-        """Leave a checkpoint here, if the last one is far enough away."""
-        icount = self.icount
-        if self.diverted is not None or self._ended:
-            return
-        place = bisect.bisect_right(self._checkpoints, icount, key=lambda s: s.icount)
-        if icount - self._checkpoints[place - 1].icount < self.spacing_icount:
-            return
-        below = self._checkpoints[place - 1]
-        started = time.monotonic()
-        snapshot = self.machine.save()
-        took_s = time.monotonic() - started
-        if took_s > self.saving_share * (took_s + self._ran_s):
-            self.spacing_icount *= 2
-        self._ran_s = 0.0
-        self._checkpoints.insert(place, snapshot)
-        self._bytes += snapshot.own_bytes(below)
-        while self._bytes > self.budget_bytes and len(self._checkpoints) > 2:
-            self.spacing_icount *= 2
-            del self._checkpoints[1::2]
-            self._bytes = self._used_bytes()
-
-    def _used_bytes(self) -> int:
-        return total_bytes([*self._checkpoints, *self._near])
-
-    def _keep_near(self) -> None:
-        if any(s.icount == self.icount for s in (*self._near, *self._checkpoints)):
-            return
-        below = self._below(self.icount)
-        snapshot = self.machine.save()
-        self._near.append(snapshot)
-        self._bytes += snapshot.own_bytes(below)
-        if len(self._near) > _NEAR_KEPT:
-            del self._near[0]
-            self._bytes = self._used_bytes()
 
     # Forward.
 
@@ -269,10 +140,11 @@ class Timeline:
                 return Moved("icount")
             if poll is not None and poll():
                 return Moved("interrupted")
-            slice_end = pace.start(self.icount, target, self._next_keep() if keep else None)
+            keeping = keep and self.diverted is None
+            bound = self.kept.next_icount(self.icount) if keeping else None
             started = time.monotonic()
-            stop = machine.run(slice_end)
-            self._ran_s += time.monotonic() - started
+            stop = machine.run(pace.start(self.icount, target, bound))
+            self.kept.ran(time.monotonic() - started)
             pace.end(self.icount)
             if stop.kind in ("breakpoint", "watch"):
                 return Moved(stop.kind, machine.cpu.get("watch_last_range"))
@@ -281,19 +153,9 @@ class Timeline:
                     return Moved("access", text=self._log.last[1].text)
             elif stop.kind != "icount":
                 self._ended = f"{stop.kind} {stop.reason}".strip()
-            elif keep:
-                self._keep()
+            elif keeping:
+                self.kept.keep()
         return Moved("end", text=self._ended)
-
-    def _next_keep(self) -> int | None:
-        if self.diverted is not None:
-            return None
-        return self._below_permanent(self.icount) + self.spacing_icount
-
-    def _below_permanent(self, icount: int) -> int:
-        place = bisect.bisect_right(self._checkpoints, icount, key=lambda s: s.icount)
-        below = self._checkpoints[place - 1].icount
-        return max(below, icount - self.spacing_icount + 1)
 
     def _end_text(self) -> str:
         end = self.trace.end
@@ -391,7 +253,7 @@ class Timeline:
     def seek(self, icount: int, poll: Poll | None = None) -> Moved:
         """Go to an instruction count of the recording, without regard to breakpoints."""
         target = max(0, min(icount, self.end_icount))
-        start = self._below(target)
+        start = self.kept.below(target)
         if self.diverted is not None or not start.icount <= self.icount <= target or self._ended:
             self._restore(start)
         self._arm(stopping=False, points=False)
@@ -399,7 +261,7 @@ class Timeline:
             found = self._run_to(target - NEAR_ICOUNT, poll)
             if found.kind != "icount":
                 return found
-            self._keep_near()
+            self.kept.keep_near()
         return self._run_to(target, poll, keep=False)
 
     def step_back(self, count: int = 1) -> Moved:
@@ -424,7 +286,7 @@ class Timeline:
         present = high = self.icount
         if self._ended:
             high += 1
-        places = [s for s in self._all() if s.icount < high]
+        places = [s for s in self.kept.all() if s.icount < high]
         stride, place = 1, len(places)
         while place > 0:
             # The stretches double in length: a restore costs more than a run over a short one.
@@ -441,7 +303,7 @@ class Timeline:
             if hit is not None and hit[0] < high:
                 return self._land(*hit)
             high = snapshot.icount
-        self._restore(self._checkpoints[0])
+        self._restore(self.kept.first)
         return Moved("begin")
 
     def _last_hit(self) -> tuple[int, Moved] | None:
