@@ -22,6 +22,7 @@ EXAMPLES = """\
 examples:
   workbench log boot.wbt --device com1 --register LCR
   workbench log boot.wbt --device 'ide*' --from 1.2G --symbols
+  workbench log boot.wbt --device 'ide*' --device bmide --requests
   workbench log boot.wbt --write --limit 20 --json | jq .register
 
 A line is: instruction count, function or PC, device, register, direction, value, fields. Names of
@@ -47,6 +48,7 @@ def add_parser(commands: Any) -> None:
     way.add_argument("--write", action="store_true", help="only writes")
     way.add_argument("--read", action="store_true", help="only reads")
     add("--limit", metavar="N", type=int, help="at most so many lines")
+    add("--requests", action="store_true", help="also the request that an access belongs to")
     symbol_options.add_symbols(parser)
     add("--json", action="store_true", help="one JSON object a line")
     parser.set_defaults(run=run)
@@ -69,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         table = symbol_options.load(args, trace)
         make = json_lines if args.json else _styled_lines
         pending: list[str] = []
-        for number, line in enumerate(make(trace, chosen, table)):
+        request = _request_of(trace) if args.requests else None
+        for number, line in enumerate(make(trace, chosen, table, request)):
             if number == args.limit:
                 break
             pending.append(line)
@@ -113,6 +116,7 @@ class Filter:
         return any(fnmatchcase(n, wanted) for n in names for wanted in self.registers)
 
 
+RequestOf = Callable[[int], str]
 Row = tuple[Any, ...]
 """seq, icount, pc, kind, device, offset, size, write, value, addr, count."""
 
@@ -147,6 +151,34 @@ def accesses(trace: Trace, chosen: Filter) -> Iterator[tuple[Row, Register]]:
                 yield row, found
 
 
+def _request_of(trace: Trace) -> RequestOf:
+    """Give the name of the request of an access, by its `seq`; asked in order."""
+    from workbench.trace.columns import integers
+    from workbench.trace.requests import Relations
+
+    relations = Relations(trace)
+    found = relations.requests
+
+    def names() -> Iterator[tuple[int, str]]:
+        wanted = ("seq", "icount", "kind", "device", "offset", "write")
+        for batch in trace.batches("accesses", wanted):
+            owners = relations.accesses(batch)
+            for seq, owner in zip(integers(batch["seq"]).tolist(), owners.tolist(), strict=True):
+                if owner >= 0:
+                    yield seq, text.safe(found.name(owner))
+
+    rows = names()
+    ahead = next(rows, None)
+
+    def of(seq: int) -> str:
+        nonlocal ahead
+        while ahead is not None and ahead[0] < seq:
+            ahead = next(rows, None)
+        return ahead[1] if ahead is not None and ahead[0] == seq else ""
+
+    return of
+
+
 def _pc_text(table: SymbolTable | None) -> Callable[[int], str]:
     known: dict[int, str] = {}
 
@@ -162,14 +194,18 @@ def _pc_text(table: SymbolTable | None) -> Callable[[int], str]:
 
 
 def lines(
-    trace: Trace, chosen: Filter, table: SymbolTable | None, paint: Callable[[str], str] = str
+    trace: Trace,
+    chosen: Filter,
+    table: SymbolTable | None,
+    request: RequestOf | None = None,
+    paint: Callable[[str], str] = str,
 ) -> Iterator[str]:
     """Give a line of text for each access; `paint` makes the template of a style's name."""
     pc_text = _pc_text(table)
     width = 36 if table is not None else 18
     dim, name_of, read, write_of = (paint(s) for s in ("dim", "cyan", "green", "yellow"))
     for row, found in accesses(trace, chosen):
-        _, icount, pc, kind, device, _, size, write, value, _, count = row
+        seq, icount, pc, kind, device, _, size, write, value, _, count = row
         device = text.safe(device) if device else _NOBODY
         if kind == "cfg":
             device += " cfg"
@@ -178,27 +214,36 @@ def lines(
         meaning = f" {found.meaning}" if found.meaning else ""
         yield (
             f"{dim % format(icount, '>14,')}  {pc_text(pc):<{width}}  {device:<14}"
+            f"{'' if request is None else f' {request(seq):<10}'}"
             f" {name_of % found.name} {arrow} {value:#0{2 * size + 2}x}{times}{meaning}"
         )
 
 
-def _styled_lines(trace: Trace, chosen: Filter, table: SymbolTable | None) -> Iterator[str]:
+def _styled_lines(
+    trace: Trace, chosen: Filter, table: SymbolTable | None, request: RequestOf | None
+) -> Iterator[str]:
     if text.plain(sys.stdout):
-        return lines(trace, chosen, table, lambda _: "%s")
+        return lines(trace, chosen, table, request, lambda _: "%s")
     from rich.console import COLOR_SYSTEMS
     from rich.style import Style
 
     console = text.rich_console(sys.stdout)
     system = console.color_system
     if system is None or console.no_color:
-        return lines(trace, chosen, table, lambda _: "%s")
+        return lines(trace, chosen, table, request, lambda _: "%s")
     colors = COLOR_SYSTEMS[system]
     return lines(
-        trace, chosen, table, lambda style: Style.parse(style).render("%s", color_system=colors)
+        trace,
+        chosen,
+        table,
+        request,
+        lambda style: Style.parse(style).render("%s", color_system=colors),
     )
 
 
-def json_lines(trace: Trace, chosen: Filter, table: SymbolTable | None) -> Iterator[str]:
+def json_lines(
+    trace: Trace, chosen: Filter, table: SymbolTable | None, request: RequestOf | None = None
+) -> Iterator[str]:
     """Give a JSON object for each access."""
     import json
 
@@ -213,4 +258,6 @@ def json_lines(trace: Trace, chosen: Filter, table: SymbolTable | None) -> Itera
         }  # fmt: skip
         if table is not None:
             item["function"] = pc_text(pc)
+        if request is not None:
+            item["request"] = request(seq) or None
         yield encode(item)

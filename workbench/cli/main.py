@@ -18,8 +18,8 @@ import workbench
 from workbench.errors import EXIT_INTERRUPTED, UsageError, WorkbenchError, os_error_text
 
 COMMANDS = (
-    "record", "replay", "tui", "compare", "info", "log", "stats", "diff", "export", "query",
-    "inspect", "gdb", "qtest",
+    "record", "replay", "tui", "compare", "info", "log", "requests", "stats", "diff", "export",
+    "query", "inspect", "gdb", "qtest",
     "demo", "doctor", "completion",
 )  # fmt: skip
 

@@ -18,8 +18,10 @@ examples:
   workbench stats boot.wbt
   workbench stats boot.wbt --by register --top 30 --heat
   workbench stats boot.wbt --by function --json
+  workbench stats boot.wbt --by request-kind
 """
 _BY = ("device", "register", "direction", "value", "pc", "function", "bucket")
+_REQUEST_KIND = "request-kind"
 _BAR_CELLS = 24
 _BUCKETS = 60
 _SHADES = " .:-=+*#%@"
@@ -33,7 +35,12 @@ def add_parser(commands: Any) -> None:
     )
     add = parser.add_argument
     add("trace", metavar="TRACE", help="a trace (.wbt)")
-    add("--by", choices=_BY, default="device", help="what to count by (default: device)")
+    add(
+        "--by",
+        choices=(*_BY, _REQUEST_KIND),
+        default="device",
+        help="what to count by (default: device)",
+    )
     add("--top", metavar="N", type=int, default=20, help="so many rows (default: 20; 0: all)")
     add("--heat", action="store_true", help="also a heat map of the rows over time")
     add("--buckets", metavar="N", type=int, help=f"buckets of time (default: {_BUCKETS})")
@@ -52,6 +59,10 @@ def run(args: argparse.Namespace) -> int:
     buckets = _BUCKETS if args.buckets is None else args.buckets
     if not 1 <= buckets <= 1000:
         raise UsageError(f"expected --buckets from 1 to 1000, not {buckets}")
+    if args.by == _REQUEST_KIND:
+        from workbench.cli import request_stats
+
+        return request_stats.run(args.trace, args.top, args.json)
     over_time = args.heat or args.buckets is not None or args.by == "bucket"
     with open_trace(args.trace) as trace:
         table = symbol_options.load(args, trace, always=args.by == "function")

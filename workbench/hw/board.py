@@ -138,6 +138,7 @@ class Board:
         self.pci.trace_cfg = machine.trace_cfg
         self.pci.trace_dma = machine.trace_dma
         self.pci.trace_dma_pieces = machine.trace_dma_pieces
+        self.pci.trace_line = self._tell_line
         has_bios = config.firmware is not None
         self.shadow = ShadowRam(machine.memory) if has_bios else None
         self.i440fx = I440fx(subsystem=BIOS_SUBSYSTEM if has_bios else None, shadow=self.shadow)

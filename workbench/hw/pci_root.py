@@ -63,11 +63,12 @@ class Address:
 class Slot:
     """What the bus gives to the function at one address (see `pci.function.PciPort`)."""
 
-    def __init__(self, root: PciRoot, intx: IrqLine | None) -> None:
+    def __init__(self, root: PciRoot, intx: IrqLine | None, name: str) -> None:
         self.pio = root.pio
         self.mmio = root.mmio
         self.intx = intx
         self._root = root
+        self._name = name
 
     def dma_read(self, device: str, gpa: int, length_bytes: int) -> bytes:
         data = self._root.memory_read(gpa, length_bytes)
@@ -88,7 +89,10 @@ class Slot:
         return self._root.is_memory(gpa, length_bytes)
 
     def msi(self, address: int, data: int) -> None:
+        name = f"{self._name}.msi{data & 0xFF}"
+        self._root.trace_line(name, True)
         self._root.msi(address, data)
+        self._root.trace_line(name, False)
 
 
 @dataclass(slots=True)
@@ -136,6 +140,7 @@ class PciRoot(RegBank[PciRootState]):
         self.trace_dma_pieces: Callable[[str, Sequence[tuple[int, int, int]], bool], None] = (
             self._trace_pieces
         )
+        self.trace_line: Callable[[str, bool], None] = _no_trace
         self.functions: dict[Address, PciFunction[Any]] = {}
         self.pirq = [SharedLine(f"PIRQ{'ABCD'[n]}", partial(pirq, n)) for n in range(PIRQS)]
         # Book-keeping
@@ -186,7 +191,7 @@ class PciRoot(RegBank[PciRootState]):
         )
         self.functions[address] = function
         self._target_of = None
-        function.connect(Slot(self, intx))
+        function.connect(Slot(self, intx, function.name))
 
     def remove(self, function: PciFunction[Any]) -> None:
         """Pull a function out of its slot: its windows, its interrupt and its DMA end."""

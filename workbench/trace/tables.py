@@ -22,6 +22,8 @@ Event = tuple[Any, ...]
 """One event: the number of its table, then its columns in the order of the table, without `seq`."""
 
 SEQ: Final = "seq"
+MSI: Final = ".msi"
+"""In the name of a message-signalled interrupt: `drive1.msi36`, a pulse, with its vector."""
 
 
 @dataclass(frozen=True, slots=True)
