@@ -187,7 +187,7 @@ def test_bash_completes(workbench: Run, tmp_path: Path) -> None:
         )  # fmt: skip
         return done.stdout.split()
 
-    assert complete("workbench", "re") == ["record", "replay"]
+    assert complete("workbench", "re") == ["record", "replay", "requests"]
     assert "--no-embed" in complete("workbench", "record", "--no")
     assert complete("workbench", "replay", "bo") == ["boot.wbt"]
     assert complete("workbench", "record", "--kernel", "bo") == ["boot.wbt"]
