@@ -22,7 +22,8 @@ pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not 
 class Gdb:
     """gdb by its console commands."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, seconds: int = 20) -> None:
+        self._seconds = seconds
         self._mi = GdbController(["gdb", "--nx", "--quiet", "--interpreter=mi3"], 0.02)
         self.do("set pagination off")
         self.do("set architecture i386:x86-64")
@@ -32,7 +33,9 @@ class Gdb:
         """Run a command to its end, also to the stop of the guest; gives the console's text."""
         text, waiting = "", True
         moves = re.match(r"(reverse-)?(continue|stepi|step|next|finish|until)\b", command)
-        answers = self._mi.write(f'-interpreter-exec console "{command}"', timeout_sec=20)
+        answers = self._mi.write(
+            f'-interpreter-exec console "{command}"', timeout_sec=self._seconds
+        )
         while True:
             for answer in answers:
                 if answer["type"] in ("console", "target", "log"):
@@ -45,7 +48,7 @@ class Gdb:
                     waiting = False
             if not waiting:
                 return text
-            answers = self._mi.get_gdb_response(timeout_sec=20)
+            answers = self._mi.get_gdb_response(timeout_sec=self._seconds)
 
     def value(self, expression: str) -> int:
         """The value of an expression."""

@@ -1,0 +1,158 @@
+"""The real gdb on Debian's own kernel with its drivers: probe functions, rings, both directions."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import guests
+from guests.initramfs import run_option
+from tests.cli.conftest import command, environment
+from tests.gdbstub.test_gdb import Gdb
+from workbench.gdbstub import debuginfo
+from workbench.gdbstub.memory import Memory
+from workbench.gdbstub.server import Server, listen
+from workbench.gdbstub.stub import Stub
+from workbench.gdbstub.symbols import elf, guest_symbols
+from workbench.gdbstub.target import ReplayTarget
+from workbench.trace.reader import open_trace
+from workbench.trace.timeline import Timeline
+
+pytestmark = [
+    pytest.mark.guest,
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed"),
+]
+COMMANDS = Path(debuginfo.__file__).with_name("gdb_commands.py")
+SCRIPT = "dd if=/dev/vda of=/dev/null bs=4k count=32 2>/dev/null; dd if=/dev/sda of=/tmp/x count=8"
+
+
+class Session:
+    """A gdb, and the timeline behind it."""
+
+    def __init__(self, gdb: Gdb, timeline: Timeline, symbols: dict[str, int]) -> None:
+        self.gdb, self.timeline, self.symbols = gdb, timeline, symbols
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory, guest: Callable[[str], guests.Guest]) -> Any:
+    return _session(tmp_path_factory.mktemp("debian"), guest("generic"))
+
+
+@pytest.fixture(scope="module")
+def debian(session: Iterator[Session]) -> Iterator[Session]:
+    yield from session
+
+
+def _session(folder: Path, found: guests.Guest) -> Iterator[Session]:
+    for name in ("ide.raw", "virtio.raw"):
+        with (folder / name).open("wb") as file:
+            file.truncate(8 << 20)
+    subprocess.run(
+        [
+            *command(False), "record", "--kernel", str(found.kernel),
+            "--initrd", str(found.images["drivers"]), "--append",
+            f"console=ttyS0 quiet {run_option(SCRIPT)}", "-m", "256", "--seed", "1",
+            "--drive", "file=ide.raw,if=ide,format=raw",
+            "--drive", "file=virtio.raw,if=virtio,format=raw", "--nic", "e1000,none",
+            "--serial", "none", "-o", "boot.wbt", "--timeout", "200",
+        ],
+        cwd=folder, env=environment(), check=True, timeout=240,
+    )  # fmt: skip
+    with open_trace(folder / "boot.wbt") as trace:
+        timeline = Timeline(trace)
+        timeline.seek(timeline.end_icount)
+        symbols = guest_symbols(timeline.machine)
+        (folder / "guest.elf").write_bytes(elf(symbols))
+        assert "6.1" in debuginfo.release(timeline.machine)
+        timeline.seek(0)
+        with Server(Stub(ReplayTarget(timeline)), listen(f"unix:{folder / 'gdb'}")) as server:
+            thread = threading.Thread(target=server.serve, daemon=True)
+            thread.start()
+            gdb = Gdb(server.address, seconds=120)
+            gdb.do(f"symbol-file {folder / 'guest.elf'}")
+            gdb.do(f"source {COMMANDS}")
+            yield Session(gdb, timeline, {name: address for address, _, name in symbols})
+            gdb.close()
+            server.stub.killed = True
+            thread.join(10)
+
+
+def test_a_driver_is_stopped_in_its_probe_function(debian: Session) -> None:
+    gdb = debian.gdb
+    gdb.do("hbreak e1000_probe")
+    assert "e1000_probe" in gdb.do("continue")
+    assert gdb.value("$pc") == debian.symbols["e1000_probe"]
+    begun = gdb.icount()
+    assert "local_pci_probe" in gdb.do("bt 2")
+    gdb.do("stepi 3")
+    assert gdb.icount() == begun + 3
+    gdb.do("reverse-stepi 3")
+    assert gdb.icount() == begun
+    assert "local_pci_probe" in gdb.do("finish")
+    assert gdb.value("$rax") == 0
+    # Writing opens another run, which is dropped.
+    after = gdb.icount()
+    gdb.do("set $rax = -19")
+    gdb.do("stepi 5")
+    assert "a diversion since" in gdb.do("monitor when")
+    gdb.do("wb-drop")
+    assert gdb.icount() == after
+    assert gdb.value("$rax") == 0
+    gdb.do("reverse-continue")
+    assert gdb.icount() == begun
+    gdb.do("delete")
+
+
+def test_the_last_writer_of_a_ring_index(debian: Session) -> None:
+    gdb, timeline = debian.gdb, debian.timeline
+    shown = gdb.do("wb-request drive1/3")
+    assert "instruction" in shown, shown
+    device: Any = timeline.machine.devices["drive1"]
+    queue = device.virtio.state.queues[0]
+    base = Memory(timeline.machine.cpu).read(debian.symbols["page_offset_base"], 8)
+    assert base is not None
+    index = int.from_bytes(base, "little") + queue.driver + 2
+    before = gdb.value(f"*(unsigned short *){index:#x}")
+    assert before >= 3
+    gdb.do(f"watch *(unsigned short *){index:#x}")
+    assert "Old value" in gdb.do("reverse-continue")
+    assert gdb.value(f"*(unsigned short *){index:#x}") == before - 1
+    assert "virtqueue_add" in gdb.do("info symbol $pc")
+    gdb.do("delete")
+    assert "outstanding" in gdb.do("wb-queue drive1")
+    used = index + queue.device - queue.driver
+    assert "drive1 by DMA" in gdb.do(f"monitor writer {used:#x}")
+
+
+def test_watching_a_device_register(debian: Session) -> None:
+    gdb = debian.gdb
+    gdb.do("wb-seek 80%")
+    gdb.do("monitor watch ide0.COMMAND write value 0xc8")
+    gdb.do("continue")
+    assert "0xc8" in gdb.do("wb-accesses 1")
+    assert "READ DMA" in gdb.do("monitor info ide0")
+    gdb.do("monitor unwatch")
+
+
+def test_symbols_are_read_again(debian: Session) -> None:
+    gdb = debian.gdb
+    gdb.do("wb-seek end")
+    assert "bytes of symbols" in gdb.do("wb-symbols")
+    assert gdb.value("(long)&e1000_probe") == debian.symbols["e1000_probe"]
+    assert "ide0.STATUS" in gdb.do("complete wb watch ide0.ST")
+
+
+def test_to_the_start_and_to_the_end(debian: Session) -> None:
+    gdb, timeline = debian.gdb, debian.timeline
+    assert "No more reverse-execution history" in gdb.do("reverse-continue")
+    assert gdb.icount() == 0
+    assert "No more reverse-execution history" in gdb.do("continue")
+    assert timeline.trace.end is not None
+    assert timeline.machine.digest().hex() == timeline.trace.end.digest
