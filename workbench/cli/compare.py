@@ -38,7 +38,7 @@ NET_WORK = """\
 ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up; sleep 3
 ping -c 5 -i 0.2 10.0.2.2
 """
-DISK_MIB, PINGS = 36, 5
+DISK_MIB = 36
 
 
 @dataclass
@@ -47,14 +47,26 @@ class Tally:
 
     device: str
     registers: Counter[str] = field(default_factory=Counter)
+    exits: int = 0
     dma_bytes: int = 0
     interrupts: int = 0
+    units: int = DISK_MIB
+    """How much work it was: MiB of a disk, packets of a network interface."""
     ended: str = ""
 
     @property
     def accesses(self) -> int:
         """All register accesses, each of them one exit; a string instruction counts once."""
         return sum(self.registers.values())
+
+    def counts(self) -> dict[str, int]:
+        """What is counted, by its name in JSON."""
+        return {
+            "accesses": self.accesses,
+            "exits": self.exits,
+            "interrupts": self.interrupts,
+            "dma_bytes": self.dma_bytes,
+        }
 
 
 def add_parser(commands: Any) -> None:
@@ -83,11 +95,11 @@ def run(args: argparse.Namespace) -> int:
     engine.prepare()
     tallies = [_measure(args, device) for device in args.devices]
     disks = args.devices[0] in DISKS
-    unit, per = ("MiB", DISK_MIB) if disks else ("ping", PINGS)
+    unit = "MiB" if disks else "packet"
     if args.json:
-        text.print_json({t.device: _plain(t, unit, per) for t in tallies})
+        text.print_json({t.device: _plain(t, unit) for t in tallies})
     else:
-        _print(tallies, unit, per, args.top)
+        _print(tallies, unit, args.top)
     return EXIT_OK if all(t.ended == "shutdown" for t in tallies) else EXIT_BAD_INPUT
 
 
@@ -109,11 +121,14 @@ def _measure(args: argparse.Namespace, device: str) -> Tally:
         images["disk"] = open_image(Path(f"/proc/self/fd/{scratch}"), format_name="raw")
     else:
         config["nics"] = [{"name": "net", "model": device, "mac": "52:54:00:12:34:56"}]
-        networks["net"] = _Echo()
+        network = _Echo()
+        networks["net"] = network
     machine: Any = build_machine(config, guest, images, networks)
     tally = Tally(device)
     machine.observers.append(_watcher(machine, tally))
     tally.ended = machine.run().kind
+    if not disks:
+        tally.units = max(network.packets, 1)
     return tally
 
 
@@ -123,15 +138,23 @@ class _Echo:
     MAC, IP = bytes.fromhex("525500000202"), bytes((10, 0, 2, 2))
     large_frames = False
 
+    def __init__(self) -> None:
+        self.packets = 0
+
     def start(self, receive: Any) -> None:
         """Take where answers go."""
-        self._receive = receive
+        self._deliver = receive
+
+    def _receive(self, frame: bytes) -> None:
+        self.packets += 1
+        self._deliver(frame)
 
     def close(self) -> None:
         """Nothing is held."""
 
     def send(self, frame: bytes) -> None:
         """Answer an ARP request or an echo request for our address (RFC 826, RFC 792)."""
+        self.packets += 1
         if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\1" and frame[38:42] == self.IP:
             reply = frame[6:12] + self.MAC + frame[12:20] + b"\0\2" + self.MAC + self.IP
             self._receive(reply + frame[22:32])
@@ -170,6 +193,10 @@ def _watcher(machine: Any, tally: Tally) -> Any:
                 register = regmap.explain(offset, size, 0, is_write) if regmap else f"{offset:#x}"
                 names[key] = f"{device}.{register.split('[')[0].split('=')[0]}"
             tally.registers[names[key]] += 1
+            tally.exits += 1
+
+        def on_exit(self, kind: str, icount: int, pc: int, detail: int) -> None:
+            tally.exits += kind == "hlt"
 
         def on_dma(self, device: str, gpa: int, length: int, is_write: bool, icount: int) -> None:
             if device in owners:
@@ -182,26 +209,34 @@ def _watcher(machine: Any, tally: Tally) -> Any:
     return Watcher()
 
 
-def _plain(tally: Tally, unit: str, per: int) -> dict[str, Any]:
+def _plain(tally: Tally, unit: str) -> dict[str, Any]:
+    counts = tally.counts()
     return {
-        "accesses": tally.accesses,
-        f"accesses_per_{unit}": round(tally.accesses / per, 2),
-        "dma_bytes": tally.dma_bytes,
-        "interrupts": tally.interrupts,
+        **counts,
+        unit.lower() + "s": tally.units,
+        **{f"{name}_per_{unit}": round(n / tally.units, 2) for name, n in counts.items()},
         "registers": dict(tally.registers.most_common()),
         "ended": tally.ended,
     }
 
 
-def _print(tallies: list[Tally], unit: str, per: int, top: int) -> None:
-    rows = [
-        ["register accesses (exits)", *(f"{t.accesses:,}" for t in tallies)],
-        [f"  per {unit}", *(f"{t.accesses / per:,.1f}" for t in tallies)],
-        ["DMA bytes", *(f"{t.dma_bytes:,}" for t in tallies)],
-        ["interrupts, local timer not counted", *(f"{t.interrupts:,}" for t in tallies)],
-    ]
+LABELS = {
+    "accesses": "register accesses",
+    "exits": "exits: accesses, and halts",
+    "interrupts": "interrupts, local timer not counted",
+    "dma_bytes": "DMA bytes",
+}
+
+
+def _print(tallies: list[Tally], unit: str, top: int) -> None:
+    rows = [[f"{unit}s", *(f"{t.units:,}" for t in tallies)]]
+    for name, label in LABELS.items():
+        counts = [t.counts()[name] for t in tallies]
+        rows.append([label, *(f"{n:,}" for n in counts)])
+        per = [n / t.units for n, t in zip(counts, tallies, strict=True)]
+        rows.append([f"  per {unit}", *(f"{n:,.1f}" for n in per)])
     for t in tallies:
-        for name, count in t.registers.most_common(top):
-            rows.append([name, *(f"{count:,}" if o is t else "" for o in tallies)])
+        for register, count in t.registers.most_common(top):
+            rows.append([register, *(f"{count:,}" if o is t else "" for o in tallies)])
     columns = ["", *(t.device for t in tallies)]
     text.print_table("The same work", columns, rows, right=(1, 2))
