@@ -11,8 +11,8 @@ import pytest
 
 from tests.trace import fake
 from tests.trace.test_trace import EVENTS
-from workbench.trace import recorder
-from workbench.trace.encoder import Helper, encode
+from workbench.trace import recorder, tables
+from workbench.trace.encoder import LARGE_BYTES, Helper, encode
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay
 from workbench.trace.session import Recording
@@ -61,3 +61,13 @@ def test_a_recording_with_a_helper(
     with open_trace(tmp_path / "t") as trace:
         assert trace.closed
         assert Replay(trace, build=fake.FakeMachine).run().identical
+
+
+def test_large_inputs_go_beside_the_events() -> None:
+    data = [bytes([n]) * size for n, size in enumerate((10, LARGE_BYTES, 5, LARGE_BYTES + 7))]
+    events = [(tables.INPUT, n, n, "drive0", "fetch", part) for n, part in enumerate(data)]
+    helper = Helper()
+    try:
+        assert helper.encode(events, 3) == encode(events, 3)
+    finally:
+        helper.close()

@@ -4,7 +4,8 @@ Making Parquet takes pyarrow, whose import alone holds the lock for a tenth of a
 microsecond of Python for each event. The helper does that on another core: it gets batches of
 events through a pipe and gives chunk payloads back. It knows no file; it ends when its input does,
 so a recorder that is killed leaves none behind. `marshal` is only what runs between the two, it is
-never stored.
+never stored. Large data (what was read from disk images) goes beside it as it is: copying it would
+hold the lock.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from workbench.trace import tables
 Payloads = list[tuple[int, int, bytes, bool]]
 """For each table with rows: its number, rows, payload, and whether to compress the payload."""
 
+LARGE_BYTES: Final = 1 << 14
 _LENGTH: Final = struct.Struct("<Q")
 _START: Final = "from workbench.trace.encoder import serve; serve()"
 
@@ -55,9 +57,12 @@ class Helper:
 
     def encode(self, events: Sequence[tables.Event], first_seq: int) -> Payloads:
         """Have a run of events encoded."""
-        _send(self._to, marshal.dumps((first_seq, list(events))))
-        payloads: Payloads = marshal.loads(_receive(self._from))
-        return payloads
+        rest, large = _take_out(events)
+        _send(self._to, marshal.dumps((first_seq, rest, len(large))))
+        for data in large:
+            _send(self._to, data)
+        heads: list[tuple[int, int, bool]] = marshal.loads(_receive(self._from))
+        return [(number, rows, _receive(self._from), worth) for number, rows, worth in heads]
 
     def close(self) -> None:
         """End it."""
@@ -74,10 +79,33 @@ def serve() -> None:
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:
-            first_seq, events = marshal.loads(_receive(source))
-            _send(sink, marshal.dumps(encode(events, first_seq)))
+            first_seq, events, count = marshal.loads(_receive(source))
+            _put_back(events, [_receive(source) for _ in range(count)])
+            payloads = encode(events, first_seq)
+            _send(
+                sink, marshal.dumps([(number, rows, worth) for number, rows, _, worth in payloads])
+            )
+            for _, _, payload, _ in payloads:
+                _send(sink, payload)
         except (EOFError, OSError):
             return
+
+
+def _take_out(events: Sequence[tables.Event]) -> tuple[list[tables.Event], list[bytes]]:
+    """The events without the large data of inputs, and these."""
+    rest, large = list(events), []
+    for n, event in enumerate(rest):
+        if event[0] == tables.INPUT and len(event[-1]) >= LARGE_BYTES:
+            large.append(event[-1])
+            rest[n] = (*event[:-1], None)
+    return rest, large
+
+
+def _put_back(events: list[tables.Event], large: list[bytes]) -> None:
+    left = iter(large)
+    for n, event in enumerate(events):
+        if event[0] == tables.INPUT and event[-1] is None:
+            events[n] = (*event[:-1], next(left))
 
 
 def _send(pipe: IO[bytes], data: bytes) -> None:

@@ -31,6 +31,7 @@ from workbench.trace.container import (
 )
 from workbench.trace.header import End, Header, Mark, dump_json
 
+_QUICK_BYTES = 1 << 20  # what is larger holds data of disks and networks: speed counts
 _BLOB_LEVEL = 1
 _GROUP_ROWS = 65_536
 _GROUP_DATA_BYTES = 16 << 20
@@ -93,7 +94,9 @@ class TraceWriter:
         """Append events as groups, each ending in a mark; `icount` is reached after the last."""
         for group in _groups(events):
             for number, rows, payload, worth in self.encode(group, self.events):
-                self._chunk(tables.TABLES[number].chunk, payload, rows=rows, zstd=worth)
+                level = 1 if len(payload) > _QUICK_BYTES else 3
+                chunk = tables.TABLES[number].chunk
+                self._chunk(chunk, payload, rows=rows, zstd=worth, level=level)
             self.events += len(group)
             self.icount = max(self.icount, group[-1][1])
             self._mark()
