@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from workbench.cli import engine
 from workbench.errors import EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from workbench.trace.reader import Trace
 
 EXAMPLES = """\
 examples:
   workbench tui boot.wbt
   workbench tui boot.wbt --at 1.2G
+  workbench tui good.wbt bad.wbt
   workbench tui boot.wbt --filter 'device=ide0* and write'
 
 ? lists every key. Layouts are kept in $XDG_CONFIG_HOME/workbench/tui.json.
@@ -27,7 +33,7 @@ def add_parser(commands: Any) -> None:
         description=__doc__, epilog=EXAMPLES,
     )  # fmt: skip
     add = parser.add_argument
-    add("traces", metavar="TRACE", nargs="*", help="a trace (.wbt)")
+    add("traces", metavar="TRACE", nargs="*", help="a trace (.wbt), or two to compare")
     add("--at", metavar="POSITION", help="start there: 1234567, 1.2G, 50%%, end, access:17")
     add("--filter", metavar="EXPRESSION", help="show only accesses that match")
     add("--theme", choices=("auto", "dark", "light", "mono"), help="colours (default: auto)")
@@ -38,46 +44,56 @@ def run(args: argparse.Namespace) -> int:
     """Show the screen."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("expected a terminal; 'workbench log' writes to a file or a pipe")
-    if len(args.traces) != 1:
-        raise UsageError("expected a trace")
+    if not 1 <= len(args.traces) <= 2:
+        raise UsageError("expected one trace, or two to compare")
     from workbench.trace.reader import open_trace
 
-    with open_trace(args.traces[0]) as trace:
-        _show(args, trace)
+    with contextlib.ExitStack() as stack:
+        _show(args, [stack.enter_context(open_trace(path)) for path in args.traces])
     # Threads of the machine may be in guest code, which does not come back when asked to.
     sys.stdout.flush()
     sys.stderr.flush()
-    if os.environ.get("WORKBENCH_TUI_RETURNS") is None:
-        os._exit(EXIT_OK)
-    return EXIT_OK
+    os._exit(EXIT_OK)
 
 
-def _show(args: argparse.Namespace, trace: Any) -> None:
-    from workbench.tui import commands, layout
+def _show(args: argparse.Namespace, traces: list[Trace]) -> None:
+    from workbench.trace import position
+    from workbench.tui import layout
     from workbench.tui.app import TuiApp
     from workbench.tui.session import Session
-    from workbench.tui.view import PANES, View
+    from workbench.tui.view import NAMES, View
     from workbench.tui.worker import Worker
 
     engine.prepare()
     path = layout.settings_path()
-    settings = layout.load(path, frozenset(kind.name for kind in PANES))
+    settings = layout.load(path, NAMES)
     app: TuiApp | None = None
+    early: list[Callable[[], None]] = []
 
-    def post(call: Any) -> None:
-        if app is not None:
-            app.post(call)
+    def post(call: Callable[[], None]) -> None:
+        early.append(call) if app is None else app.post(call)
 
-    session = Session(trace, lambda name, failed: Worker(name, post, failed))
-    view = View(session, settings, path)
+    sessions = [Session(trace, lambda name, failed: Worker(name, post, failed)) for trace in traces]
+    session = sessions[0]
+    view = View(session, settings, path, sessions[1] if len(sessions) == 2 else None)
     if args.theme:
         view.theme = args.theme
     if args.at:
-        session.go(commands.position(view, args.at), remember=False)
+        session.go(position.parse(args.at, session.trace, session.bookmarks.places), remember=False)
     if args.filter:
         session.set_filter(args.filter)
     app = TuiApp(view)
+    for call in early:
+        app.post(call)
+
+    def start() -> None:
+        for number, one in enumerate(sessions):
+            one.start(names=number == 0)
+        if view.comparison is not None:
+            view.comparison.start()
+
     try:
-        app.run(session.start)
+        app.run(start)
     finally:
-        session.close()
+        for one in sessions:
+            one.close()

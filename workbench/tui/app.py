@@ -133,6 +133,8 @@ class TuiApp:
         self.app.ttimeoutlen = _KEY_SECONDS
         self.app.timeoutlen = _KEY_SECONDS
         view.session.changed = self.app.invalidate
+        if view.comparison is not None:
+            view.comparison.second.changed = self.app.invalidate
         view.copied = self._copy
         self._loop: asyncio.AbstractEventLoop | None = None
         self._early: list[Callable[[], None]] = []
@@ -187,7 +189,9 @@ class TuiApp:
         self.app.layout.focus(self._main)
 
     def _sync(self) -> None:
-        """The model may have closed the line."""
+        """The model may have closed the line, or moved one of two traces."""
+        if self.view.comparison is not None:
+            self.view.comparison.follow()
         if not self.view.asking and not self.app.layout.has_focus(self._main):
             self.app.layout.focus(self._main)
 

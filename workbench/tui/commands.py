@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from workbench import inspect as inspectors
 from workbench.errors import UsageError, WorkbenchError
-from workbench.tui import language
+from workbench.trace import position as positions
+from workbench.tui import language, layout
 from workbench.tui.panes.memory import MemoryPane
 
 if TYPE_CHECKING:
@@ -57,33 +59,11 @@ def number(view: View, text: str) -> int:
     return found
 
 
-def position(view: View, text: str) -> int:
-    """A position: a count, `1.2G`, `50%`, `start`, `end`, `access:N`, `bookmark:NAME`."""
-    session = view.session
-    kind, colon, rest = text.partition(":")
-    if text == "start":
-        return 0
-    if text == "end":
-        return session.end_icount
-    if colon and kind == "bookmark":
-        if rest not in session.bookmarks:
-            raise UsageError(f"expected a bookmark, not {rest!r}")
-        return session.bookmarks[rest]
-    if colon and kind == "access":
-        row = language.number(rest, session.log.rows)
-        if row is None or not 0 <= row < session.log.rows:
-            raise UsageError(f"expected an access from 0 to {session.log.rows - 1:,}, not {rest}")
-        return session.log.icount(row)
-    found = language.number(text, session.end_icount)
-    if found is None or not 0 <= found <= session.end_icount:
-        raise UsageError(f"expected a position up to {session.end_icount:,}, not {text!r}")
-    return found
-
-
 def _go(view: View, args: list[str]) -> None:
-    if not 1 <= len(args) <= 2:
-        raise UsageError("expected: go COUNT, 50%, start, end, access:N, bookmark:NAME")
-    view.session.go(position(view, ":".join(args)))
+    if not args:
+        raise UsageError(f"expected: go {positions.FORMS}")
+    session = view.session
+    session.go(positions.parse(" ".join(args), session.trace, session.bookmarks.places))
 
 
 def _x(view: View, args: list[str]) -> None:
@@ -117,14 +97,28 @@ def _break(view: View, args: list[str]) -> None:
 def _bookmark(view: View, args: list[str]) -> None:
     if len(args) != 1:
         raise UsageError("expected: bookmark NAME")
-    view.session.bookmarks[args[0]] = view.session.icount
-    view.session.say(f"bookmark {args[0]} at {view.session.icount:,}")
+    view.session.set_bookmark(args[0])
 
 
 def _show(view: View, args: list[str]) -> None:
     if len(args) != 1:
         raise UsageError(f"expected: show {'|'.join(view.panes)}")
     view.show(args[0])
+
+
+def _inspect(view: View, args: list[str]) -> None:
+    machine = None if view.session.moment is None else view.session.moment.machine
+    if len(args) != 1:
+        raise UsageError("expected: inspect NAME")
+    if machine is None:
+        raise UsageError("the machine is on its way; try again when it has arrived")
+    view.session.inspected = inspectors.resolve(machine, args[0])
+    if "inspector" not in layout.panes(view.tree):
+        view.choose_layout("3")
+
+
+def _first(view: View, args: list[str]) -> None:
+    view.compare(lambda comparison: comparison.first_instruction())
 
 
 def _theme(view: View, args: list[str]) -> None:
@@ -148,7 +142,9 @@ def _quit(view: View, args: list[str]) -> None:
 
 
 COMMANDS: Final[tuple[Command, ...]] = (
-    Command("go POSITION", "go to a count, 1.2G, 50%, start, end, access:N, bookmark:NAME", _go),
+    Command(
+        "go POSITION", "go to a count, 1.2G, 50%, access:N, request:ide0/17, bookmark:NAME", _go
+    ),
     Command("seek POSITION", "the same", _go),
     Command("filter EXPRESSION", "show only accesses that match; without one, all", _filter),
     Command("x ADDRESS [physical]", "show memory at an address or a register", _x),
@@ -156,6 +152,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("break ADDRESS", "breakpoint on or off", _break),
     Command("bookmark NAME", "name this position", _bookmark),
     Command("show PANE", "put a pane where the focus is", _show),
+    Command("inspect NAME", "look into a device, pci, irq, timers, cpu, tlb", _inspect),
+    Command("first", "to the first instruction that differs between two traces", _first),
     Command("theme NAME", "auto, dark, light or mono", _theme),
     Command("when", "position and guest time", _when),
     Command("help", "keys and commands", _help),
@@ -173,8 +171,15 @@ def completions(view: View, line: str) -> list[tuple[str, int, str]]:
         return filter_completions(view, rest)
     words = {
         "show": list(view.panes),
+        "inspect": view.inspectors(),
         "theme": ["auto", "dark", "light", "mono"],
-        "go": ["start", "end", "access:", *(f"bookmark:{b}" for b in view.session.bookmarks)],
+        "go": [
+            "start",
+            "end",
+            "access:",
+            "request:",
+            *(f"bookmark:{b}" for b in view.session.bookmarks.places),
+        ],
         "x": sorted(view.session.moment.registers) if view.session.moment else [],
     }.get(name, [])
     return [(word, -len(rest), "") for word in words if word.startswith(rest)]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_CONSOLE_BYTES: Final = 16 << 20
 MOST_EVENTS: Final = 4_000_000
+_NEVER: Final = 1 << 62
 
 
 @dataclass(slots=True)
@@ -27,7 +28,8 @@ class Events:
 
     interrupts: Any = field(default_factory=lambda: np.zeros(0, np.int64))
     requests: Any = field(default_factory=lambda: np.zeros(0, np.int64))
-    request_names: list[str] = field(default_factory=list)
+    by_device: dict[str, tuple[list[int], list[int], list[str]]] = field(default_factory=dict)
+    """Of each device with requests: where they begin and end, and their names."""
     console_icounts: list[int] = field(default_factory=list)
     console_ends: list[int] = field(default_factory=list)
     console: bytes = b""
@@ -49,10 +51,12 @@ class Events:
         place = bisect_left(self.console_icounts, icount)
         return self.console[: self.console_ends[place - 1]] if place else b""
 
-    def request_at(self, icount: int) -> str:
-        """Name of the last request that had begun at a position."""
-        place = bisect_right(self.requests, icount)
-        return self.request_names[place - 1] if place else ""
+    def request_of(self, device: str, icount: int) -> str:
+        """The request that a device (or a window of it, `ide0.control`) had in work; or ""."""
+        name = device if device in self.by_device else device.partition(".")[0]
+        begins, ends, names = self.by_device.get(name, ([], [], []))
+        place = bisect_right(begins, icount) - 1
+        return names[place] if place >= 0 and icount <= ends[place] else ""
 
 
 def read(trace: Trace) -> Events:
@@ -94,12 +98,19 @@ def _console(trace: Trace, found: Events) -> None:
 
 def _requests(trace: Trace, found: Events) -> None:
     counts: list[int] = []
+    open_at: dict[tuple[str, int], int] = {}
     for batch in trace.batches("requests", ("icount", "device", "id", "phase")):
         columns = (values(batch[name]) for name in ("icount", "device", "id", "phase"))
         for icount, device, number, phase in zip(*columns, strict=True):
+            begins, ends, names = found.by_device.setdefault(device, ([], [], []))
             if phase == "begin":
                 counts.append(icount)
-                found.request_names.append(f"{device}/{number}")
+                open_at[device, number] = len(begins)
+                begins.append(icount)
+                ends.append(_NEVER)
+                names.append(f"{device}/{number}")
+            elif (device, number) in open_at:
+                ends[open_at.pop((device, number))] = icount
         if len(counts) > MOST_EVENTS:
             break
     found.requests = np.array(counts, np.int64)

@@ -28,6 +28,11 @@ def _keys(width: int) -> list[Line]:
         for key in keys:
             entries.append([("class:key", f"  {key.shown:<10} "), ("class:text", key.help)])
         entries.append([])
+    from workbench.tui.commands import COMMANDS
+
+    entries.append([("class:heading", "commands, behind :")])
+    for command in COMMANDS:
+        entries.append([("class:key", f"  {command.usage:<24} "), ("class:text", command.help)])
     columns = max(width // 78, 1)
     if columns == 1:
         return entries

@@ -45,15 +45,14 @@ def _writer(view: View) -> None:
 def _bookmark(view: View) -> None:
     session = view.session
     number = 1
-    while f"m{number}" in session.bookmarks:
+    while f"m{number}" in session.bookmarks.places:
         number += 1
-    session.bookmarks[f"m{number}"] = session.icount
-    session.say(f"bookmark m{number}; :go bookmark:m{number} comes back to it")
+    session.set_bookmark(f"m{number}")
 
 
 def _bookmark_next(view: View) -> None:
     session = view.session
-    places = sorted(session.bookmarks.values())
+    places = sorted(session.bookmarks.places.values())
     if not places:
         session.say("there is no bookmark; m sets one")
         return
@@ -128,6 +127,12 @@ KEYS: Final[tuple[Key, ...]] = (
     Key(("'",), "'", "finding", "to the next bookmark", _bookmark_next),
     Key(("x",), "x", "finding", "breakpoint at the selected instruction, on or off", _breakpoint),
     Key(("y",), "y", "finding", "copy the position, for --at", lambda v: v.copy_address()),
+    Key(("d",), "d", "comparing", "to the next difference of two traces",
+        lambda v: v.compare(lambda c: c.next_difference(True))),
+    Key(("D",), "D", "comparing", "to the difference before",
+        lambda v: v.compare(lambda c: c.next_difference(False))),
+    Key(("!",), "!", "comparing", "to the first instruction that differs",
+        lambda v: v.compare(lambda c: c.first_instruction())),
     Key(("up",), "Up", "panes", "up", lambda v: v.move(-1)),
     Key(("k",), "k", "panes", "up", lambda v: v.move(-1)),
     Key(("down",), "Down", "panes", "down", lambda v: v.move(1)),
@@ -143,6 +148,8 @@ KEYS: Final[tuple[Key, ...]] = (
     Key(("tab",), "Tab", "panes", "the next pane", lambda v: v.focus_next(1)),
     Key(("s-tab",), "Shift-Tab", "panes", "the pane before", lambda v: v.focus_next(-1)),
     *(_layout(key) for key in LAYOUTS),
+    Key(("p",), "p", "layout", "the next inspector", lambda v: v.next_inspector(1)),
+    Key(("P",), "P", "layout", "the inspector before", lambda v: v.next_inspector(-1)),
     Key(("z",), "z", "layout", "this pane alone, and back", _zoom),
     Key(("+",), "+", "layout", "this pane higher", lambda v: v.resize(True, "rows")),
     Key(("-",), "-", "layout", "this pane lower", lambda v: v.resize(False, "rows")),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -128,6 +128,20 @@ def replace(tree: Tree, old: str, new: str) -> Tree:
     for place in range(2, len(tree), 2):
         out[place] = replace(tree[place], old, new)
     return out
+
+
+def only(tree: Tree, known: Container[str]) -> Tree | None:
+    """A tree with only the panes that there are; None if there is none of them."""
+    if isinstance(tree, str):
+        return tree if tree in known else None
+    kept = [
+        (weight, part)
+        for weight, whole in zip(tree[1::2], tree[2::2], strict=True)
+        if (part := only(whole, known)) is not None
+    ]
+    if len(kept) < 2:
+        return kept[0][1] if kept else None
+    return [tree[0], *(item for pair in kept for item in pair)]
 
 
 def check(tree: Any, known: frozenset[str], depth: int = 0) -> Tree:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from workbench.errors import WorkbenchError
+from workbench.inspect import Page, capture
+from workbench.trace.bookmarks import Bookmarks
 from workbench.tui import language, moves
 from workbench.tui.density import Density
 from workbench.tui.events import Events
@@ -68,7 +71,9 @@ class Session:
         self.matches = Matches(self.log, None)
         self.message = ""
         self.error = False
-        self.bookmarks: dict[str, int] = {}
+        self.bookmarks = Bookmarks(trace.path)
+        self.inspected = ""
+        """Name of the inspector that is shown; it is captured at every stop."""
         self.breakpoints: set[int] = set()
         self.history: list[int] = []
         self.future: list[int] = []
@@ -84,7 +89,7 @@ class Session:
         self._functions: dict[int, str] = {}
         self._closing = self._staying = False
         self.machine_jobs = make_jobs("machine", self.fail)
-        self._reading = make_jobs("reader", self.fail)
+        self.read_jobs = make_jobs("reader", self.fail)
         self._scanning = make_jobs("filter", self.fail)
         self._naming = make_jobs("symbols", self.fail)
 
@@ -94,14 +99,14 @@ class Session:
         """Begin with all that happens beside the screen."""
         if build:
             self.machine_jobs.submit("starting the machine", self._build, self._built)
-        self._reading.submit("reading", self._read, lambda _: self.changed())
+        self.read_jobs.submit("reading", self._read, lambda _: self.changed())
         if names and self.symbols is None:
             self._naming.submit("finding symbols", self._find_symbols, self._named)
 
     def close(self) -> None:
         """Stop all work."""
         self._closing = True
-        for jobs in (self.machine_jobs, self._reading, self._scanning, self._naming):
+        for jobs in (self.machine_jobs, self.read_jobs, self._scanning, self._naming):
             jobs.close()
 
     def _build(self, job: Job) -> Timeline:
@@ -272,7 +277,27 @@ class Session:
 
         timeline.seek(target, poll)
         self.checkpoints = timeline.checkpoints
-        return Moment(timeline.machine)
+        return self._moment(timeline)
+
+    def _moment(self, timeline: Timeline) -> Moment:
+        """What the machine looks like now, with the page of the inspector that is shown."""
+        moment = Moment(timeline.machine)
+        self.page(moment)
+        return moment
+
+    def page(self, moment: Moment) -> Page | None:
+        """What the inspector has to say at a moment; None if it was not asked in time."""
+        name = self.inspected
+        if not name:
+            return None
+        found: Page | None = moment.keep(("page", name), lambda machine: capture(machine, name))
+        return found
+
+    def settle(self, moment: Moment) -> None:
+        """The machine was moved to a moment by somebody else."""
+        self._remember()
+        self._place(moment.icount)
+        self._arrive(moment)
 
     def _arrived_at(self, moment: Moment) -> None:
         self._arrive(moment)
@@ -323,7 +348,7 @@ class Session:
             timeline.breakpoints = set(self.breakpoints)
             text = work(timeline, poll)
             self.checkpoints = timeline.checkpoints
-            return Moment(timeline.machine), text
+            return self._moment(timeline), text
 
         def done(result: tuple[Moment, str | None]) -> None:
             moment, text = result
@@ -378,6 +403,15 @@ class Session:
             self.breakpoints.add(address)
             self.say(f"breakpoint at {self.function(address)}: c runs to it, C back to it")
 
+    def set_bookmark(self, name: str) -> None:
+        """Name this position; the name is kept beside the trace."""
+        try:
+            self.bookmarks.set(name, self.icount)
+        except WorkbenchError as error:
+            self.fail(str(error))
+        else:
+            self.say(f"bookmark {name}: --at bookmark:{name}")
+
     # Filter.
 
     def set_filter(self, text: str) -> None:
@@ -400,7 +434,10 @@ class Session:
             self.say(f"{matches.known:,} of {self.log.rows:,} accesses match")
 
     def _request_of(self, row: int) -> str:
-        return ""
+        block = self.log.block(row // BLOCK)
+        place = row - block.first
+        device = block.device(place)
+        return self.events.request_of(device, int(block.numbers["icount"][place]))
 
     @property
     def scanning(self) -> bool:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.errors import WorkbenchError
 from workbench.tui import layout as layouts
+from workbench.tui.comparison import Comparison
 from workbench.tui.layout import LAYOUTS, Rect, Settings, Tree
 from workbench.tui.panes.base import Pane
 from workbench.tui.panes.code import CodePane
+from workbench.tui.panes.compare import ComparePane, StatesPane
 from workbench.tui.panes.console import ConsolePane
+from workbench.tui.panes.inspector import InspectorPane
 from workbench.tui.panes.log import LogPane
 from workbench.tui.panes.memory import MemoryPane
 from workbench.tui.panes.registers import RegistersPane
@@ -26,19 +29,31 @@ if TYPE_CHECKING:
 
 PANES: Final[tuple[type[Pane], ...]] = (
     LogPane, TimePane, CodePane, RegistersPane, MemoryPane, StackPane, ConsolePane,
+    InspectorPane,
 )  # fmt: skip
+NAMES: Final = frozenset({*(kind.name for kind in PANES), ComparePane.name, StatesPane.name})
 _GROW: Final = 1.25
 
 
 class View:
     """What the user sees and where the keys go."""
 
-    def __init__(self, session: Session, settings: Settings, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        settings: Settings,
+        path: Path | None = None,
+        second: Session | None = None,
+    ) -> None:
         self.session = session
         self.panes: dict[str, Pane] = {kind.name: kind(session) for kind in PANES}
+        self.comparison = None if second is None else Comparison(session, second)
+        if self.comparison is not None:
+            for pair in (ComparePane, StatesPane):
+                self.panes[pair.name] = pair(session, self.comparison)
         self.layouts: dict[str, Tree] = dict(settings.layouts)
         self.theme = settings.theme
-        self.layout = settings.layout
+        self.layout = settings.layout if second is None else "7"
         self.focus = layouts.panes(self.tree)[0]
         self.zoomed = False
         self.overlay = ""
@@ -62,8 +77,7 @@ class View:
     def tree(self) -> Tree:
         """How the screen is divided."""
         tree = self.layouts.get(self.layout, LAYOUTS[self.layout][1])
-        known = [name for name in layouts.panes(tree) if name in self.panes]
-        return tree if known else "log"
+        return layouts.only(tree, self.panes) or "log"
 
     def _focus_log(self) -> None:
         names = layouts.panes(self.tree)
@@ -74,6 +88,9 @@ class View:
 
     def choose_layout(self, key: str) -> None:
         """Switch to another layout."""
+        if key == "7" and self.comparison is None:
+            self.session.say("comparing needs two traces: workbench tui good.wbt bad.wbt")
+            return
         self.layout, self.zoomed = key, False
         if self.focus not in layouts.panes(self.tree):
             self._focus_log()
@@ -176,6 +193,27 @@ class View:
             self.zoomed = False
         else:
             session.say("")
+
+    def next_inspector(self, count: int) -> None:
+        """Show another inspector; the pane is brought in if it is not on the screen."""
+        pane = self.panes["inspector"]
+        if "inspector" not in layouts.panes(self.tree):
+            self.choose_layout("3")
+        else:
+            pane.sideways(count)
+
+    def inspectors(self) -> list[str]:
+        """Names of what can be inspected."""
+        pane = self.panes["inspector"]
+        assert isinstance(pane, InspectorPane)
+        return pane.names()
+
+    def compare(self, what: Callable[[Comparison], None]) -> None:
+        """Do something with the comparison, if there is one."""
+        if self.comparison is None:
+            self.session.say("comparing needs two traces: workbench tui good.wbt bad.wbt")
+        else:
+            what(self.comparison)
 
     def copy_address(self) -> None:
         """Give the position to the clipboard, and show it."""

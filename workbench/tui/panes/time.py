@@ -46,7 +46,7 @@ class TimePane(Pane):
         cells = [("class:dim", "·")] * columns
         for icount in session.checkpoints:
             cells[self._column(icount, columns)] = ("class:dim", "'")
-        for icount in session.bookmarks.values():
+        for icount in session.bookmarks.places.values():
             cells[self._column(icount, columns)] = ("class:mark", "◆")
         cells[self._column(session.icount, columns)] = ("class:cursor", "▼")
         return [("class:dim", f"{'':<{_LABEL}}"), *cells]

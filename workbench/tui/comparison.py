@@ -1,0 +1,224 @@
+"""Two traces side by side: one list of lines along the alignment, and moving both together."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from workbench.trace.compare import CHANGED, ONLY_A, ONLY_B, SAME, Diff, Row, first_difference
+from workbench.tui.moment import Moment
+
+if TYPE_CHECKING:
+    from workbench.trace.timeline import Timeline
+    from workbench.tui.session import Session
+    from workbench.tui.worker import Job
+
+
+class Span(NamedTuple):
+    """Lines of one kind: the first line, the first rows on both sides, how many."""
+
+    line: int
+    mark: str
+    a: int
+    b: int
+    length: int
+
+
+class Comparison:
+    """The alignment of two sessions; empty until it has been computed."""
+
+    def __init__(self, first: Session, second: Session) -> None:
+        self.first = first
+        self.second = second
+        self.spans: list[Span] = []
+        self.lines = 0
+        self.line = 0
+        """Selected line."""
+        self.differences: list[int] = []
+        """First lines of what differs."""
+        self.ready = False
+        self._synced = (-1, -1)
+
+    def start(self) -> None:
+        """Compute the alignment beside the screen."""
+
+        def done(spans: list[Span]) -> None:
+            self.spans = spans
+            self.lines = spans[-1].line + spans[-1].length if spans else 0
+            self.differences = [
+                s.line for n, s in enumerate(spans)
+                if s.mark != SAME and (n == 0 or spans[n - 1].mark == SAME)
+            ]  # fmt: skip
+            self.ready = True
+            count = len(self.differences)
+            what = "difference" if count == 1 else "differences"
+            self.first.say(f"{count:,} {what}; d goes to the next" if count else "the runs match")
+
+        self.first.read_jobs.submit("comparing", lambda job: _spans(self._diff()), done)
+
+    def _diff(self) -> Diff:
+        return Diff(self.first.trace, self.second.trace)
+
+    # Lines.
+
+    def row(self, line: int) -> Row | None:
+        """What stands in a line."""
+        if not 0 <= line < self.lines:
+            return None
+        span = self.spans[bisect_right(self.spans, line, key=lambda s: s.line) - 1]
+        at = line - span.line
+        a = None if span.mark == ONLY_B else span.a + at
+        b = None if span.mark == ONLY_A else span.b + at
+        return Row(span.mark, a, b)
+
+    def line_of(self, row: int, second: bool = False) -> int:
+        """The line of a row of the first trace, or of the second."""
+        place = bisect_right(self.spans, row, key=lambda s: s.b if second else s.a) - 1
+        while place >= 0:
+            span = self.spans[place]
+            if span.mark != (ONLY_A if second else ONLY_B):
+                start = span.b if second else span.a
+                return span.line + min(row - start, span.length - 1)
+            place -= 1
+        return 0
+
+    def next_difference(self, forward: bool) -> None:
+        """Select the next stretch that differs, and go there on both sides."""
+        if not self.ready:
+            self.first.say("the traces are still being compared")
+            return
+        later = [n for n in self.differences if n > self.line]
+        earlier = [n for n in self.differences if n < self.line]
+        found = (later[:1] if forward else earlier[-1:]) or [-1]
+        if found[0] < 0:
+            self.first.say("there is no " + ("later" if forward else "earlier") + " difference")
+            return
+        self.go(found[0])
+
+    def go(self, line: int) -> None:
+        """Go to a line, in both traces."""
+        row = self.row(line)
+        if row is None:
+            return
+        self.line = line
+        for session, number in ((self.first, row.a), (self.second, row.b)):
+            if number is not None:
+                session.go_to_row(number)
+        self._synced = self.first.icount, self.second.icount
+
+    def follow(self) -> None:
+        """Bring the second trace to where the first one has moved, by the alignment."""
+        if not self.ready or not self.lines:
+            return
+        here = self.first.icount, self.second.icount
+        if here == self._synced or self.first.machine_jobs.busy:
+            return
+        at = min(self.first.log.row_at(self.first.icount), self.first.log.rows - 1)
+        self.line = self.line_of(at)
+        row = self.row(self.line)
+        if row is not None and row.a is not None and row.b is not None:
+            ahead = self.first.log.icount(row.a) - self.first.icount
+            self.second.go(self.second.log.icount(row.b) - ahead, remember=False)
+        self._synced = self.first.icount, self.second.icount
+
+    # The first instruction that differs.
+
+    def first_instruction(self) -> None:
+        """Find where the processors begin to differ, and go there on both sides."""
+        first, second = self.first, self.second
+        one, other = first.timeline, second.timeline
+        if one is None or other is None or second.machine_jobs.busy:
+            first.say("a machine is still on its way")
+            return
+        for session in (first, second):
+            if session.moment is not None:
+                session.moment.leave()
+
+        def work(job: Job) -> tuple[int | None, Moment, Moment]:
+            found = first_split(first, second, one, other, job)
+            return found, Moment(one.machine), Moment(other.machine)
+
+        def done(result: tuple[int | None, Moment, Moment]) -> None:
+            found, a, b = result
+            first.settle(a)
+            second.settle(b)
+            if found is None:
+                first.say("the processors do not differ")
+            else:
+                pc = first.function(a.pc)
+                first.say(f"the same up to instruction {found - 1:,}; {pc} leaves a difference")
+
+        first.machine_jobs.submit("first difference", work, done)
+
+
+def first_split(
+    first: Session, second: Session, one: Timeline, other: Timeline, job: Job
+) -> int | None:
+    """Bisect for an instruction before which all registers agree and after which they do not.
+
+    Both machines stand after it then. It is searched up to the first event that differs; registers
+    that agree again in between are taken for never having differed.
+    """
+    event = first_difference(first.trace, second.trace)
+    ends = min(first.end_icount, second.end_icount)
+    counts = [] if event is None else [e[1] for e in (event.a, event.b) if e is not None]
+    high = min([*counts, ends]) if counts else ends
+
+    def differ(icount: int) -> bool:
+        poll: Callable[[], bool] = job.stopping
+        one.seek(icount, poll)
+        other.seek(icount, poll)
+        return Moment(one.machine).registers != Moment(other.machine).registers
+
+    low = 0
+    if differ(low):
+        return None if job.stopping() else 0
+    while not differ(high):
+        if high >= ends or job.stopping():
+            return None
+        low, high = high, min(max(2 * high - low, high + 1), ends)
+    steps = max((high - low).bit_length(), 1)
+    while high - low > 1 and not job.stopping():
+        job.progress = 1 - (high - low).bit_length() / steps
+        middle = (low + high) // 2
+        if differ(middle):
+            high = middle
+        else:
+            low = middle
+    one.seek(high, job.stopping)
+    other.seek(high, job.stopping)
+    return high
+
+
+def _spans(diff: Diff) -> list[Span]:
+    """The whole comparison as stretches of lines."""
+    out: list[Span] = []
+    line = at_a = at_b = 0
+
+    def add(mark: str, a: int, b: int, length: int = 1) -> None:
+        nonlocal line
+        last = out[-1] if out else None
+        if last is not None and last.mark == mark and _joins(last, a, b):
+            out[-1] = last._replace(length=last.length + length)
+        else:
+            out.append(Span(line, mark, a, b, length))
+        line += length
+
+    for a0, a1, b0, b1 in diff.gaps():
+        if a0 > at_a:
+            add(SAME, at_a, at_b, a0 - at_a)
+        x, y = a0, b0
+        for row in diff.pair((a0, a1, b0, b1)):
+            add(row.mark, x, y)
+            x += row.a is not None
+            y += row.b is not None
+        at_a, at_b = a1, b1
+    if diff.a.rows > at_a:
+        add(SAME, at_a, at_b, diff.a.rows - at_a)
+    return out
+
+
+def _joins(last: Span, a: int, b: int) -> bool:
+    return (last.a + (last.mark != ONLY_B) * last.length, last.b + (last.mark != ONLY_A)
+            * last.length) == (a, b) and last.mark in (SAME, CHANGED, ONLY_A, ONLY_B)  # fmt: skip
