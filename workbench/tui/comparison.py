@@ -102,10 +102,21 @@ class Comparison:
         if row is None:
             return
         self.line = line
-        for session, number in ((self.first, row.a), (self.second, row.b)):
+        for session, side in ((self.first, "a"), (self.second, "b")):
+            number = self._nearest(line, side)
             if number is not None:
                 session.go_to_row(number)
         self._synced = self.first.icount, self.second.icount
+
+    def _nearest(self, line: int, side: str) -> int | None:
+        """The row of one side in a line, or in the next line that has one."""
+        while (row := self.row(line)) is not None:
+            number: int | None = getattr(row, side)
+            if number is not None:
+                return number
+            span = self.spans[bisect_right(self.spans, line, key=lambda s: s.line) - 1]
+            line = span.line + span.length
+        return None
 
     def follow(self) -> None:
         """Bring the second trace to where the first one has moved, by the alignment."""

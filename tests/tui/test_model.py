@@ -1,0 +1,185 @@
+"""The model without a screen: log, moves, layouts, comparison."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.tui.conftest import DEMO
+from workbench.errors import FormatError
+from workbench.trace.decode import Decoder
+from workbench.trace.reader import Trace, open_trace
+from workbench.tui import commands, layout
+from workbench.tui import log as logs
+from workbench.tui.keys import KEYS
+from workbench.tui.layout import LAYOUTS, Rect, Settings, arrange
+from workbench.tui.log import AccessLog
+from workbench.tui.panes.console import readable
+from workbench.tui.screen import compose
+from workbench.tui.session import Session
+from workbench.tui.view import NAMES, View
+from workbench.tui.worker import Inline
+
+
+def test_the_log_says_what_the_decoder_says(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "BLOCK", 64)
+    log = AccessLog(trace)
+    log.index(lambda: False)
+    decode = Decoder(trace.header.machine).decode
+    expected = [
+        decode(r["kind"], r["device"], r["offset"], r["size"], r["value"], r["write"])
+        for r in trace.accesses.to_pylist()
+    ]
+    for row in (*range(log.rows - 1, -1, -7), *range(0, log.rows, 11)):
+        found = log.access(row)
+        assert (found.register, found.fields) == (expected[row].name, expected[row].meaning)
+    counts = trace.accesses["icount"].to_pylist()
+    for icount in (0, counts[0], counts[9] + 1, counts[-1], counts[-1] + 1):
+        assert log.row_at(icount) == sum(1 for c in counts if c < icount)
+
+
+def test_moving(session: Session) -> None:
+    session.next_access(True, False)
+    first = session.icount
+    assert first == session.log.icount(0)
+    assert session.moment is not None
+    assert session.moment.icount == first
+    session.next_access(True, False)
+    second = session.icount
+    assert second > first
+    session.next_access(False, False)
+    assert session.icount == first
+    session.step(1)
+    assert session.moment.icount == first + 1
+    session.step(-1)
+    assert session.icount == first
+    session.go_to_row(20)
+    session.back()
+    assert session.icount == first
+    session.forward()
+    assert session.icount == session.log.icount(20)
+    session.set_filter("device=com1 and write")
+    session.next_access(True, True)
+    assert session.log.access(session.row).device == "com1"
+    session.next_event("interrupts", True)
+    assert session.icount in session.events.interrupts
+
+
+def test_blocks_and_functions_there_and_back(session: Session) -> None:
+    session.go_to_row(5)
+    places = [session.icount]
+    for _ in range(4):
+        session.block(True)
+        places.append(session.icount)
+    assert places == sorted(set(places))
+    for place in places[-2::-1]:
+        session.block(False)
+        if place == places[0]:
+            assert session.icount <= place
+        else:
+            assert session.icount == place
+    session.run_function(True)
+    later = session.icount
+    session.run_function(False)
+    assert session.icount < later
+
+
+def test_who_wrote_it(session: Session) -> None:
+    session.go_to_row(30)
+    assert session.moment is not None
+    stack = session.moment.registers["rsp"]
+    session.find_writer(stack, 4)
+    assert "was written by the processor" in session.message
+    assert session.icount < session.log.icount(30)
+
+
+def test_breakpoints(session: Session) -> None:
+    session.go_to_row(10)
+    assert session.moment is not None
+    pc = session.moment.pc
+    session.toggle_breakpoint(pc)
+    session.go(0)
+    session.run(True)
+    assert session.moment.pc == pc
+    assert session.message == "breakpoint"
+
+
+def test_the_guest_prints_nothing_into_the_terminal() -> None:
+    assert readable(b"a\x1b[2Jb\x1b]0;title\x07c\r\nold\rnew\nx\x07\x9b\b!\n") == [
+        "abc",
+        "new",
+        "x\\x07!",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48), (43, 9), (300, 100)])
+@pytest.mark.parametrize("key", [k for k in LAYOUTS if k != "7"])
+def test_every_layout_fits_every_size(view: View, size: tuple[int, int], key: str) -> None:
+    view.choose_layout(key)
+    view.session.go_to_row(40)
+    lines = compose(view, *size)
+    assert len(lines) == size[1]
+    assert {sum(len(text) for _, text in line) for line in lines} == {size[0]}
+    for rect in view.rects.values():
+        assert 0 <= rect.x < rect.x + rect.width <= size[0]
+
+
+def test_keys_are_listed_once_and_run(view: View) -> None:
+    keys = [one for key in KEYS for one in key.keys]
+    assert len(set(keys)) == len(keys)
+    view.overlay = "help"
+    text = "\n".join("".join(t for _, t in line) for line in compose(view, 160, 100))
+    for key in KEYS:
+        assert key.help in text
+    view.overlay = ""
+    for key in KEYS:
+        key.run(view)
+        view.asking = view.overlay = ""
+        compose(view, 80, 24)
+
+
+@pytest.mark.parametrize("command", commands.COMMANDS, ids=lambda c: c.name)
+def test_commands_say_what_they_expect(view: View, command: commands.Command) -> None:
+    commands.run(view, f"{command.name} a b c d")
+    if command.name not in ("filter", "when", "help", "quit", "first"):
+        assert view.session.error, command.name
+        assert "expected" in view.session.message
+    assert any(word == command.name for word, _, _ in commands.completions(view, command.name))
+
+
+def test_layouts_are_saved_and_checked(view: View, tmp_path: Path) -> None:
+    path = tmp_path / "conf" / "tui.json"
+    tree = layout.resize(view.tree, "log", 1.25, "rows")
+    assert arrange(tree, Rect(0, 0, 80, 40))["log"].height > 18
+    layout.save(path, Settings({"1": tree}, "2", "light"))
+    assert layout.load(path, NAMES) == Settings({"1": tree}, "2", "light")
+    for wrong in ("{", "[]", json.dumps({"version": 1, "layouts": {"1": ["rows", 0, "log"]},
+                                         "layout": "1", "theme": "auto"})):  # fmt: skip
+        path.write_text(wrong)
+        with pytest.raises(FormatError):
+            layout.load(path, NAMES)
+
+
+def test_comparing_moves_both(session: Session) -> None:
+    with open_trace(DEMO) as other:
+        second = Session(other, lambda name, failed: Inline(failed))
+        second.start()
+        view = View(session, Settings({}), None, second)
+        assert view.comparison is not None
+        view.comparison.start()
+        assert session.message == "the runs match"
+        session.go_to_row(33)
+        session.step(1)
+        view.comparison.follow()
+        assert second.icount == session.icount
+        lines = compose(view, 120, 30)
+        assert all(sum(len(t) for _, t in line) == 120 for line in lines)
+        view.comparison.first_instruction()
+        assert session.message == "the processors do not differ"
+
+
+def test_the_page_lists_every_key() -> None:
+    page = (DEMO.parents[1] / "docs" / "tui.md").read_text()
+    for key in KEYS:
+        assert f"| `{key.shown}` | {key.help} |" in page
