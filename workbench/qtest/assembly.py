@@ -30,13 +30,18 @@ def _nobody(name: str, data: dict[str, Any] | None = None) -> None:
 
 
 def assemble(
-    wanted: Wanted, event: Event = _nobody, *, timed: bool = False, firmware: bool = False
+    wanted: Wanted,
+    event: Event = _nobody,
+    *,
+    timed: bool = False,
+    firmware: bool = False,
+    epoch_s: int = 0,
 ) -> Assembly:
-    """Build what `wanted` says; with `firmware` it is left as firmware leaves it, else as a reset
-    does, with IDE decoded. Raises WorkbenchError.
+    """Build what `wanted` says, its clock at `epoch_s` (seconds since 1970). With `firmware` it is
+    left as firmware leaves it, else as a reset does, with IDE decoded. Raises WorkbenchError.
     """
     try:
-        config = MachineConfig(ram_bytes=wanted.ram_bytes)
+        config = MachineConfig(ram_bytes=wanted.ram_bytes, rtc_epoch_s=epoch_s)
     except ValueError as error:
         raise UsageError(str(error)) from None
     testbed = Testbed(config, timed=timed)

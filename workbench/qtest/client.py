@@ -146,6 +146,10 @@ class Client:
         """Reset the machine; memory stays."""
         self.testbed.reset()
 
+    def board_post(self) -> None:
+        """What firmware does: base address registers, interrupt routing."""
+        self.testbed.power_on()
+
     def qmp(self, command: str, **arguments: Any) -> Any:
         """A command of the monitor, with `_` for the `-` in its arguments' names; gives what it
         returns.

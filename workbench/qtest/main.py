@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from workbench.errors import EXIT_OK, UsageError, WorkbenchError
@@ -60,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
         if server is not None:
             server.event(name, data)
 
-    made = assemble(wanted, event)
+    made = assemble(wanted, event, epoch_s=_epoch_s(wanted.rtc))
     try:
         server = Server(Protocol(made.testbed), made.monitor, wanted)
         server.connect()
@@ -68,6 +70,17 @@ def run(arguments: Sequence[str]) -> int:
     finally:
         made.plug.close()
     return EXIT_OK
+
+
+def _epoch_s(base: str) -> int:
+    """What `-rtc base=` says; now for `utc`."""
+    if base == "utc":
+        return int(time.time())
+    try:
+        moment = datetime.fromisoformat(base)
+    except ValueError:
+        raise UsageError(f"expected -rtc base=utc or a time, not {base!r}") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def _end(number: int, frame: object) -> None:

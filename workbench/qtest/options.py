@@ -19,7 +19,7 @@ MACHINES: Final = ("pc", "pc-i440fx-7.2", "none")
 
 IGNORED: Final = frozenset((
     "accel", "audio", "audiodev", "boot", "cpu", "display", "k", "L", "monitor", "name", "nic",
-    "object", "parallel", "qtest-log", "rtc", "serial", "smp", "trace", "uuid", "vga", "vnc", "msg",
+    "object", "parallel", "qtest-log", "serial", "smp", "trace", "uuid", "vga", "vnc", "msg",
     "sandbox", "global-prop", "overcommit", "watchdog-action", "action",
 ))  # fmt: skip
 """Options with a value that have no effect."""
@@ -58,6 +58,7 @@ class Wanted:
 
     machine: str = "pc"
     ram_bytes: int = 128 << 20
+    rtc: str = "utc"
     qtest: str = ""
     qmp: list[str] = field(default_factory=list)
     chardevs: dict[str, Properties] = field(default_factory=dict)
@@ -233,6 +234,11 @@ def _global(wanted: Wanted, value: str) -> None:
     wanted.globals.setdefault(model, {})[key] = setting
 
 
+def _rtc(wanted: Wanted, value: str) -> None:
+    base = properties(value).get("base", "utc")
+    wanted.rtc = "utc" if base == "localtime" else base
+
+
 def _qtest(wanted: Wanted, value: str) -> None:
     wanted.qtest = value
 
@@ -241,6 +247,7 @@ _TAKES = {
     "machine": _machine,
     "M": _machine,
     "m": _memory,
+    "rtc": _rtc,
     "qtest": _qtest,
     "qmp": lambda wanted, value: wanted.qmp.append(value),
     "chardev": _chardev,

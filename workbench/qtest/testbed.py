@@ -80,8 +80,8 @@ class Testbed:
         return value
 
     def port_write(self, port: int, size: int, value: int) -> None:
-        """OUT."""
-        self.machine.pio.write(port, size, value)
+        """OUT; what is more than `size` bytes of the value is cut off."""
+        self.machine.pio.write(port, size, value & (1 << 8 * size) - 1)
         self.settle()
 
     def load(self, gpa: int, size: int) -> int:
@@ -91,8 +91,8 @@ class Testbed:
         return value
 
     def store(self, gpa: int, size: int, value: int) -> None:
-        """A store of 1, 2, 4 or 8 bytes."""
-        self._write(gpa, value.to_bytes(size, "little"))
+        """A store of 1, 2, 4 or 8 bytes; what is more of the value is cut off."""
+        self._write(gpa, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
         self.settle()
 
     def read(self, gpa: int, length: int) -> bytes:
