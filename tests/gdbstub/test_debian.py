@@ -16,6 +16,7 @@ from guests.initramfs import run_option
 from tests.cli.conftest import command, environment
 from tests.gdbstub.test_gdb import Gdb
 from workbench.gdbstub import debuginfo
+from workbench.gdbstub.drgn_program import program
 from workbench.gdbstub.memory import Memory
 from workbench.gdbstub.server import Server, listen
 from workbench.gdbstub.stub import Stub
@@ -147,6 +148,18 @@ def test_symbols_are_read_again(debian: Session) -> None:
     assert "bytes of symbols" in gdb.do("wb-symbols")
     assert gdb.value("(long)&e1000_probe") == debian.symbols["e1000_probe"]
     assert "ide0.STATUS" in gdb.do("complete wb watch ide0.ST")
+
+
+def test_drgn_sees_the_kernel(debian: Session) -> None:
+    drgn = pytest.importorskip("drgn")
+    machine = debian.timeline.machine
+    made, lacks = program(machine)
+    assert "no types" in lacks or not lacks
+    assert made.flags & drgn.ProgramFlags.IS_LINUX_KERNEL
+    banner = made.symbol("linux_banner").address
+    assert banner == debian.symbols["linux_banner"]
+    assert made.read(banner, 13) == b"Linux version"
+    assert made.symbol(debian.symbols["e1000_probe"] + 5).name == "e1000_probe"
 
 
 def test_to_the_start_and_to_the_end(debian: Session) -> None:

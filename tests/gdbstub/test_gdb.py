@@ -198,7 +198,7 @@ def test_the_architecture_follows_the_mode(gdb: Gdb, timeline: Timeline) -> None
 
 def test_threads_and_memory_map(gdb: Gdb) -> None:
     assert "CPU 0, protected mode, 32-bit code, CPL 0" in gdb.do("info threads")
-    assert "0x8000000000000000" in gdb.do("info mem")
+    assert "0xffff800000000000" in gdb.do("info mem")
     assert "Cannot" not in gdb.do("x/4x $pc")
 
 

@@ -195,3 +195,15 @@ def test_an_unknown_packet_is_answered_with_nothing(stub: Stub) -> None:
     for payload in (b"vMustReplyEmpty", b"qNonsense", b"jThreadsInfo", b"i"):
         stub.receive(frame(payload))
         assert stub.framing.take().endswith(b"$#00")
+
+
+def test_what_lldb_asks(stub: Stub) -> None:
+    assert bytes.fromhex(ask(stub, b"qHostInfo")[7:].partition(b";")[0].decode()) == (
+        b"x86_64-unknown-linux"
+    )
+    assert ask(stub, b"qProcessInfo").startswith(b"pid:1;")
+    assert ask(stub, b"qMemoryRegionInfo:1000") == b"start:0;size:800000000000;permissions:rwx;"
+    hole = ask(stub, b"qMemoryRegionInfo:900000000000")
+    assert hole == b"start:800000000000;size:ffff000000000000;"
+    assert b"permissions" in ask(stub, b"qMemoryRegionInfo:ffffffff81000000")
+    assert ask(stub, b"qMemoryRegionInfo:zz") == b"E01"

@@ -67,6 +67,7 @@ class Queries:
             "qqemu.sstep": lambda args: b"0x%x" % self._step_mode(),
             "Qqemu.sstep": self._set_step_mode,
             "qHostInfo": lambda args: self._host() + b"hostname:776f726b62656e6368;",
+            "qMemoryRegionInfo": self._region,
             "qProcessInfo": lambda args: b"pid:1;parent-pid:0;" + self._host(),
         }
 
@@ -123,13 +124,33 @@ class Queries:
         text = self._thread_text()
         return f'<threads><thread id="1" core="0" name="CPU 0">{text}</thread></threads>'.encode()
 
+    def _regions(self) -> tuple[tuple[int, int], ...]:
+        """(first, behind the last) address of what can be mapped: gdb's addresses are linear."""
+        if self._stub.layout.architecture == registers.X86_64:
+            return (0, 1 << 47), ((1 << 64) - (1 << 47), 1 << 64)
+        return ((0, 1 << 32),)
+
     def _memory_map(self) -> bytes:
-        """gdb's addresses are linear ones, and any of them may be mapped: it is all RAM."""
-        half = 1 << (63 if self._stub.layout.architecture == registers.X86_64 else 31)
         regions = "".join(
-            f'<memory type="ram" start="{at:#x}" length="{half:#x}"/>' for at in (0, half)
+            f'<memory type="ram" start="{start:#x}" length="{end - start:#x}"/>'
+            for start, end in self._regions()
         )
         return f"<memory-map>{regions}</memory-map>".encode()
+
+    def _region(self, args: bytes) -> bytes:
+        """lldb's question for one address; what has no permissions is not mapped."""
+        try:
+            address = packets.hex_number(args)
+        except ValueError:
+            return MALFORMED
+        first = 0
+        for start, end in self._regions():
+            if address < start:
+                return b"start:%x;size:%x;" % (first, start - first)
+            if address < end:
+                return b"start:%x;size:%x;permissions:rwx;" % (start, end - start)
+            first = end
+        return b"start:%x;size:%x;" % (first, (1 << 64) - first)
 
     def _symbols(self) -> bytes | None:
         found = guest_symbols(self._stub.target.machine)
