@@ -5,7 +5,7 @@ import random
 import pytest
 
 from workbench.core.layout import WATCH_READ, WATCH_WRITE
-from workbench.trace.eventwatch import DeviceWatch, DmaWatch
+from workbench.trace.eventwatch import DeviceWatch, DmaWatch, IrqWatch, RequestWatch
 from workbench.trace.reader import Trace
 from workbench.trace.timeline import Moved, Timeline
 
@@ -245,3 +245,69 @@ def test_transfers_are_compared(timeline: Timeline) -> None:
     assert log.last == (8, watch)
     timeline.set_device_watches([])
     assert log not in timeline.machine.observers
+
+
+def test_an_interrupt_line_is_watched_the_same_both_ways(timeline: Timeline) -> None:
+    lines = timeline.trace.table("irq_lines", ("icount", "name", "level"))
+    rows = list(
+        zip(*(lines[name].to_pylist() for name in ("icount", "name", "level")), strict=True)
+    )
+    name = rows[0][1]
+    places = [icount for icount, line, level in rows if line == name and level]
+    timeline.set_device_watches([IrqWatch(name, True, "irq")])
+    seen = []
+    while (moved := timeline.go()).kind == "access":
+        assert moved.text == "irq"
+        seen.append(timeline.icount - 1)
+    assert seen == places
+    timeline.seek(timeline.end_icount)
+    back = []
+    while timeline.go_back().kind == "access":
+        back.append(timeline.icount)
+    assert back[::-1] == places
+
+
+def test_requests_are_compared() -> None:
+    watch = RequestWatch("ide0", "text", (100, 107), "read", (512, 4096))
+    assert watch.matches("ide0", "READ DMA EXT", 96, 4096)
+    assert not watch.matches("ide0", "READ DMA EXT", 96, 2048)
+    assert not watch.matches("ide0", "READ DMA EXT", 108, 512)
+    assert not watch.matches("ide0", "WRITE DMA", 100, 512)
+    assert not watch.matches("ide1", "READ DMA EXT", 100, 512)
+    assert not watch.matches("ide0", "READ DMA EXT", 100, 8192)
+    assert RequestWatch("", "any").matches("net0", "tx", 0, 60)
+
+
+def test_the_next_and_the_previous_event_of_a_table(timeline: Timeline) -> None:
+    rows = timeline.trace.table("accesses", ("icount", "device", "write"))
+    names = ("icount", "device", "write")
+    every = list(zip(*(rows[name].to_pylist() for name in names), strict=True))
+    wanted = [icount for icount, device, write in every if device == every[0][1] and write]
+    forward = []
+    timeline.seek(0)
+    while len(forward) < 5:
+        moved = timeline.seek_event(
+            "accesses", where=lambda row: row["device"] == every[0][1] and row["write"]
+        )
+        if moved.kind == "end":
+            break
+        forward.append(timeline.icount)
+    assert forward
+    assert forward == sorted(set(wanted) - {0})[: len(forward)]
+    assert timeline.seek_event("accesses", back=True, where=lambda row: False) == Moved("begin")
+    for icount in forward[-2::-1]:
+        timeline.seek_event(
+            "accesses", back=True, where=lambda row: row["device"] == every[0][1] and row["write"]
+        )
+        assert timeline.icount == icount
+
+
+def test_who_wrote_last(timeline: Timeline) -> None:
+    timeline.seek(timeline.end_icount // 2)
+    stack = timeline.machine.cpu.get("rsp")
+    before = timeline.machine.digest()
+    write, writer = timeline.last_write(stack, 8), timeline.last_writer(stack, 8, stack)
+    assert write is not None
+    assert writer is not None
+    assert (writer.icount, writer.device, writer.pc) == (write[0], "", write[1])
+    assert timeline.machine.digest() == before

@@ -13,9 +13,10 @@ from workbench.gdbstub.devices import Devices, find_register, registers_of, wind
 from workbench.gdbstub.memory import physical
 from workbench.gdbstub.registers import ARCHITECTURES
 from workbench.gdbstub.target import Target
+from workbench.gdbstub.watching import WATCHED_EVENTS, event_watch
 from workbench.inspect.cpu import mode_text
 from workbench.trace.bookmarks import Bookmarks
-from workbench.trace.eventwatch import DeviceWatch, DmaWatch
+from workbench.trace.eventwatch import DeviceWatch
 from workbench.trace.position import FORMS, parse
 from workbench.trace.timeline import Timeline
 
@@ -62,7 +63,9 @@ class Monitor:
             "watch": Command(
                 (
                     "watch DEVICE.REGISTER [read|write|both] [mask N] [value N]",
-                    "watch dma ADDRESS [BYTES]",
+                    "watch dma ADDRESS [BYTES] [read|write|both]",
+                    "watch irq LINE [high|low]",
+                    "watch request DEVICE|any [lba N[-N]] [kind TEXT] [length N[-N]]",
                     "watch",
                 ),
                 "stop at accesses to a device register\n"
@@ -134,19 +137,16 @@ class Monitor:
         if given:
             return ("read", "write", "both", "mask", "value")
         names = (f"{w.name}.{r.name}" for _, w in windows(machine) for r in registers_of(w))
-        return ["dma", *itertools.islice(names, 5000)]
+        return [*WATCHED_EVENTS, *itertools.islice(names, 5000)]
 
     def _watch(self, args: list[str]) -> str:
         timeline = self._timeline()
         if not args:
             return "\n".join(w.text for w in timeline.device_watches) or "nothing is watched"
-        if args[0] == "dma":
-            if not 2 <= len(args) <= 3:
-                raise Wrong("expected: watch dma ADDRESS [BYTES]")
-            length = int(args[2], 0) if len(args) == 3 else 1
-            transfer = DmaWatch(int(args[1], 0), max(length, 1), " ".join(args))
-            timeline.set_device_watches([*timeline.device_watches, transfer])
-            return f"watching {transfer.text}"
+        if args[0] in WATCHED_EVENTS:
+            event = event_watch(args)
+            timeline.set_device_watches([*timeline.device_watches, event])
+            return f"watching {event.text}"
         device, reg = find_register(self._target.machine, args[0])
         reads = writes = True
         mask, value = (1 << (8 * reg.size)) - 1, None
@@ -253,31 +253,12 @@ class Monitor:
         address, length = int(args[0], 0), int(args[1], 0) if len(args) == 2 else 1
         if not 0 < length <= 4096:
             raise Wrong(f"expected 1 to 4096 bytes, not {length}")
-        found: list[tuple[int, str]] = []
         gpa = physical(self._target.machine.cpu, address)
-        if gpa is not None:
-            found += _dma_writes(timeline, gpa, length)
-        write = timeline.last_write(address, length)
-        if write is not None:
-            found.append((write[0], f"the processor at PC {write[1]:#x}"))
-        if not found:
+        writer = timeline.last_writer(address, length, gpa)
+        if writer is None:
             return "nobody, since the start"
-        icount, who = max(found)
-        return f"{who}, instruction {icount:,}"
-
-
-def _dma_writes(timeline: Timeline, gpa: int, length: int) -> list[tuple[int, str]]:
-    """The last transfer of a device into a physical range before the position, if there is one."""
-    last: list[tuple[int, str]] = []
-    names = ("icount", "device", "gpa", "length", "write")
-    for batch in timeline.trace.batches("dma", names):
-        columns = [batch[name].to_pylist() for name in names]
-        for icount, device, start, count, write in zip(*columns, strict=True):
-            if icount >= timeline.icount:
-                return last
-            if write and start < gpa + length and gpa < start + count:
-                last = [(icount, f"{device} by DMA")]
-    return last
+        who = f"{writer.device} by DMA" if writer.device else f"the processor at PC {writer.pc:#x}"
+        return f"{who}, instruction {writer.icount:,}"
 
 
 def _log_lines(timeline: Timeline, count: int) -> list[str]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workbench.core.machine import Machine, Observer
+from workbench.core.requests import END
+
+_SECTOR_BYTES = 512
+_NEVER = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +38,79 @@ class DeviceWatch:
 
 @dataclass(frozen=True, slots=True)
 class DmaWatch:
-    """Transfers to stop at: what a device writes into guest-physical addresses."""
+    """Transfers to stop at: what a device writes into guest-physical addresses, or reads there."""
 
     gpa: int
     length: int
     text: str
+    reads: bool = False
+    writes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class IrqWatch:
+    """Changes of an interrupt line to stop at; `level` None is either."""
+
+    name: str
+    level: bool | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWatch:
+    """Requests to stop at when they begin (or when the device comes to know what they are).
+
+    device "" is any; the blocks [first, last] must overlap those of the request; `kind` is part of
+    its name; `lengths` are bytes, from and to.
+    """
+
+    device: str
+    text: str
+    blocks: tuple[int, int] | None = None
+    kind: str = ""
+    lengths: tuple[int, int] | None = None
+
+    def matches(self, device: str, kind: str, address: int, length: int) -> bool:
+        """Is this request watched?"""
+        if self.device not in ("", device) or self.kind.lower() not in kind.lower():
+            return False
+        if self.lengths is not None and not self.lengths[0] <= length <= self.lengths[1]:
+            return False
+        if self.blocks is None:
+            return True
+        last = address + max(-(-length // _SECTOR_BYTES), 1) - 1
+        return address <= self.blocks[1] and self.blocks[0] <= last
+
+
+EventWatch = DeviceWatch | DmaWatch | IrqWatch | RequestWatch
 
 
 @dataclass(slots=True)
 class WatchLog(Observer):
-    """Notes accesses that are watched; it is an observer only while there are any."""
+    """Notes events that are watched; it is an observer only while there are any."""
 
     machine: Machine
-    watches: list[DeviceWatch] = field(default_factory=list)
-    transfers: list[DmaWatch] = field(default_factory=list)
     stopping: bool = True
-    last: tuple[int, DeviceWatch | DmaWatch] | None = None
+    last: tuple[int, EventWatch] | None = None
+    before: int = _NEVER
+    """Events from this instruction count on are not noted: a timer's comes before its instruction,
+    and so belongs to the position at which a run ends.
+    """
+    watches: list[EventWatch] = field(default_factory=list)
+    _accesses: list[DeviceWatch] = field(default_factory=list)
+    _transfers: list[DmaWatch] = field(default_factory=list)
+    _lines: list[IrqWatch] = field(default_factory=list)
+    _requests: list[RequestWatch] = field(default_factory=list)
+
+    def watch(self, watches: Iterable[EventWatch]) -> None:
+        """Replace what is watched."""
+        self.watches = every = list(watches)
+        self._accesses = [watch for watch in every if isinstance(watch, DeviceWatch)]
+        self._transfers = [watch for watch in every if isinstance(watch, DmaWatch)]
+        self._lines = [watch for watch in every if isinstance(watch, IrqWatch)]
+        self._requests = [watch for watch in every if isinstance(watch, RequestWatch)]
+        observers = [observer for observer in self.machine.observers if observer is not self]
+        self.machine.observers[:] = [*observers, self] if every else observers
 
     def on_access(
         self,
@@ -64,17 +126,48 @@ class WatchLog(Observer):
         count: int = 1,
     ) -> None:
         """Compare an access with the list."""
-        for watch in self.watches:
+        for watch in self._accesses:
             if watch.matches(device, offset, size, is_write, value):
                 self._hit(icount, watch)
 
     def on_dma(self, device: str, gpa: int, length: int, is_write: bool, icount: int) -> None:
         """Compare a transfer with the list."""
-        for watch in self.transfers:
-            if is_write and gpa < watch.gpa + watch.length and watch.gpa < gpa + length:
+        for watch in self._transfers:
+            wanted = watch.writes if is_write else watch.reads
+            if wanted and gpa < watch.gpa + watch.length and watch.gpa < gpa + length:
                 self._hit(icount, watch)
 
-    def _hit(self, icount: int, watch: DeviceWatch | DmaWatch) -> None:
+    def on_irq_line(self, name: str, level: bool, icount: int) -> None:
+        """Compare a change of a line with the list."""
+        for watch in self._lines:
+            if watch.name == name and watch.level in (None, level):
+                self._hit(icount, watch)
+
+    def on_request(
+        self,
+        device: str,
+        number: int,
+        phase: str,
+        kind: str,
+        queue: int,
+        address: int,
+        length: int,
+        write: bool,
+        head: int,
+        segments: int,
+        status: str,
+        detail: str,
+        icount: int,
+    ) -> None:
+        """Compare a request with the list."""
+        if phase != END:
+            for watch in self._requests:
+                if watch.matches(device, kind, address, length):
+                    self._hit(icount, watch)
+
+    def _hit(self, icount: int, watch: EventWatch) -> None:
+        if icount >= self.before:
+            return
         self.last = (icount, watch)
         if self.stopping:
             self.machine.interrupt()

@@ -23,7 +23,8 @@ from workbench.core.machine import Machine
 from workbench.core.pagewalk import Paging
 from workbench.trace import guest as guests
 from workbench.trace.checkpoints import DEFAULT_BUDGET_BYTES, Checkpoints
-from workbench.trace.eventwatch import DeviceWatch, DmaWatch, WatchLog
+from workbench.trace.eventfind import Row, Where, find_event
+from workbench.trace.eventwatch import EventWatch, WatchLog
 from workbench.trace.guest import Builder, Guest
 from workbench.trace.pace import Pace
 from workbench.trace.reader import Trace
@@ -51,6 +52,15 @@ class Moved:
     kind: str
     range: int = -1
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who wrote to memory, when: the processor (device "") at `pc`, or a device by DMA."""
+
+    icount: int
+    device: str
+    pc: int
 
 
 class Timeline:
@@ -92,17 +102,13 @@ class Timeline:
         return [s.icount for s in self.kept.all()]
 
     @property
-    def device_watches(self) -> list[DeviceWatch | DmaWatch]:
-        """Accesses and transfers to stop at; `set_device_watches` replaces them."""
-        return [*self._log.watches, *self._log.transfers]
+    def device_watches(self) -> list[EventWatch]:
+        """Events of devices to stop at; `set_device_watches` replaces them."""
+        return list(self._log.watches)
 
-    def set_device_watches(self, watches: Iterable[DeviceWatch | DmaWatch]) -> None:
-        """Replace the watched device accesses and transfers."""
-        every = list(watches)
-        self._log.watches = [watch for watch in every if isinstance(watch, DeviceWatch)]
-        self._log.transfers = [watch for watch in every if isinstance(watch, DmaWatch)]
-        observers = [o for o in self.machine.observers if o is not self._log]
-        self.machine.observers[:] = [*observers, self._log] if every else observers
+    def set_device_watches(self, watches: Iterable[EventWatch]) -> None:
+        """Replace the watched accesses, transfers, interrupt lines and requests."""
+        self._log.watch(watches)
 
     # Checkpoints.
 
@@ -115,7 +121,7 @@ class Timeline:
 
     # Forward.
 
-    def _arm(self, stopping: bool, points: bool = True) -> None:
+    def _arm(self, stopping: bool, points: bool = True, before: int = _NEVER) -> None:
         """Stop at hits, or only count them; without `points` what was armed stays and counts."""
         cpu = self.machine.cpu
         if points:
@@ -127,6 +133,7 @@ class Timeline:
             cpu.set(name, 0)
         self._log.stopping = stopping
         self._log.last = None
+        self._log.before = before
 
     def _run_to(self, icount: int, poll: Poll | None = None, keep: bool = True) -> Moved:
         """Run with what is armed; leaves checkpoints on the way."""
@@ -293,7 +300,7 @@ class Timeline:
             place, stride = max(place - stride, 0), 2 * stride
             snapshot = places[place]
             self._restore(snapshot)
-            self._arm(stopping=False)
+            self._arm(stopping=False, before=high)
             cpu.set("bp_skip", _NEVER)
             found = self._run_to(high, poll, keep=False)
             if found.kind == "interrupted":
@@ -325,6 +332,42 @@ class Timeline:
             self.machine.cpu.set("bp_skip", _NEVER)
             self._run_to(icount + 1, keep=False)
         return found
+
+    def seek_event(
+        self, table: str, *, back: bool = False, where: Where | None = None,
+        poll: Poll | None = None,
+    ) -> Moved:  # fmt: skip
+        """Go to the next (or the previous) row of a table of the trace for which `where` holds.
+
+        The position is before the instruction that made it. "end" or "begin" if there is none: the
+        position stays. A diversion is left.
+        """
+        icount = self.icount if self.diverted is None else self.diverted
+        found = find_event(self.trace, table, icount, back=back, where=where)
+        if found is None:
+            return Moved("begin" if back else "end")
+        moved = self.seek(found["icount"], poll)
+        return Moved("access", text=f"{table} {found['seq']}") if moved.kind == "icount" else moved
+
+    def last_writer(self, address: int, length: int, gpa: int | None = None) -> Writer | None:
+        """Who wrote to linear addresses last before this position: the processor, or a device.
+
+        gpa: where they are in guest-physical memory, for devices; None looks at the processor
+        alone. The position stays; ValueError in a diversion.
+        """
+        write = self.last_write(address, length)
+        cpu = None if write is None else Writer(write[0], "", write[1])
+        if gpa is None:
+            return cpu
+
+        def wrote(row: Row) -> bool:
+            inside = row["gpa"] < gpa + length and gpa < row["gpa"] + row["length"]
+            return bool(row["write"]) and inside
+
+        row = find_event(self.trace, "dma", self.icount, back=True, where=wrote)
+        if row is None or (cpu is not None and cpu.icount > row["icount"]):
+            return cpu
+        return Writer(row["icount"], row["device"], 0)
 
     def last_write(self, address: int, length: int) -> tuple[int, int] | None:
         """Count and PC of the processor's last write to linear addresses, before this position.
