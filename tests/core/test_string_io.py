@@ -232,3 +232,28 @@ def test_sti_holds_interrupts_off_for_one_instruction() -> None:
     start = cpu.icount
     assert cpu.run(start + 10) == "irq"
     assert (cpu.icount - start, cpu.get("rip")) == (2, CODE + 2)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expand_down", "di", "counts"),
+    [
+        (0xFFFF, False, 0x0FF0, [8, 92]),  # to the end of the page, then the rest
+        (0xFFFF, False, 0x2000, [100]),
+        (0x200F, False, 0x2000, [8]),  # the segment ends before the page does
+        (0x1FFF, True, 0x2000, [1, 1]),  # a segment that expands down goes by elements
+    ],
+)
+def test_ins_in_a_16_bit_segment_comes_in_runs(
+    limit: int, expand_down: bool, di: int, counts: list[int]
+) -> None:
+    """One exit for the elements on a page, within the segment's limit, in real mode too."""
+    cpu = Cpu(ram_bytes=1 << 20)
+    cpu.write_phys(0x1000, bytes.fromhex("f36d f4"))
+    cpu.set_segment("cs", 0, 0, 0xFFFF, 0x9B)
+    cpu.set_segment("es", 0x3000, 0x30000, limit, 0x97 if expand_down else 0x93)
+    for name, value in (("rip", 0x1000), ("rdx", 0x1F0), ("rdi", di), ("rcx", 100)):
+        cpu.set(name, value)
+    for wanted in counts:
+        assert cpu.run(cpu.icount + 10) == "pio"
+        assert cpu.exit_info[4:6] == [wanted, 0x30000 + cpu.get("rdi")]
+        cpu.access_result(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,10 @@ def debug_outputs(args: argparse.Namespace) -> dict[str, int]:
     return {} if fd is None else {DEBUG_DEVICE: fd}
 
 
-def guest_roms(args: argparse.Namespace) -> dict[str, str]:
-    """Files of the BIOS and of the option ROMs, by role."""
-    if args.bios is None:
-        return {}
-    roms = {f"option-rom{n}": path for n, path in enumerate(args.option_rom)}
-    return {"bios": bios_path(args.bios), **roms}
+def guest_roms(args: argparse.Namespace, of_devices: Mapping[str, str]) -> dict[str, str]:
+    """Files of the BIOS, of the option ROMs, and of those that devices have, by role."""
+    roms = {f"romfile:{name}": path for name, path in of_devices.items()}
+    if args.bios is not None:
+        roms["bios"] = bios_path(args.bios)
+        roms |= {f"option-rom{n}": path for n, path in enumerate(args.option_rom)}
+    return roms

@@ -25,7 +25,7 @@ DRIVE_HELP = (
     "[,serial=S][,bootindex=N][,VIRTIO]; the image is not written unless rw=on (may be repeated)"
 )
 NIC_HELP = (
-    "a network interface: e1000|virtio-net[,mac=M][,link=off][,bootindex=N][,VIRTIO]"
+    "a network interface: e1000|virtio-net[,mac=M][,link=off][,bootindex=N][,romfile=FILE][,VIRTIO]"
     "[,none|user|stream|dgram|tap|pcap[,OPTION=VALUE...]] (default: user; may be repeated)"
 )
 NETDEV_HELP = "a network for --device: user|stream|dgram|tap|pcap,id=NAME[,OPTION=VALUE...]"
@@ -49,6 +49,8 @@ class Attachments:
     write_through: set[str] = field(default_factory=set)
     consoles: dict[str, str] = field(default_factory=dict)
     """Where virtio consoles print, as in `--serial`."""
+    roms: dict[str, str] = field(default_factory=dict)
+    """Files of expansion ROMs, by NIC."""
 
     def config(self) -> dict[str, Any]:
         """The settings of the machine for them."""
@@ -191,6 +193,8 @@ def _open_nic(made: Attachments, nic: specs.Nic) -> None:
         made.nics.append(NicConfig(name, nic.model, mac, nic.link, nic.boot_index, **nic.virtio))
     except ValueError as error:
         raise UsageError(f"--nic {nic.model}: {error}") from None
+    if nic.rom:
+        made.roms[name] = nic.rom
     backend = open_backend(nic.network)
     if backend is not None:
         made.networks[name] = backend

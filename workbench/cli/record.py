@@ -120,11 +120,12 @@ def run(args: argparse.Namespace) -> int:
         digest_every=None if args.digest_every is None else text.parse_count(args.digest_every),
     )
     firmware = boot.firmware_config(args)
-    roms = boot.guest_roms(args)
-    _refuse_overwriting(args.output, [args.kernel, args.initrd, *roms.values()])
+    _refuse_overwriting(args.output, [args.kernel, args.initrd])
     output = serial_output(args.serial)
-    guest = Guest.from_files(args.kernel, args.initrd, args.append, roms)
     with devices.opened(args) as attached:
+        roms = boot.guest_roms(args, attached.roms)
+        _refuse_overwriting(args.output, [*roms.values()])
+        guest = Guest.from_files(args.kernel, args.initrd, args.append, roms)
         config = {**machine_config(args), **attached.config(), **firmware}
         more = more_serial_outputs(args.more_serial)
         more |= _virtio_consoles(attached) | boot.debug_outputs(args)

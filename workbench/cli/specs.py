@@ -62,6 +62,7 @@ class Nic:
     link: bool = True
     network: str = "user"
     boot_index: int = -1
+    rom: str = ""
     virtio: dict[str, Any] = field(default_factory=dict)
 
 
@@ -167,7 +168,7 @@ def nic(spec: str) -> Nic:
     model, rest = "", []
     for part in spec.split(","):
         key, equals, value = part.partition("=")
-        if equals and key in ("model", "mac", "link", "bootindex", *VIRTIO_KEYS):
+        if equals and key in ("model", "mac", "link", "bootindex", "romfile", *VIRTIO_KEYS):
             values[key] = value
         elif not equals and (key in NIC_MODELS or _model(key, "nic")):
             model = key
@@ -196,6 +197,7 @@ def _nic(option: str, model: str, values: Values, network: str) -> Nic:
         switch(option, values, "link", "on"),
         network,
         _boot_index(option, values),
+        values.get("romfile", ""),
         _only_virtio(option, values, model == "virtio-net"),
     )
 
@@ -232,7 +234,7 @@ def devices(
 
     def add_nic(option: str, model: str, more: Values, parts: list[str]) -> None:
         values = more | _pairs(
-            option, parts, ("netdev", "mac", "link", "bootindex", "id", *VIRTIO_KEYS)
+            option, parts, ("netdev", "mac", "link", "bootindex", "romfile", "id", *VIRTIO_KEYS)
         )
         network = _used(option, "netdev", values, networks) if "netdev" in values else "none"
         made[1].append(_nic(option, model, values, network))

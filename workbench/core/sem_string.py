@@ -89,12 +89,19 @@ def place(
         at = linear & mmu.PAGE
         if at + size <= 0x1000:
             k = u64(1)
-            if in_64bit(cpu) | (((cpu.mode & MODE_FLAT) != 0) & (seg < FS)):
+            last = (
+                mask  # offset in the segment that a run may reach; one that expands down has none
+            )
+            runs = u1(1)
+            if (in_64bit(cpu) | (((cpu.mode & MODE_FLAT) != 0) & (seg < FS))) ^ 1:
+                last = smaller(mask, cpu.seg_limit[seg].zx(64))
+                runs = (cpu.seg_attr[seg] & 12) != 4
+            if runs:
                 if down:
                     k = smaller(at >> LOG2[size], off >> LOG2[size]) + 1
-                elif mask - off >= size:
+                elif last - off >= size:
                     k = smaller(
-                        (0x1000 - at) >> LOG2[size], ((mask - off - (size - 1)) >> LOG2[size]) + 1
+                        (0x1000 - at) >> LOG2[size], ((last - off - (size - 1)) >> LOG2[size]) + 1
                     )
             k = smaller(k, left)
             host = mmu.probe(base, linear, u32(mmu.WRITE if write else mmu.READ), how)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from workbench.firmware import linux, multiboot
 from workbench.firmware.bios import load as load_bios
+from workbench.firmware.bios import plug_rom
 from workbench.firmware.errors import LoaderError
 
 if TYPE_CHECKING:
     from workbench.core.machine import Machine
 
-__all__ = ["LoaderError", "load", "load_bios"]
+__all__ = ["LoaderError", "load", "load_bios", "plug_rom"]
 
 
 def load(

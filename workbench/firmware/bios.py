@@ -14,6 +14,7 @@ from workbench.firmware.errors import LoaderError
 from workbench.hw.acpi import build_relocatable
 from workbench.hw.fw_cfg import FwCfg
 from workbench.hw.layout import COM_PORTS, HIGH_RAM_BASE, LOW_RAM_LIMIT
+from workbench.hw.pci.function import PciFunction
 from workbench.hw.shadow import ShadowRam
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 LEAST_RAM_BYTES = 16 << 20
 LEAST_BYTES, MOST_BYTES = 64 << 10, 16 << 20
 RESET_VECTOR = -16
+ROM_SIGNATURE, MOST_OPTION_ROM_BYTES = b"\x55\xaa", 16 << 20
 JUMPS = (0xEA, 0xE9, 0xEB, 0x0F, 0x90, 0xFA)
 
 # Items without a name
@@ -55,6 +57,19 @@ def load(machine: "Machine", image: bytes, option_roms: Mapping[str, bytes] | No
             fw_cfg.add_file(f"genroms/{name}", rom)
         except ValueError as error:
             raise LoaderError(f"the option ROM {name}: {error}") from None
+
+
+def plug_rom(machine: "Machine", name: str, image: bytes) -> None:
+    """Give the PCI function `name` an expansion ROM; raises `LoaderError`."""
+    function = machine.devices.get(name)
+    if not isinstance(function, PciFunction):
+        raise LoaderError(f"expected a ROM for a device on PCI, not for {name!r}")
+    if not image.startswith(ROM_SIGNATURE) or len(image) > MOST_OPTION_ROM_BYTES:
+        raise LoaderError(
+            f"expected an expansion ROM of {name} of at most 16 MiB that begins with 55 aa, not "
+            f"{len(image):,} bytes that begin with {image[:2].hex(' ')}"
+        )
+    function.plug_rom(image)
 
 
 def check(image: bytes) -> None:

@@ -20,6 +20,7 @@ KERNEL = "kernel"
 INITRD = "initrd"
 BIOS = "bios"
 OPTION_ROM = "option-rom"
+ROM_OF = "romfile:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,9 @@ def build_machine(
             firmware.load(machine, guest.kernel, guest.initrd, guest.cmdline)
         else:
             firmware.load_bios(machine, guest.roms[BIOS].data, _option_roms(guest))
+        for role, rom in guest.roms.items():
+            if role.startswith(ROM_OF):
+                firmware.plug_rom(machine, role.removeprefix(ROM_OF), rom.data)
     except firmware.LoaderError as error:
         raise GuestError(str(error)) from None
     return machine

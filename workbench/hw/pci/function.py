@@ -34,6 +34,7 @@ from workbench.hw.pci.config import (
 __all__ = ["DmaHandle", "PciFunction", "PciPort"]
 
 S = TypeVar("S", bound=PciState)
+ROM_EN, LEAST_ROM_BYTES = 1 << 0, 2048
 
 
 class PciPort(Protocol):
@@ -122,7 +123,6 @@ class PciFunction(RegBank[S]):
     COMMAND_WRITABLE: ClassVar[int] = IOSE | MSE | BME | 1 << 8 | INTD
     COMMAND_FIXED: ClassVar[int] = 0
     STATUS_FIXED: ClassVar[int] = DEVSEL_MEDIUM
-    ROM_BYTES: ClassVar[int] = 0
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         # Wires
@@ -132,6 +132,8 @@ class PciFunction(RegBank[S]):
         self._by_index = {bar.index: bar for bar in self.BARS}
         self._upper = {bar.index + 1: bar for bar in self.BARS if bar.wide}
         self._windows: dict[int, MovableWindow] = {}
+        self._rom_bytes = 0
+        self._rom_window: MovableWindow | None = None
         # State
         super().__init__(name, **kwargs)
         self._status_fixed = self.STATUS_FIXED
@@ -188,6 +190,23 @@ class PciFunction(RegBank[S]):
         self._windows[index] = MovableWindow(bus, window)
         return self._windows[index]
 
+    def plug_rom(self, image: bytes) -> None:
+        """Put an expansion ROM behind the register ROM (6.2.5.2); its window is a power of two."""
+        assert self.port is not None, f"{self.name}: plug_rom is for a function in a slot"
+        size = max(1 << (len(image) - 1).bit_length(), LEAST_ROM_BYTES)
+        rom = image.ljust(size, b"\xff")
+
+        def read(offset: int, count: int) -> int:
+            return int.from_bytes(rom[offset : offset + count], "little")
+
+        def write(offset: int, count: int, value: int) -> None:
+            """A ROM."""
+
+        self._rom_bytes = size
+        window = Window(f"{self.name}-rom", self.name, 0, size, read, write)
+        self._rom_window = MovableWindow(self.port.mmio, window)
+        self._decode()
+
     # -- interrupts ------------------------------------------------------------------------------
 
     def set_intx(self, level: bool) -> None:
@@ -218,6 +237,10 @@ class PciFunction(RegBank[S]):
             base = self.bar_base(index)
             enabled = command & (IOSE if self._by_index[index].io else MSE)
             window.place(base if enabled and base else None)  # 0 is where software has put nothing
+        if self._rom_window is not None:
+            rom = self.state.rom
+            enabled = command & MSE and rom & ROM_EN and rom & ~ROM_EN
+            self._rom_window.place(rom & ~ROM_EN if enabled else None)
         self.decode_changed()
 
     def decode_changed(self) -> None:
@@ -259,5 +282,6 @@ class PciFunction(RegBank[S]):
 
     @on_command(ROM)
     def _write_rom(self, value: int) -> None:
-        if self.ROM_BYTES:
-            self.state.rom = value & (~(self.ROM_BYTES - 1) & 0xFFFF_F800 | 1)
+        if self._rom_bytes:
+            self.state.rom = value & (~(self._rom_bytes - 1) & 0xFFFF_F800 | ROM_EN)
+            self._decode()
