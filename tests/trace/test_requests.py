@@ -30,6 +30,7 @@ class Script(EventObserver):
         self.events: list[Event] = []
         self._append = self.events.append
         self.now = 0
+        self.machine: dict[str, Any] = {}
 
     def access(self, device: str, offset: int, write: bool, kind: str = "pio") -> int:
         self.on_access(kind, device, offset, 1, write, 0, offset, self.now, 0x1000)
@@ -51,8 +52,8 @@ class Script(EventObserver):
         self.row(device, number, "end", "", status, **more)
 
     def write(self, path: Path) -> Trace:
-        writer = TraceWriter(str(path), Header(machine={}))
-        writer.embed({}, Header(machine={}))
+        writer = TraceWriter(str(path), Header(machine=self.machine))
+        writer.embed({}, Header(machine=self.machine))
         writer.append(self.events, self.now)
         writer.close(End(self.now, self.now, len(self.events), "limit", 0, "", 0.0, ""))
         return open_trace(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli import text
@@ -18,7 +19,7 @@ examples:
   workbench export boot.wbt --json - | jq -c 'select(.table == "interrupts")'
   workbench export boot.wbt --vcd irq.vcd        # interrupt lines, for gtkwave
   workbench export boot.wbt --perfetto t.pftrace # for ui.perfetto.dev
-  workbench export boot.wbt --pcapng net.pcapng  # received frames, for wireshark
+  workbench export boot.wbt --pcapng net.pcapng  # frames both ways, for wireshark
 
 Several formats may be written at once. Times are instruction counts times the guest's time for an
 instruction; only frames have the guest's own time.
@@ -27,7 +28,7 @@ _FORMATS = (
     ("json", "FILE", "JSON lines: every event, in order ('-': stdout)"),
     ("vcd", "FILE", "interrupt lines as waves"),
     ("perfetto", "FILE", "devices, interrupts and counters as tracks (protobuf)"),
-    ("pcapng", "FILE", "frames that the guest received"),
+    ("pcapng", "FILE", "frames that the guest received and sent"),
 )
 
 
@@ -40,6 +41,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--parquet", metavar="PATH", help="a folder with a file for each table")
     for name, metavar, help_text in _FORMATS:
         parser.add_argument(f"--{name}", metavar=metavar, help=help_text)
+    parser.add_argument(
+        "--received-only", action="store_true",
+        help="for --pcapng: without what the guest sent, for which the trace is replayed",
+    )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="no summary")
     parser.set_defaults(run=run)
 
@@ -58,13 +63,13 @@ def run(args: argparse.Namespace) -> int:
         if not trace.closed and not args.quiet:
             complain(cut_notice(trace))
         for name, path in wanted:
-            done = export(trace, name, path)
+            done = export(trace, name, path, sent=not args.received_only)
             if not args.quiet and path != "-":
                 complain(f"{path}: {done}")
     return EXIT_OK
 
 
-def export(trace: Trace, name: str, path: str) -> str:
+def export(trace: Trace, name: str, path: str, *, sent: bool = True) -> str:
     """Write one format; says in a few words what was written."""
     from workbench.trace.export import written
     from workbench.trace.export.jsonl import write_json_lines
@@ -87,6 +92,11 @@ def export(trace: Trace, name: str, path: str) -> str:
         "perfetto": (write_perfetto, "packets"),
         "pcapng": (write_pcapng, "frames"),
     }[name]
+    if name == "pcapng" and sent:
+        from workbench.trace.export.frames import sent_frames
+
+        frames = sent_frames(trace)
+        write = partial(write_pcapng, sent=frames)
     with written(path) as file:
         count = write(trace, file)
         size = file.tell() if file.seekable() else 0

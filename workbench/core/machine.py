@@ -131,6 +131,9 @@ class Observer:
     def on_input(self, inp: Input) -> None:
         """An input is delivered."""
 
+    def on_frame(self, device: str, frame: bytes, icount: int) -> None:
+        """A network controller sends a frame, without FCS; not in the trace."""
+
 
 class Machine:
     """One computer.  Nothing in it is shared with another one."""
@@ -234,6 +237,11 @@ class Machine:
             piece = data[at : at + CONSOLE_BYTES]
             for o in self.observers:
                 o.on_console(device, piece, self.clock.icount)
+
+    def frame_sent(self, device: str, frame: bytes) -> None:
+        """A frame goes out over a cable."""
+        for o in self.observers:
+            o.on_frame(device, frame, self.clock.icount)
 
     def _trace_pio(
         self, window: Window | None, addr: int, size: int, is_write: bool, value: int

@@ -43,6 +43,10 @@ class Backend(Protocol):
         ...
 
 
+def _untapped(name: str, frame: bytes) -> None:
+    """Nobody listens."""
+
+
 class NetPort:
     """One cable. The counters are for people; they are no part of the machine's state."""
 
@@ -56,6 +60,8 @@ class NetPort:
         self._waiting = 0
         self._receiver: Receiver | None = None
         self._backend: Backend | None = None
+        self.tap: Callable[[str, bytes], None] = _untapped
+        """Also hears what the controller sends, in a replay too: name and frame."""
         inputs.register(name, self._deliver)
         if backend is not None:
             self.attach(backend)
@@ -82,6 +88,7 @@ class NetPort:
     def send(self, frame: bytes) -> None:
         """A frame from the controller, without FCS."""
         self.sent += 1
+        self.tap(self.name, frame)
         if self._backend is not None and not self._inputs.replaying:
             self._backend.send(frame)
 

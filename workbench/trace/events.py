@@ -118,6 +118,9 @@ class EventObserver:
         if self.console_sink is not None:
             self.console_sink(device, data)
 
+    def on_frame(self, device: str, frame: bytes, icount: int) -> None:
+        """A sent frame: a replay makes it again, so it is not written."""
+
     def on_input(self, inp: InputLike) -> None:
         """An input, at the moment of its delivery."""
         self._append((INPUT, inp.icount, inp.time_ps, inp.target, inp.kind, bytes(inp.data)))

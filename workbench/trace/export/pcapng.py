@@ -1,17 +1,18 @@
-"""pcapng: the frames that the guest received (IETF draft-ietf-opsawg-pcapng, section 4).
+"""pcapng: the frames that the guest received and sent (IETF draft-ietf-opsawg-pcapng, section 4).
 
 A frame is an input of kind "frame" and so in every trace, with the guest time at which the
 controller was given it. Each network controller is an interface. Sent frames are not in a trace;
-`sent` takes those that a replay has made again.
+`sent` takes those that a replay has made again (`frames.sent_frames`). The comment of a frame names
+controller, instruction count, request and descriptor.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import IO, Final
 
+from workbench.trace.export.frames import Frame, received_frames
 from workbench.trace.reader import Trace
 
 __all__ = ["Frame", "received_frames", "write_pcapng"]
@@ -24,25 +25,6 @@ _INBOUND, _OUTBOUND = 1, 2
 LINKTYPE_ETHERNET: Final = 1
 MAX_FRAME_BYTES: Final = 0x1_0000
 _PS_PER_NS, _NS_PER_S = 1000, 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame: when, at which controller, in which direction."""
-
-    icount: int
-    time_ps: int
-    interface: str
-    data: bytes
-    sent: bool = False
-
-
-def received_frames(trace: Trace) -> Iterable[Frame]:
-    """Give the frames among the inputs of a trace."""
-    for batch in trace.batches("inputs"):
-        for row in batch.to_pylist():
-            if row["kind"] == "frame":
-                yield Frame(row["icount"], row["time_ps"], row["target"], row["data"])
 
 
 def write_pcapng(trace: Trace, file: IO[bytes], sent: Iterable[Frame] = ()) -> int:
@@ -67,6 +49,8 @@ def write_pcapng(trace: Trace, file: IO[bytes], sent: Iterable[Frame] = ()) -> i
         )  # fmt: skip
         way = "sent" if frame.sent else "received"
         text = f"frame {number}, {way} by {frame.interface} at instruction {frame.icount:,}"
+        if frame.request:
+            text += f", request {frame.request}, descriptor {frame.head} of queue {frame.queue}"
         direction = _OUTBOUND if frame.sent else _INBOUND
         options = [(_COMMENT, text.encode()), (_FLAGS, struct.pack("<I", direction))]
         file.write(_block(_PACKET, body + _padded(kept), options))

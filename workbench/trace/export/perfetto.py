@@ -2,9 +2,11 @@
 
 A track for each device with its accesses, for each interrupt line with the time that it is up, for
 interrupts and exceptions, other exits, DMA and console lines; counters of accesses, interrupts and
-DMA bytes. The numbers of fields are those of `TracePacket`, `TrackEvent`, `TrackDescriptor` and
-`InternedData` in Perfetto's reference of the trace format. Requests and processor modes are not
-shown.
+DMA bytes. Requests of a device are slices, each with its latency, on as many tracks as overlap.
+What the processor did is a track of modes, as far as events show it: kernel or user by the PC of
+each event, interrupt from a delivery to the EOI, idle at a HLT. The numbers of fields are those of
+`TracePacket`, `TrackEvent`, `TrackDescriptor` and `InternedData` in Perfetto's reference of the
+trace format.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import IO, Final
 from workbench.trace import tables
 from workbench.trace.export import ps_per_insn
 from workbench.trace.reader import Trace
+from workbench.trace.requests import Requests
 
 __all__ = ["write_perfetto"]
 
@@ -24,6 +27,9 @@ _SEQUENCE, _GUEST, _PID = 1, 1, 1
 _CLEARED, _NEEDED = 1, 2
 _NAMES, _ARGUMENTS = 2, 3  # fields of InternedData
 _UNIT_COUNT, _UNIT_BYTES = 2, 3
+_MOST_LANES: Final = 64
+_MOST_NESTED: Final = 16
+_EOI: Final = frozenset({("lapic", 0xB0), ("pic0", 0), ("pic1", 0)})
 COUNTER_ICOUNT: Final = 1_000_000
 """Instructions between two values of a counter."""
 
@@ -117,6 +123,7 @@ def write_perfetto(trace: Trace, file: IO[bytes]) -> int:
     out = _Writer(file, ps_per_insn(trace) / 1000)
     out.start(f"guest {trace.header.cmdline}".strip())
     counters = _Counters(out)
+    modes = _Modes(out)
     before, after = _levels(trace)
     for name in sorted(before):
         out.event(_SLICE_BEGIN, out.track(f"line {name}"), 0, name)
@@ -129,6 +136,9 @@ def write_perfetto(trace: Trace, file: IO[bytes]) -> int:
                 continue
             up ^= {name}
         _one(out, event)
+        modes.add(event)
+    modes.close(trace.icount)
+    _requests(out, trace)
     for name, icount, text in _console_lines(trace):
         out.event(_INSTANT, out.track(f"console {name}"), icount, text)
     counters.close(trace.icount)
@@ -165,6 +175,91 @@ def _one(out: _Writer, event: tables.Event) -> None:
         case (tables.INPUT, icount, _, target, kind, data):
             place = out.track("inputs")
             out.event(_INSTANT, place, icount, f"{target} {kind}", length=len(data))
+
+
+def _requests(out: _Writer, trace: Trace) -> None:
+    """Slices of requests; a request goes to the first track of its device that is free."""
+    busy: dict[str, list[int]] = {}
+    for request in Requests(trace):
+        lanes = busy.setdefault(request.device, [])
+        begin = request.begin_icount
+        lane = next((n for n, until in enumerate(lanes) if until <= begin), len(lanes))
+        if lane == len(lanes) and lane < _MOST_LANES:
+            lanes.append(0)
+        lane = min(lane, len(lanes) - 1)
+        end = request.end_icount
+        lanes[lane] = max(lanes[lane], trace.icount if end is None else end)
+        suffix = f" ({lane + 1})" if lane else ""
+        place = out.track(f"requests of {request.device}{suffix}")
+        out.event(
+            _SLICE_BEGIN,
+            place,
+            begin,
+            request.kind or "(unknown)",
+            request=request.name,
+            address=request.address,
+            length=request.length,
+            descriptor=request.head,
+            latency="open" if request.latency is None else request.latency,
+            status=request.status,
+            detail=request.detail,
+        )
+        out.event(_SLICE_END, place, trace.icount if end is None else end)
+
+
+class _Modes:
+    """What the processor does, as slices on one track."""
+
+    def __init__(self, out: _Writer) -> None:
+        self._out = out
+        self._mode = ""
+        self._interrupts = 0
+        self._seen_kernel = False
+
+    def add(self, event: tables.Event) -> None:
+        icount, kind = event[1], event[0]
+        if kind == tables.INTERRUPT and event[3] == "interrupt":
+            self._switch(icount, self._of(event[2]))
+            if self._interrupts < _MOST_NESTED:
+                self._interrupts += 1
+                self._out.event(_SLICE_BEGIN, self._track(), icount, f"interrupt {event[4]:#x}")
+            return
+        if kind not in (tables.ACCESS, tables.EXIT, tables.INTERRUPT):
+            return
+        if kind == tables.EXIT and event[3] == "hlt":
+            self._end_interrupts(icount)
+            self._switch(icount, "idle")
+            return
+        if not self._interrupts:
+            self._switch(icount, self._of(event[2]))
+        if kind == tables.ACCESS and event[7] and (event[4], event[5]) in _EOI:
+            self._end_interrupts(icount, 1)
+
+    def close(self, icount: int) -> None:
+        self._end_interrupts(icount)
+        self._switch(icount, "")
+
+    def _of(self, pc: int) -> str:
+        if pc >= 1 << 63:
+            self._seen_kernel = True
+        return "kernel" if pc >= 1 << 63 or not self._seen_kernel else "user"
+
+    def _track(self) -> int:
+        return self._out.track("CPU mode")
+
+    def _end_interrupts(self, icount: int, count: int = 1 << 62) -> None:
+        for _ in range(min(count, self._interrupts)):
+            self._out.event(_SLICE_END, self._track(), icount)
+            self._interrupts -= 1
+
+    def _switch(self, icount: int, mode: str) -> None:
+        if mode == self._mode or self._interrupts:
+            return
+        if self._mode:
+            self._out.event(_SLICE_END, self._track(), icount)
+        if mode:
+            self._out.event(_SLICE_BEGIN, self._track(), icount, mode)
+        self._mode = mode
 
 
 def _levels(trace: Trace) -> tuple[set[str], set[str]]:

@@ -1,11 +1,11 @@
-"""VCD: the interrupt lines as waves (IEEE 1364-2005, clause 18), for GTKWave and its like."""
+"""VCD: interrupt lines and status bits as waves (IEEE 1364-2005, clause 18), for GTKWave."""
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import IO
 
 from workbench.trace.export import ps_per_insn
+from workbench.trace.export.signals import Change, changes
 from workbench.trace.reader import Trace
 
 __all__ = ["write_vcd"]
@@ -14,38 +14,47 @@ _FIRST, _CODES = 33, 94  # identifier codes are made of the printable characters
 
 
 def write_vcd(trace: Trace, file: IO[bytes]) -> int:
-    """Write the level of each interrupt line over time; returns the number of changes.
+    """Write each signal over time; returns the number of changes.
 
     Several changes at one instruction are one picosecond apart, for a wave shows only the last of
-    one time. Before its first change a line has the other level.
+    one time. Before its first change a line of one bit has the other level.
     """
-    table = trace.table("irq_lines")
-    names = sorted(set(table["name"].to_pylist()))
+    value: dict[str, int] = {}
+    begin: dict[str, tuple[int, int]] = {}
+    rows: list[Change] = []
+    for change in changes(trace):
+        _, name, bits, now = change
+        if name not in begin:
+            begin[name] = (bits, 1 - now if bits == 1 else 0)
+            value[name] = begin[name][1]
+        if value[name] != now:
+            value[name] = now
+            rows.append(change)
+    names = sorted(begin)
     code_of = {name: _code(number) for number, name in enumerate(names)}
-    rows = list(zip(*(table[c].to_pylist() for c in ("icount", "name", "level")), strict=True))
-    begin = {name: not level for _, name, level in reversed(rows)}
     head = [
         f"$comment Workbench {_word(trace.header.workbench_version)} $end",
         "$timescale 1 ps $end",
         "$scope module irq $end",
-        *(f"$var wire 1 {code_of[name]} {_word(name)} $end" for name in names),
+        *(f"$var wire {begin[n][0]} {code_of[n]} {_word(n)} $end" for n in names),
         "$upscope $end",
         "$enddefinitions $end",
         "#0",
         "$dumpvars",
-        *(f"{int(begin[name])}{code_of[name]}" for name in names),
+        *(_value(begin[name][0], begin[name][1], code_of[name]) for name in names),
         "$end",
     ]
     file.write("\n".join(head).encode() + b"\n")
     scale, last = ps_per_insn(trace), 0
-    for icount, changes in groupby(rows, key=lambda row: row[0]):
-        lines = []
-        for _, name, level in changes:
-            last = max(last + 1, icount * scale)
-            lines.append(f"#{last}\n{int(level)}{code_of[name]}\n")
-        file.write("".join(lines).encode())
+    for icount, name, bits, now in rows:
+        last = max(last + 1, icount * scale)
+        file.write(f"#{last}\n{_value(bits, now, code_of[name])}\n".encode())
     file.write(f"#{max(last + 1, trace.icount * scale)}\n".encode())
     return len(rows)
+
+
+def _value(bits: int, value: int, code: str) -> str:
+    return f"{value}{code}" if bits == 1 else f"b{value & (1 << bits) - 1:b} {code}"
 
 
 def _code(number: int) -> str:
