@@ -178,3 +178,44 @@ def test_options_that_are_wrong(options, sentence):
     with pytest.raises(UsageError) as raised:
         Client(options)
     assert str(raised.value).startswith(sentence)
+
+
+def test_a_read_without_a_bus_master_ends(disk):
+    """COMMAND.BME is 0: no table is read, memory stays, the drive is done."""
+    with Client(f"-drive file={disk},if=ide") as bench:
+        ide = bench.pci(1, 1)
+        ide.config_write(0x04, 2, 1)
+        master = ide.bar(4)
+        bench.memwrite(0x10_0000, struct.pack("<II", 0x20_0000, 512 | 1 << 31))
+        bench.outl(master + 4, 0x10_0000)
+        ata(bench, 0xC8, lba=7)
+        bench.outb(master, 9)
+        assert bench.inb(master + 2) == 5
+        assert bench.inb(COMMAND) & (BSY | DRQ | ERR) == 0
+        assert bench.memread(0x20_0000, 512) == bytes(512)
+        assert ide.config_read(0x06, 2) & 0x2000  # received master abort
+
+
+def test_trim_with_the_count_written_once(disk):
+    """What the register held before, the signature's 1, is no part of the count."""
+    with Client(f"-drive file={disk},if=ide") as bench:
+        ide = bench.pci(1, 1)
+        ide.enable()
+        master = ide.bar(4)
+        bench.memwrite(0x10_0000, struct.pack("<II", 0x20_0000, 512 | 1 << 31))
+        bench.memwrite(0x20_0000, struct.pack("<Q", 3 << 48 | 8))
+        bench.outl(master + 4, 0x10_0000)
+        bench.outb(0x1F1, 1)
+        bench.outb(COUNT, 1)
+        bench.outb(COMMAND, 0x06)
+        bench.outb(master, 1)
+        assert bench.inb(COMMAND) & ERR == 0
+        ata(bench, 0x20, lba=8)
+        assert bench.inw(DATA) == 0
+
+
+def test_a_message_whose_address_is_memory_is_written_there():
+    with Client() as bench:
+        bench.testbed.board.pci.msi(0x12_3454, 0xA5A5_0001)
+        assert bench.readq(0x12_3450) == 0xA5A5_0001 << 32
+        bench.testbed.board.pci.msi(0xFFFF_FFF0_0000, 1)  # nobody there

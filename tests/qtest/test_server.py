@@ -135,3 +135,43 @@ def test_configuration_space_as_qemus(tmp_path):
             seen.append(found)
     differ = {key for key, value in seen[0].items() if value != seen[1][key]}
     assert differ == DIFFERENCES.keys()
+
+
+# Words of IDENTIFY DEVICE that differ from QEMU 7.2's, and why (ATA/ATAPI-7 volume 1, 6.17).
+IDENTIFY = {
+    **dict.fromkeys((4, 5, 20, 21, 22, 48, 52, 62), "obsolete: this drive leaves them 0"),
+    **dict.fromkeys(range(27, 34), "the name of the model"),
+    49: "bit 10: IORDY can be disabled",
+    50: "bit 14 shall be set",
+    69: "bit 5: trimmed sectors read as zeroes",
+    80: "this drive claims ATA-1 to ATA-7",
+    81: "QEMU names a minor version",
+    **dict.fromkeys((82, 85), "this drive has power management, look-ahead, buffers, NOP"),
+    **dict.fromkeys((84, 87), "this drive has WRITE DMA FUA EXT"),
+    88: "QEMU's drive starts with a mode of Ultra DMA selected",
+    105: "the most blocks of DATA SET MANAGEMENT",
+    106: "one logical sector in a physical one",
+    255: "the integrity word",
+}
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(QEMU is None, reason="qemu-system-x86_64 is not installed")
+def test_identify_as_qemus(tmp_path):
+    words = []
+    (tmp_path / "d").write_bytes(bytes(64 << 20))
+    drive = f"file={tmp_path}/d,if=ide,format=raw"
+    options = ("-nodefaults", "-drive", drive, "-global", "ide-hd.serial=S")
+    for program, extra in ((OURS, ()), ((QEMU,), ("-accel", "tcg", "-S"))):
+        more = ("-global", "ide-hd.ver=1.0", *extra)
+        with Wire(program, tmp_path, "-machine", "pc", *options, *more) as wire:
+            wire.config(1, 1, 4)
+            wire.send("outl 0xcfc 7")
+            wire.send("outb 0x1f6 0xe0")
+            wire.send("outb 0x1f7 0xec")
+            deadline = time.monotonic() + 60
+            while wire.number("inb 0x3f6") & 0x80:
+                assert time.monotonic() < deadline
+            words.append([wire.number("inw 0x1f0") for _ in range(256)])
+    ours, theirs = words
+    assert {n for n in range(256) if ours[n] != theirs[n]} == IDENTIFY.keys()
