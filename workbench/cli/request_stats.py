@@ -36,8 +36,10 @@ def sums(found: Requests, totals: Totals) -> list[dict[str, Any]]:
         return []
     label = found.device * len(found.kinds) + found.kind
     rows = []
-    for value in np.unique(label):
-        mine = np.flatnonzero(label == value)
+    order = np.argsort(label, kind="stable")
+    starts = np.flatnonzero(np.diff(label[order])) + 1
+    for mine in np.split(order, starts):
+        value = label[mine[0]]
         ended = mine[found.end_icount[mine] >= 0]
         latency = found.end_icount[ended] - found.begin_icount[ended]
         row: dict[str, Any] = {

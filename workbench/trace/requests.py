@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_ROWS", "Relations", "Request", "Requests", "Totals", "name_of", "requests"]
 
 MOST_ROWS: Final = 20_000_000
+MOST_DEVICES: Final = 256
 AFTERWARDS_ICOUNT: Final = 1_000_000
 NONE: Final = -1
 _COLUMNS: Final = (
@@ -118,6 +119,8 @@ class Requests(Sequence[Request]):
         self._words: dict[str, Words] = {n: words(table[n]) for n in ("address", "length")}
         begins, described, ends = self._pair()
         self._begin_rows, self._said_rows, self._end_rows = begins, described, ends
+        if len(self._text["device"].names) > MOST_DEVICES:
+            raise FormatError("the trace has requests of too many devices", path=trace.path)
         self.devices: list[str] = list(self._text["device"].names)
         """Names of devices; `device` has places in it."""
         self.device: Ints = self._text["device"].codes[begins]
@@ -268,11 +271,10 @@ class Relations:
     def __init__(self, trace: Trace, found: Requests | None = None) -> None:
         self._trace = trace
         self.requests = Requests(trace) if found is None else found
-        self._devices = {
-            name: _Device(self.requests, code)
-            for code, name in enumerate(self.requests.devices)
-            if (self.requests.device == code).any()
-        }
+        used = np.unique(self.requests.device).tolist()
+        names = self.requests.devices
+        self._devices = {names[code]: _Device(self.requests, code) for code in used}
+        self._numbers = {name: number for number, name in enumerate(self._devices)}
 
     # -- accesses --------------------------------------------------------------------------------
 
@@ -288,8 +290,9 @@ class Relations:
         bus = np.ones(len(seq), bool)
         if "cfg" in kind_names:
             bus = kinds != kind_names.index("cfg")
-        for target, part in self._parts(codes, names, offset):
-            rows = np.flatnonzero(part & bus)
+        target_of = self._targets(codes, names, offset)
+        for target, number in self._numbers.items():
+            rows = np.flatnonzero((target_of == number) & bus)
             if not len(rows):
                 continue
             ide = target in _IDE.values()
@@ -304,24 +307,16 @@ class Relations:
             owner[rows] = device.assign(seq[rows], icount[rows], setup, ide)
         return owner
 
-    def _parts(self, codes: Ints, names: list[str], offset: Words) -> Iterator[tuple[str, Any]]:
-        """For each device with requests, which rows are of one of its windows."""
-        wanted: dict[str, Any] = {}
-
-        def add(target: str, rows: Any) -> None:
-            if target in self._devices:
-                wanted[target] = wanted[target] | rows if target in wanted else rows
-
-        for code, name in enumerate(names):
-            if name == "bmide":
-                mine = codes == code
-                add("ide0", mine & (offset < 8))
-                add("ide1", mine & (offset >= 8))
-            else:
-                target = name if name in self._devices else name.rpartition(".")[0]
-                if target in self._devices:
-                    add(target, codes == code)
-        yield from wanted.items()
+    def _targets(self, codes: Ints, names: list[str], offset: Words) -> Ints:
+        """The number of the device of each row, by the name of the window; -1 for others."""
+        numbers = self._numbers
+        targets = [numbers.get(n, numbers.get(n.rpartition(".")[0], NONE)) for n in names]
+        found = _of_names(codes, targets)
+        if "bmide" in names:
+            mine = codes == names.index("bmide")
+            found[mine & (offset < 8)] = numbers.get("ide0", NONE)
+            found[mine & (offset >= 8)] = numbers.get("ide1", NONE)
+        return found
 
     # -- DMA and interrupts ----------------------------------------------------------------------
 
@@ -333,13 +328,15 @@ class Relations:
         codes, names = coded(batch["device"])
         seq, icount = integers(batch["seq"]), integers(batch["icount"])
         write = integers(batch["write"]) != 0
-        for code, name in enumerate(names):
-            rows = np.flatnonzero(codes == code)
-            if name in self._devices:
-                device = self._devices[name]
+        target_of = _of_names(codes, [self._numbers.get(name, NONE) for name in names])
+        for target, number in self._numbers.items():
+            rows = np.flatnonzero(target_of == number)
+            if len(rows):
+                device = self._devices[target]
                 owner[rows] = device.assign_dma(seq[rows], icount[rows], write[rows])
-            elif name == "piix3_ide":
-                owner[rows] = self._ide_dma(seq[rows])
+        if "piix3_ide" in names:
+            rows = np.flatnonzero(codes == names.index("piix3_ide"))
+            owner[rows] = self._ide_dma(seq[rows])
         return owner
 
     def _ide_dma(self, seq: Ints) -> Ints:
@@ -367,25 +364,23 @@ class Relations:
         codes, names = coded(batch["name"])
         seq, icount = integers(batch["seq"]), integers(batch["icount"])
         rises = integers(batch["level"]) != 0
-        for code, name in enumerate(names):
-            rows = np.flatnonzero((codes == code) & rises)
-            if not len(rows):
-                continue
-            target = self._line_device(name)
-            if target is not None:
+        target_of = _of_names(codes, [self._line_device(name) for name in names])
+        for target, number in self._numbers.items():
+            rows = np.flatnonzero((target_of == number) & rises)
+            if len(rows):
                 device = self._devices[target]
                 owner[rows] = _of_last(device.seq, device.request, seq[rows])
-            else:
-                all_seq, all_icount, all_request = self._all
-                last = np.searchsorted(all_seq, seq[rows]) - 1
-                same = (last >= 0) & (all_icount[last] == icount[rows])
-                owner[rows] = np.where(same, all_request[last], NONE)
+        rows = np.flatnonzero((target_of == NONE) & rises)
+        all_seq, all_icount, all_request = self._all
+        if len(rows) and len(all_seq):
+            last = np.searchsorted(all_seq, seq[rows]) - 1
+            same = (last >= 0) & (all_icount[last] == icount[rows])
+            owner[rows] = np.where(same, all_request[last], NONE)
         return owner
 
-    def _line_device(self, name: str) -> str | None:
+    def _line_device(self, name: str) -> int:
         device, found, _ = name.rpartition(tables.MSI)
-        target = device if found else _IDE.get(name, "")
-        return target if target in self._devices else None
+        return self._numbers.get(device if found else _IDE.get(name, ""), NONE)
 
     @cached_property
     def _all(self) -> tuple[Ints, Ints, Ints]:
@@ -417,6 +412,11 @@ class Relations:
         for batch in trace.batches("irq_lines", ("seq", "icount", "name", "level")):
             interrupts += np.bincount(self.lines(batch) + 1, minlength=count + 1)
         return Totals(accesses[1:], dma_bytes[1:], interrupts[1:])
+
+
+def _of_names(codes: Ints, values: list[int]) -> Ints:
+    """For each row the value of its name."""
+    return np.array([*values, NONE], np.int64)[codes]
 
 
 def _of_last(seqs: Ints, of: Ints, seq: Ints) -> Ints:
