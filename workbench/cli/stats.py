@@ -6,9 +6,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from workbench.cli import fleet as fleet_options
 from workbench.cli import symbols as symbol_options
 from workbench.cli import text
-from workbench.errors import EXIT_OK, UsageError
+from workbench.errors import EXIT_BAD_INPUT, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from workbench.trace.stats import Count, Stats
@@ -17,15 +18,21 @@ EXAMPLES = """\
 examples:
   workbench stats boot.wbt
   workbench stats boot.wbt --by register --top 30 --heat
+  workbench stats boot.wbt --by phase,device
   workbench stats boot.wbt --by function --json
-  workbench stats boot.wbt --by request-kind
+  workbench stats boot.wbt --html report.html
+  workbench stats traces/ more.wbt --by register
+
+keys: device, register, direction, value, pc, function, phase, bucket (of time); several may be
+joined by commas. Phases are told by what a Linux guest prints: early, kernel, user, shutdown. A
+folder stands for all traces in it, whose counts are added up.
 """
-_BY = ("device", "register", "direction", "value", "pc", "function", "bucket")
-_REQUEST_KIND = "request-kind"
 _BAR_CELLS = 24
 _BUCKETS = 60
 _SHADES = " .:-=+*#%@"
 _COLORS = ("#1b1f3b", "#2c3e7a", "#2f6f9f", "#2fa08f", "#7fbf5f", "#d8c84a", "#f08a3c", "#f04f4f")
+_LABELS = {"register": ("device", "register"), "value": ("device", "register", "value")}
+_KEYS = ("device", "register", "direction", "value", "pc", "function", "phase", "bucket")
 
 
 def add_parser(commands: Any) -> None:
@@ -34,66 +41,113 @@ def add_parser(commands: Any) -> None:
         "stats", help="count the accesses", description=__doc__, epilog=EXAMPLES
     )
     add = parser.add_argument
-    add("trace", metavar="TRACE", help="a trace (.wbt)")
-    add(
-        "--by",
-        choices=(*_BY, _REQUEST_KIND),
-        default="device",
-        help="what to count by (default: device)",
-    )
+    add("traces", metavar="TRACE", nargs="+", help="traces (.wbt) or folders of traces")
+    add("--by", metavar="KEY,...", default="device", help="what to count by (default: device)")
     add("--top", metavar="N", type=int, default=20, help="so many rows (default: 20; 0: all)")
     add("--heat", action="store_true", help="also a heat map of the rows over time")
     add("--buckets", metavar="N", type=int, help=f"buckets of time (default: {_BUCKETS})")
     symbol_options.add_symbols(parser)
+    fleet_options.add_fleet(parser)
+    add("--html", metavar="FILE", help="write a report with pictures, for a browser")
     add("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Show the counts."""
-    from workbench.trace import stats
-    from workbench.trace.reader import open_trace
+    from workbench.trace import fleet, stats
 
     if args.top < 0:
         raise UsageError(f"expected --top 0 or more, not {args.top}")
     buckets = _BUCKETS if args.buckets is None else args.buckets
     if not 1 <= buckets <= 1000:
         raise UsageError(f"expected --buckets from 1 to 1000, not {buckets}")
-    if args.by == _REQUEST_KIND:
-        from workbench.cli import request_stats
-
-        return request_stats.run(args.trace, args.top, args.json)
-    over_time = args.heat or args.buckets is not None or args.by == "bucket"
-    with open_trace(args.trace) as trace:
-        table = symbol_options.load(args, trace, always=args.by == "function")
-        found = stats.count(trace, args.by, table, buckets if over_time else 1)
-    counts = found.counts[: args.top] if args.top and args.by != "bucket" else found.counts
+    fleet_options.check(args)
+    by = keys(args.by)
+    paths = fleet.find(args.traces)
+    if args.html is not None:
+        return write_html(args, paths)
+    over_time = args.heat or args.buckets is not None or by == ("bucket",)
+    width = None
+    if over_time and len(paths) > 1:
+        ends, _ = fleet_options.values(fleet_options.each(args, _end, paths))
+        width = max(1, -(-(max((end for _, end in ends), default=0) + 1) // buckets))
+    work = (by, buckets if over_time else 1, width, symbol_options.chosen(args))
+    found, failed = fleet_options.values(fleet_options.each(args, count_one, paths, *work))
+    total = found[0][1] if len(found) == 1 else stats.merge(part for _, part in found)
+    counts = total.counts[: args.top] if args.top and by != ("bucket",) else total.counts
     if args.json:
-        text.print_json(as_json(args.trace, found, counts, over_time))
-        return EXIT_OK
-    show_table(found, counts)
-    if args.heat and args.by != "bucket":
-        show_heat(found, counts)
+        text.print_json(as_json([path for path, _ in found], total, counts, over_time))
+    elif found:
+        show_table(total, counts)
+        if args.heat and by != ("bucket",):
+            show_heat(total, counts)
+    return EXIT_BAD_INPUT if failed else EXIT_OK
+
+
+def keys(given: str) -> tuple[str, ...]:
+    """Read the value of `--by`."""
+    found = tuple(given.split(","))
+    for key in found:
+        if key not in _KEYS:
+            raise UsageError(f"expected --by {', '.join(_KEYS)}, not {key!r}")
+    if len(set(found)) < len(found) or ("bucket" in found and len(found) > 1):
+        raise UsageError(f"expected different keys, and bucket alone, not --by {given}")
+    return found
+
+
+def _end(path: str) -> int:
+    from workbench.trace.reader import open_trace
+
+    with open_trace(path) as trace:
+        return trace.icount
+
+
+def count_one(
+    path: str,
+    by: tuple[str, ...],
+    buckets: int,
+    width: int | None,
+    symbols: symbol_options.Choice,
+) -> Stats:
+    """Count one trace; runs in any process."""
+    from workbench.trace import stats
+    from workbench.trace.reader import open_trace
+
+    with open_trace(path) as trace:
+        table = symbols.load(trace, always="function" in by)
+        return stats.count(trace, by, table, buckets, width)
+
+
+def write_html(args: argparse.Namespace, paths: list[str]) -> int:
+    """Write the report of one trace."""
+    from workbench.cli.main import complain
+    from workbench.report import write_report
+    from workbench.trace.reader import open_trace
+
+    if len(paths) != 1 or args.json:
+        raise UsageError("expected one trace, and no --json, with --html")
+    with open_trace(paths[0]) as trace:
+        size = write_report(trace, args.html, symbol_options.load(args, trace))
+    complain(f"{args.html}: {text.size_text(size)}")
     return EXIT_OK
 
 
-def as_json(path: str, found: Stats, counts: list[Count], over_time: bool) -> dict[str, Any]:
+def as_json(paths: list[str], found: Stats, counts: list[Count], over_time: bool) -> dict[str, Any]:
     """Make the JSON form."""
-    names = {
-        "register": ("device", "register"),
-        "value": ("device", "register", "value"),
-        "bucket": ("from_icount",),
-    }.get(found.by, (found.by,))
+    names = [name for key in found.by for name in _LABELS.get(key, (key,))]
+    by_time = found.by == ("bucket",)
     rows = []
     for count in counts:
         row: dict[str, Any] = dict(zip(names, count.label, strict=False))
-        if found.by == "bucket":
-            row["from_icount"] = int(count.label[0])
+        if by_time:
+            row = {"from_icount": int(count.label[0])}
         row |= {"reads": count.reads, "writes": count.writes}
-        if over_time and found.by != "bucket":
+        if over_time and not by_time:
             row["over_time"] = count.over_time
         rows.append(row)
-    facts = {"file": path, "by": found.by, "accesses": found.total, "labels": len(found.counts)}
+    facts: dict[str, Any] = {"file": paths[0]} if len(paths) == 1 else {"files": paths}
+    facts |= {"by": ",".join(found.by), "accesses": found.total, "labels": len(found.counts)}
     if over_time:
         facts |= {"bucket_icount": found.bucket_icount, "buckets": found.buckets}
     return {**facts, "rows": rows}
@@ -101,7 +155,7 @@ def as_json(path: str, found: Stats, counts: list[Count], over_time: bool) -> di
 
 def name_of(found: Stats, count: Count) -> str:
     """A label as text."""
-    if found.by == "bucket":
+    if found.by == ("bucket",):
         return f"{int(count.label[0]):,}"
     return " ".join(count.label)
 
@@ -120,8 +174,9 @@ def show_table(found: Stats, counts: list[Count]) -> None:
     ]  # fmt: skip
     hidden = len(found.counts) - len(counts)
     more = f", {hidden:,} more rows not shown" if hidden else ""
-    title = f"{found.total:,} accesses by {found.by}{more}"
-    name = "from instruction" if found.by == "bucket" else found.by
+    by = ",".join(found.by)
+    title = f"{found.total:,} accesses by {by}{more}"
+    name = "from instruction" if by == "bucket" else by
     text.print_table(title, (name, "reads", "writes", "share", ""), rows, right=(1, 2, 3))
 
 

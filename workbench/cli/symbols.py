@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,20 +27,40 @@ def add_symbols(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(args: argparse.Namespace, trace: Trace, always: bool = False) -> SymbolTable | None:
-    """Load the symbols that the options ask for; None when they ask for none."""
-    from workbench.cli import engine
-    from workbench.cli.main import complain
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the options ask for, to be loaded for any trace in any process."""
+
+    wanted: bool
+    file: str | None
+    at_icount: int | None
+
+    def load(self, trace: Trace, always: bool = False) -> SymbolTable | None:
+        """Load the symbols; None when none are asked for."""
+        from workbench.cli import engine
+        from workbench.cli.main import complain
+
+        if not (self.wanted or always):
+            return None
+        from workbench.trace import symbols
+
+        if self.file is not None:
+            return symbols.of_file(self.file, trace, engine.prepare)
+        table = symbols.of_trace(trace, self.at_icount, engine.prepare)
+        if not len(table):
+            complain("the guest has no symbols that could be found; addresses are shown instead")
+        return table
+
+
+def chosen(args: argparse.Namespace) -> Choice:
+    """Read the options."""
     from workbench.cli.text import parse_count
 
     at_icount = None if args.symbols_at is None else parse_count(args.symbols_at)
-    if args.symbol_file is None and not (args.symbols or args.symbols_at or always):
-        return None
-    from workbench.trace import symbols
+    wanted = bool(args.symbols or args.symbols_at or args.symbol_file)
+    return Choice(wanted, args.symbol_file, at_icount)
 
-    if args.symbol_file is not None:
-        return symbols.of_file(args.symbol_file, trace, engine.prepare)
-    table = symbols.of_trace(trace, at_icount, engine.prepare)
-    if not len(table):
-        complain("the guest has no symbols that could be found; addresses are shown instead")
-    return table
+
+def load(args: argparse.Namespace, trace: Trace, always: bool = False) -> SymbolTable | None:
+    """Load the symbols that the options ask for; None when they ask for none."""
+    return chosen(args).load(trace, always)
