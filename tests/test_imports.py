@@ -18,10 +18,12 @@ LAYERS = {
     "firmware": {"core", "hw"},
     "trace": {"core", "hw", "firmware", "block", "net"},
     "inspect": {"core", "hw", "trace", "block", "net"},
+    "report": {"core", "hw", "firmware", "trace"},
     "gdbstub": {"core", "hw", "firmware", "trace", "inspect"},
     "qtest": {"core", "hw", "block", "net"},
     "tui": {"core", "hw", "firmware", "trace", "inspect", "gdbstub"},
     "cli": {
+        "report",
         "core",
         "hw",
         "firmware",

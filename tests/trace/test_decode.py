@@ -106,7 +106,7 @@ def plainly(trace: Trace, by: str) -> Counter[tuple[str, ...]]:
 @pytest.mark.parametrize("by", ["device", "register", "value", "direction", "pc"])
 def test_counts_are_those_of_a_plain_loop(chips: Path, by: str) -> None:
     with open_trace(chips) as trace:
-        found = stats.count(trace, by)
+        found = stats.count(trace, (by,))
         assert {c.label: c.total for c in found.counts} == plainly(trace, by)
         assert found.total == sum(c.total for c in found.counts) == trace.rows("accesses")
         totals = [c.total for c in found.counts]
@@ -115,8 +115,8 @@ def test_counts_are_those_of_a_plain_loop(chips: Path, by: str) -> None:
 
 def test_counts_over_time(chips: Path) -> None:
     with open_trace(chips) as trace:
-        found = stats.count(trace, "register", buckets=7)
-        by_time = stats.count(trace, "bucket", buckets=7)
+        found = stats.count(trace, ("register",), buckets=7)
+        by_time = stats.count(trace, ("bucket",), buckets=7)
     assert all(sum(c.over_time) == c.total for c in found.counts)
     sums = [sum(column) for column in zip(*(c.over_time for c in found.counts), strict=True)]
     assert [c.total for c in by_time.counts] == sums

@@ -20,18 +20,21 @@ examples:
   workbench stats boot.wbt --by register --top 30 --heat
   workbench stats boot.wbt --by phase,device
   workbench stats boot.wbt --by function --json
+  workbench stats boot.wbt --by request-kind
   workbench stats boot.wbt --html report.html
   workbench stats traces/ more.wbt --by register
 
 keys: device, register, direction, value, pc, function, phase, bucket (of time); several may be
 joined by commas. Phases are told by what a Linux guest prints: early, kernel, user, shutdown. A
-folder stands for all traces in it, whose counts are added up.
+folder stands for all traces in it, whose counts are added up. request-kind, alone and of one trace,
+adds up requests.
 """
 _BAR_CELLS = 24
 _BUCKETS = 60
 _SHADES = " .:-=+*#%@"
 _COLORS = ("#1b1f3b", "#2c3e7a", "#2f6f9f", "#2fa08f", "#7fbf5f", "#d8c84a", "#f08a3c", "#f04f4f")
 _LABELS = {"register": ("device", "register"), "value": ("device", "register", "value")}
+_REQUEST_KIND = "request-kind"
 _KEYS = ("device", "register", "direction", "value", "pc", "function", "phase", "bucket")
 
 
@@ -65,6 +68,12 @@ def run(args: argparse.Namespace) -> int:
     fleet_options.check(args)
     by = keys(args.by)
     paths = fleet.find(args.traces)
+    if by == (_REQUEST_KIND,):
+        if len(paths) != 1:
+            raise UsageError(f"expected one trace with --by {_REQUEST_KIND}, not {len(paths)}")
+        from workbench.cli import request_stats
+
+        return request_stats.run(paths[0], args.top, args.json)
     if args.html is not None:
         return write_html(args, paths)
     over_time = args.heat or args.buckets is not None or by == ("bucket",)
@@ -88,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
 def keys(given: str) -> tuple[str, ...]:
     """Read the value of `--by`."""
     found = tuple(given.split(","))
+    if found == (_REQUEST_KIND,):
+        return found
     for key in found:
         if key not in _KEYS:
             raise UsageError(f"expected --by {', '.join(_KEYS)}, not {key!r}")

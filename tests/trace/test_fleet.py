@@ -1,0 +1,93 @@
+"""Many traces: folders, broken ones, all cores, a Dask cluster on loopback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ROOT, environment
+from workbench.cli.main import main
+from workbench.cli.stats import count_one
+from workbench.cli.symbols import Choice
+from workbench.errors import InputFileError
+from workbench.trace import fleet, stats
+
+DEMO = ROOT / "traces" / "v1-demo.wbt"
+WORK = (("device",), 5, None, Choice(False, None, None))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three traces in a folder and one below it, and one that is none."""
+    (tmp_path / "below").mkdir()
+    for name in ("a", "b", "below/c"):
+        (tmp_path / f"{name}.wbt").symlink_to(DEMO)
+    (tmp_path / "z.wbt").write_bytes(b"no trace")
+    return tmp_path
+
+
+def test_a_folder_stands_for_its_traces(folder: Path) -> None:
+    found = fleet.find([str(folder), str(folder / "a.wbt"), "elsewhere.wbt"])
+    names = ["a.wbt", "b.wbt", "below/c.wbt", "z.wbt"]
+    assert found == [*(str(folder / name) for name in names), "elsewhere.wbt"]
+    (folder / "empty").mkdir()
+    with pytest.raises(InputFileError, match="there is no trace"):
+        fleet.find([str(folder / "empty")])
+
+
+def check(results: Iterator[fleet.Result[stats.Stats]]) -> None:
+    found = list(results)
+    assert [Path(r.path).name for r in found] == ["a.wbt", "b.wbt", "c.wbt", "z.wbt"]
+    assert "not a Workbench trace" in found[3].problem
+    one = count_one(str(DEMO), *WORK)
+    merged = stats.merge(r.value for r in found if r.value is not None)
+    assert merged.total == 3 * one.total
+    assert [(c.label, c.over_time) for c in merged.counts] == [
+        (c.label, [3 * n for n in c.over_time]) for c in one.counts
+    ]
+
+
+def test_on_all_cores_as_in_this_process(folder: Path) -> None:
+    paths = fleet.find([str(folder)])
+    check(fleet.each(count_one, paths, *WORK, jobs=1))
+    check(fleet.each(count_one, paths, *WORK, jobs=2))
+
+
+def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", str(folder), "--json", "--jobs", "1", "--by", "phase,direction"]) == 1
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1
+    assert "z.wbt" in err
+    rows = json.loads(out)["rows"]
+    assert {(r["phase"], r["direction"]) for r in rows} >= {("kernel", "read"), ("early", "write")}
+
+
+@pytest.mark.slow
+def test_on_a_cluster(folder: Path) -> None:
+    pytest.importorskip("distributed")
+    file = folder / "scheduler.json"
+    common = {"env": environment(), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file)]
+    scheduler += ["--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+    worker += ["--no-dashboard", "--nthreads", "1", "--host", "127.0.0.1"]
+    processes = [subprocess.Popen(scheduler, cwd=folder, **common)]
+    try:
+        processes += [subprocess.Popen(worker, cwd=folder, **common) for _ in range(2)]
+        for _ in range(200):
+            if file.exists() and file.stat().st_size:
+                break
+            time.sleep(0.1)
+        address = json.loads(file.read_text(encoding="utf-8"))["address"]
+        check(fleet.each(count_one, fleet.find([str(folder)]), *WORK, scheduler=address))
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(20)
