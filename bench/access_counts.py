@@ -83,22 +83,21 @@ def ours(device: Device, directory: Path, files: list[str]) -> Counter[Key]:
         names = table.column_names
         for row in zip(*columns, strict=True):
             event = dict(zip(names, row, strict=True))
-            key = _our_key(event["kind"], event["device"], event["offset"], event["write"])
+            where = (event["kind"], event["device"], event["offset"], event["write"])
+            key = _our_key(device.name, *where)
             if key is not None:
                 counts[key] += event["count"]
     return counts
 
 
-def _our_key(kind: str, device: str, offset: int, write: bool) -> Key | None:
+def _our_key(name: str, kind: str, device: str, offset: int, write: bool) -> Key | None:
     if kind == "cfg":
         return None
     if device in ("ide0", "ide1", "ide0.control", "ide1.control", "bmide"):
         return device, offset, write
-    if device == "drive0" and kind == "mmio":
-        return _modern(offset, write)
-    if device == "net0" and kind == "mmio":
-        return ("e1000", offset, write)
-    return None
+    if device not in ("drive0", "net0") or kind != "mmio":
+        return None
+    return ("e1000", offset, write) if name == "e1000" else _modern(offset, write)
 
 
 def _modern(offset: int, write: bool) -> Key | None:
