@@ -6,7 +6,7 @@ import pytest
 
 from workbench import firmware
 from workbench.core.config import MachineConfig, NicConfig
-from workbench.firmware import LoaderError
+from workbench.firmware import LoaderError, bios
 from workbench.hw.board import build_pc
 from workbench.hw.pci.function import PciFunction
 
@@ -53,3 +53,18 @@ def test_the_rom_answers_where_it_is_put_while_enabled() -> None:
 def test_what_is_no_rom_is_refused(name: str, image: bytes, message: str) -> None:
     with pytest.raises(LoaderError, match=message):
         firmware.plug_rom(build_pc(CONFIG), name, image)
+
+
+def test_a_rom_gets_the_identification_of_its_function() -> None:
+    """And its sum stays; what has no PCI data structure of a PC BIOS stays as it is."""
+    rom = bytearray(IMAGE)
+    rom[0x18:0x1A] = b"\x40\0"
+    rom[0x40:0x48] = b"PCIR\xf4\x1a\x41\x10"
+    rom[0x54] = 0
+    fitted = bios.rom_for(bytes(rom), 0x8086, 0x100E)
+    assert fitted[0x44:0x48] == b"\x86\x80\x0e\x10"
+    assert sum(fitted) & 0xFF == sum(rom) & 0xFF
+    assert bios.rom_for(fitted, 0x8086, 0x100E) == fitted
+    rom[0x54] = 3  # for EFI
+    assert bios.rom_for(bytes(rom), 0x8086, 0x100E) == bytes(rom)
+    assert bios.rom_for(IMAGE, 0x8086, 0x100E) == IMAGE

@@ -38,6 +38,8 @@ def test_kinds(tmp_path: Path) -> None:
         ("user,restrict", "expected OPTION=VALUE after 'user', not 'restrict'"),
         ("user,restrict=maybe", "expected restrict=on or restrict=off, not 'maybe'"),
         ("user,hostfwd=nonsense", "expected a forward like"),
+        ("user,tftp=/no/such/folder", "expected tftp= with a folder to serve"),
+        ("user,bootfile=pxelinux.0", "expected bootfile= together with tftp="),
         ("stream", "either listen=ADDRESS or connect=ADDRESS"),
         ("stream,listen=:1,listen=:2", "expected one 'listen', not 2"),
         ("dgram,local=:1", "expected remote=ADDRESS"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.core.machine import Machine
 
 LEAST_RAM_BYTES = 16 << 20
+CODE_TYPE = 0x14
 LEAST_BYTES, MOST_BYTES = 64 << 10, 16 << 20
 RESET_VECTOR = -16
 ROM_SIGNATURE, MOST_OPTION_ROM_BYTES = b"\x55\xaa", 16 << 20
@@ -69,7 +70,25 @@ def plug_rom(machine: "Machine", name: str, image: bytes) -> None:
             f"expected an expansion ROM of {name} of at most 16 MiB that begins with 55 aa, not "
             f"{len(image):,} bytes that begin with {image[:2].hex(' ')}"
         )
-    function.plug_rom(image)
+    regs = function.map
+    function.plug_rom(
+        rom_for(image, regs["VENDOR_ID"].reset, regs["DEVICE_ID"].reset),
+    )
+
+
+def rom_for(image: bytes, vendor: int, device: int) -> bytes:
+    """A legacy expansion ROM with the identification of the function that it is put into (PCI
+    Firmware Specification, PCI data structure): one ROM serves a family, a BIOS runs it only when
+    it fits. Byte 6, of no meaning, keeps the sum of all bytes.
+    """
+    at = int.from_bytes(image[0x18:0x1A], "little")
+    if image[at : at + 4] != b"PCIR" or image[at + CODE_TYPE : at + CODE_TYPE + 1] != b"\0":
+        return image
+    wanted = struct.pack("<HH", vendor, device)
+    patched = bytearray(image)
+    patched[at + 4 : at + 8] = wanted
+    patched[6] = (patched[6] + sum(image[at + 4 : at + 8]) - sum(wanted)) & 0xFF
+    return bytes(patched)
 
 
 def check(image: bytes) -> None:

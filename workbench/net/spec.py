@@ -54,7 +54,12 @@ def _user(options: Options) -> Backend:
     if restrict not in ("on", "off"):
         raise UsageError(f"expected restrict=on or restrict=off, not {restrict!r}")
     forwards = tuple(Forward.parse(text) for text in options.get("hostfwd", []))
-    return UserBackend(forwards, restrict=restrict == "on")
+    tftp, bootfile = _take(options, "tftp"), _take(options, "bootfile")
+    if tftp and not Path(tftp).is_dir():
+        raise UsageError(f"expected tftp= with a folder to serve, not {tftp!r}")
+    if bootfile and not tftp:
+        raise UsageError("expected bootfile= together with tftp=")
+    return UserBackend(forwards, restrict=restrict == "on", tftp=tftp, bootfile=bootfile)
 
 
 def _stream(options: Options) -> Backend:
@@ -90,7 +95,7 @@ def _pcap(options: Options) -> Backend:
 
 KINDS: dict[str, tuple[tuple[str, ...], Callable[[Options], Backend | None]]] = {
     "none": ((), lambda options: None),
-    "user": (("hostfwd", "restrict"), _user),
+    "user": (("hostfwd", "restrict", "tftp", "bootfile"), _user),
     "stream": (("listen", "connect"), _stream),
     "dgram": (("local", "remote"), _dgram),
     "tap": (("ifname",), _tap),

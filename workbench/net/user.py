@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import ipaddress
+import os
 import re
 import select
 import time
@@ -85,8 +86,18 @@ class _Timer:
 class UserBackend(HostThread):
     """One NAT. libslirp is called by the constructor, the thread and, at the end, `close` only."""
 
-    def __init__(self, forwards: tuple[Forward, ...] = (), *, restrict: bool = False) -> None:
-        """`restrict`: the guest reaches nothing but DHCP, the gateway and what is forwarded."""
+    def __init__(
+        self,
+        forwards: tuple[Forward, ...] = (),
+        *,
+        restrict: bool = False,
+        tftp: str = "",
+        bootfile: str = "",
+    ) -> None:
+        """`restrict`: the guest reaches nothing but DHCP, the gateway and what is forwarded.
+
+        The gateway serves the folder `tftp` by TFTP; DHCP says that `bootfile` is to be booted.
+        """
         super().__init__("user")
         self._lib = slirp.load()
         self._timers: dict[int, _Timer] = {}
@@ -108,6 +119,8 @@ class UserBackend(HostThread):
             vprefix_addr6=In6Addr.of("fec0::"),
             vprefix_len=64,
             vhost6=In6Addr.of("fec0::2"),
+            tftp_path=os.fsencode(os.path.realpath(tftp)) if tftp else None,
+            bootfile=os.fsencode(bootfile) if bootfile else None,
             vdhcp_start=InAddr.of(GUEST),
             vnameserver=InAddr.of(NAMESERVER),
             vnameserver6=In6Addr.of("fec0::3"),
