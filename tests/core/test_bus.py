@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from workbench.core.bus import Bus, OverlapError, Window
+from workbench.core.bus import UNMAPPED_LIMIT, Bus, OverlapError, Window
 from workbench.core.regs import Reg, RegBank, RegMap
 
 
@@ -126,3 +126,12 @@ def test_window_of_a_bank_and_of_a_part_of_it() -> None:
     assert part is not None
     assert part.regmap is not None
     assert part.regmap.explain(0, 1, 7, write=True) == "POST=0x07"
+
+
+def test_a_guest_that_goes_everywhere_costs_no_memory() -> None:
+    bus = Bus("mmio", 1 << 52)
+    for n in range(2 * UNMAPPED_LIMIT):
+        bus.read(n << 12, 4)
+    bus.write(0, 4, 1)
+    assert len(bus.unmapped) == UNMAPPED_LIMIT
+    assert bus.unmapped[0] == 2

@@ -17,6 +17,7 @@ from workbench.core.regs import RegBank, RegMap
 __all__ = ["Bus", "OverlapError", "Tracer", "Window"]
 
 _CACHE_LIMIT = 8192
+UNMAPPED_LIMIT = 8192
 
 
 class OverlapError(ValueError):
@@ -162,7 +163,7 @@ class Bus:
                 low = self.read(addr, after)
                 return low | self.read(addr + after, size - after) << 8 * after
             value = (1 << 8 * size) - 1
-            self.unmapped[addr] = self.unmapped.get(addr, 0) + 1
+            self._nobody(addr)
         if self.tracer is not None:
             self.tracer(window, addr, size, False, value)
         return value
@@ -179,9 +180,17 @@ class Bus:
                 self.write(addr, after, value & ((1 << 8 * after) - 1))
                 self.write(addr + after, size - after, value >> 8 * after)
                 return
-            self.unmapped[addr] = self.unmapped.get(addr, 0) + 1
+            self._nobody(addr)
         if self.tracer is not None:
             self.tracer(window, addr, size, True, value)
+
+    def _nobody(self, addr: int) -> None:
+        """Count an access to which nobody answers; a guest that goes everywhere is not counted
+        everywhere.
+        """
+        count = self.unmapped.get(addr, 0)
+        if count or len(self.unmapped) < UNMAPPED_LIMIT:
+            self.unmapped[addr] = count + 1
 
     def _cut(self, window: Window | None, addr: int, size: int) -> int:
         """Bytes from `addr` that belong to one owner (or to none), at most `size`."""
