@@ -9,13 +9,13 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
-from types import SimpleNamespace
 
 import pytest
 
 from guests.build import ensure
 from guests.cpio import Archive
 from guests.errors import GuestError
+from workbench.core.config import MachineConfig
 from workbench.hw.acpi import build_tables
 
 QEMU = shutil.which("qemu-system-x86_64")
@@ -37,7 +37,7 @@ def boot_log(tmp_path_factory):
         pytest.skip(str(error))
     work = tmp_path_factory.mktemp("acpi")
     archive = Archive()
-    config = SimpleNamespace(ram_bytes=256 * MIB, serial_ports=("com1",))
+    config = MachineConfig(ram_bytes=256 * MIB)
     for _, data in build_tables(config)[1]:
         if data[:4] in REPLACED:
             newer = bytearray(data)
