@@ -31,6 +31,16 @@ def test_gdb_is_started_on_a_trace(demo_path: Path) -> None:
     assert done.returncode == 0
 
 
+def test_options_may_stand_between_the_trace_and_gdbs_arguments(demo_path: Path) -> None:
+    done = run("gdb", str(demo_path), "--at", "50%", "--", "--nx", "-batch", "-ex", "monitor when",
+               "-ex", "info registers rip", "-ex", "kill")  # fmt: skip
+    assert "rip " in done.stdout
+    assert done.returncode == 0
+    done = run("gdb", str(demo_path), "--at", "nowhere", "--", "--nx", "-batch")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "expected a position" in done.stderr
+
+
 def test_a_trace_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "none.wbt"
     path.write_bytes(b"nothing")

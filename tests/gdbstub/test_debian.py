@@ -162,6 +162,20 @@ def test_drgn_sees_the_kernel(debian: Session) -> None:
     assert made.symbol(debian.symbols["e1000_probe"] + 5).name == "e1000_probe"
 
 
+def test_debug_information_that_is_installed(debian: Session, tmp_path: Path) -> None:
+    machine = debian.timeline.machine
+    name = debuginfo.release(machine)
+    assert debuginfo.find(machine, (f"{tmp_path}/vmlinux-{{}}",)) is None
+    path = tmp_path / f"vmlinux-{name}"
+    path.write_bytes(elf([(0xFFFF_FFFF_8100_0000, "T", "_text")]))
+    found = debuginfo.find(machine, (f"{tmp_path}/vmlinux-{{}}",))
+    assert found is not None
+    assert found.path == path
+    assert found.offset == debian.symbols["_text"] - 0xFFFF_FFFF_8100_0000
+    path.write_bytes(b"no ELF file")
+    assert debuginfo.find(machine, (f"{tmp_path}/vmlinux-{{}}",)) is None
+
+
 def test_to_the_start_and_to_the_end(debian: Session) -> None:
     gdb, timeline = debian.gdb, debian.timeline
     assert "No more reverse-execution history" in gdb.do("reverse-continue")

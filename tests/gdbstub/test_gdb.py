@@ -284,6 +284,9 @@ def test_help_and_completion(gdb: Gdb) -> None:
     assert gdb.do("monitor complete bo").split() == ["bookmark", "bookmarks"]
     assert "com1.LCR" in gdb.do("monitor complete watch com1.L").split()
     assert "irq" in gdb.do("monitor complete info i").split()
+    assert gdb.do("monitor complete watch irq IRQ1").split()[:2] == ["IRQ1", "IRQ10"]
+    assert gdb.do("monitor complete watch irq IRQ4 h").split() == ["high"]
+    assert gdb.do("monitor complete watch request any k").split() == ["kind"]
 
 
 def test_monitor_says_what_is_wrong(gdb: Gdb) -> None:

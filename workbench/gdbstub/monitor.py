@@ -14,6 +14,7 @@ from workbench.gdbstub.memory import physical
 from workbench.gdbstub.registers import ARCHITECTURES
 from workbench.gdbstub.target import Target
 from workbench.gdbstub.watching import WATCHED_EVENTS, event_watch
+from workbench.inspect import names as inspectable
 from workbench.inspect.cpu import mode_text
 from workbench.trace.bookmarks import Bookmarks
 from workbench.trace.eventwatch import DeviceWatch
@@ -134,8 +135,17 @@ class Monitor:
 
     def _watch_words(self, given: list[str]) -> Iterable[str]:
         machine = self._target.machine
-        if given:
-            return ("read", "write", "both", "mask", "value")
+        match given:
+            case ["irq"]:
+                return machine.lines
+            case ["irq", *_]:
+                return ("high", "low")
+            case ["request"]:
+                return ["any", *inspectable(machine)]
+            case ["request", *_]:
+                return ("lba", "kind", "length")
+            case [_, *_]:
+                return ("read", "write", "both", "mask", "value")
         names = (f"{w.name}.{r.name}" for _, w in windows(machine) for r in registers_of(w))
         return [*WATCHED_EVENTS, *itertools.islice(names, 5000)]
 
