@@ -16,11 +16,12 @@ import ctypes.util
 import gc
 import mmap
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import layout as lay
 from workbench.core.build import Image, load_image
+from workbench.core.conditions import table_of
 from workbench.core.lang import bits_of
 from workbench.core.layout import CPU, EXIT_NAMES
 
@@ -117,6 +118,7 @@ class Cpu:
         self.read_only_write: Callable[[int, bytes], None] | None = None
         """Gets (gpa, bytes) of a write by others than the processor to a read-only page."""
         self.skip_advance = False
+        self._conditions = b""
         self.handlers: dict[str, Callable[[Any, list[int]], None]] = {}
         self._fields: dict[str, tuple[int, int]] = {}
         for name, (at, ty, _count) in CPU.fields.items():
@@ -417,6 +419,24 @@ class Cpu:
         """Empty the TLBs and the jump cache; translated code stays."""
         self._tlb_flush_all(self.base)
 
+    def set_conditions(
+        self, conditions: Mapping[int, Sequence[bytes]], registers: Sequence[str]
+    ) -> None:
+        """Let breakpoints, which are set, count only when one of their agent expressions holds.
+
+        `registers` are the names of 64-bit fields by the number that the expressions use.
+        """
+        points = [self.get("bp", n) for n in range(self.get("bp_count"))]
+        table = table_of(points, conditions) if conditions else b""
+        for n in range(lay.COND_REGISTERS):
+            name = registers[n] if n < len(registers) else ""
+            self.set("cond_reg", self._fields[name][0] if name else 0, n)
+        if table != self._conditions:
+            self._conditions = table
+            self._cond_buffer = _Buffer(max(len(table), PAGE))
+            self._cond_buffer.put(0, table)
+            self.set("cond_table", self._cond_buffer.address if table else 0)
+
     def set_breakpoints(self, addresses: list[int]) -> None:
         """Stop with "breakpoint" before the instructions at these linear addresses.
 
@@ -430,6 +450,7 @@ class Cpu:
         for n, address in enumerate(new):
             self.set("bp", address, n)
         self.set("bp_count", len(new))
+        self.set_conditions({}, ())
         self.forget_blocks()
 
     def set_watches(self, ranges: list[tuple[int, int, int]]) -> None:

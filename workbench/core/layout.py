@@ -150,6 +150,7 @@ WATCHED = 0x800  # the page has a watchpoint: every access takes the slow path
 HELD = 0x400  # writes: the page holds translated code, or is not yet noted as written
 MARKS = WATCHED | HELD
 MAX_BREAKPOINTS, MAX_WATCHES = 512, 64
+COND_REGISTERS, COND_STACK = 64, 64
 WATCH_WRITE, WATCH_READ = 1, 2
 ACCESS_SLOTS = 8  # device accesses of one instruction that is being retried
 
@@ -236,6 +237,10 @@ CPU = Layout(
         ("watch_last", "i64"),
         ("watch_last_range", "i64"),
         ("bp", "i64", MAX_BREAKPOINTS),
+        # their conditions (see conditions.py); registers by number: offset in here, 0 unknown
+        ("cond_table", "i64"),
+        ("cond_reg", "i32", COND_REGISTERS),
+        ("cond_stack", "i64", COND_STACK),
         # behind the debugger's ranges stand those of the guest's DR0 to DR3, kind 0: none
         ("watch_lo", "i64", MAX_WATCHES + 4),
         ("watch_hi", "i64", MAX_WATCHES + 4),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.core import mmu, segments
+from workbench.core.conditions import condition_at, holds, peek_host
 from workbench.core.deliver import db_trap, deliver
 from workbench.core.lang import (
     Emitter,
@@ -197,12 +198,15 @@ def run_inner(base: Any) -> Any:
                 kind = u32(USUAL)
                 continue
         if unlikely(cpu.bp_count != 0):
-            if (cpu.bp_skip != now) & (breakpoint_at(base, linear_pc(cpu)) != 0):
-                if cpu.bp_log == 0:
-                    return u32(EXIT_BREAKPOINT)
-                cpu.bp_hits = cpu.bp_hits + 1
-                cpu.bp_last = now
-                cpu.bp_skip = now
+            if cpu.bp_skip != now:
+                point = condition_at(base, linear_pc(cpu))
+                if point == 1:
+                    if cpu.bp_log == 0:
+                        return u32(EXIT_BREAKPOINT)
+                    cpu.bp_hits = cpu.bp_hits + 1
+                    cpu.bp_last = now
+                if point != 0:
+                    cpu.bp_skip = now
             single |= cpu.bp_skip == now
         rest = u64(0)
         code = u64(0)
@@ -424,5 +428,16 @@ def emit_miss_common(module: Module) -> None:
     emit_raw(module, "miss_common", lambda: call(_miss_common, [s]))
 
 
-HELPERS = (run, run_inner, tlb_miss, temporary, find_code, translate, breakpoint_at)
+HELPERS = (
+    run,
+    run_inner,
+    tlb_miss,
+    temporary,
+    find_code,
+    translate,
+    breakpoint_at,
+    condition_at,
+    holds,
+    peek_host,
+)
 __all__ = ["HELPERS", "emit_miss_common", "emit_specials"]

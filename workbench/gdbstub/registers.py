@@ -91,6 +91,13 @@ class Layout:
         return True
 
 
+def plain_names(layout: Layout) -> tuple[str, ...]:
+    """The processor's 64-bit fields by gdb's number, "" for a register that is more than one."""
+    if layout.architecture != X86_64:
+        return ()
+    return tuple(r.name if r.name in (*lay.GPRS, "rip") else "" for r in layout.registers)
+
+
 def of_mode(cpu: Cpu) -> str:
     """The architecture of the code that the processor runs now (SDM volume 3, 2.2)."""
     attr = cpu.get("seg_attr", lay.CS)

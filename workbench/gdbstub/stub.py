@@ -90,6 +90,9 @@ class Stub:
         def stopping() -> bool:
             return poll() or self.interrupted
 
+        timeline = self.target.timeline
+        if timeline is not None:
+            timeline.condition_registers = registers.plain_names(self.layout)
         found = self.target.resume(move.step, move.reverse, stopping)
         while found.kind == "breakpoint" and not move.step and not self.stops():
             found = self.target.resume(move.step, move.reverse, stopping)

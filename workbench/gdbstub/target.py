@@ -69,10 +69,13 @@ class ReplayTarget:
     def set_points(self, breakpoints: set[int], watches: list[tuple[int, int, int]]) -> None:
         """Give them to the timeline, which arms them when it runs."""
         self._timeline.breakpoints = set(breakpoints)
+        self._timeline.conditions = {}
         self._timeline.watches = engine_watches(watches)
 
     def set_breakpoint(self, address: int, conditions: Sequence[bytes]) -> None:
-        """The stub evaluates them."""
+        """The engine evaluates them; what it cannot, the stub does."""
+        if conditions:
+            self._timeline.conditions[address] = tuple(conditions)
 
     def resume(self, step: bool, reverse: bool, poll: Poll) -> Moved:
         """Move in the recording."""

@@ -81,6 +81,12 @@ class Timeline:
         self.end_icount = trace.icount
         self._bound = trace.icount + (0 if end is not None and end.stop in _USER_STOPS else 1)
         self.breakpoints: set[int] = set()
+        self.conditions: dict[int, tuple[bytes, ...]] = {}
+        """Agent expressions of breakpoints: a hit counts only if one of them holds, or if it cannot
+        be evaluated here. An address without an entry has no condition.
+        """
+        self.condition_registers: tuple[str, ...] = ()
+        """What the expressions call by number: names of 64-bit registers, "" for one unknown."""
         self.watches: list[tuple[int, int, int]] = []
         self.diverted: int | None = None
         """Instruction count at which a diversion began, None on the recording itself."""
@@ -126,6 +132,7 @@ class Timeline:
         cpu = self.machine.cpu
         if points:
             cpu.set_breakpoints(sorted(self.breakpoints))
+            cpu.set_conditions(self.conditions, self.condition_registers)
             cpu.set_watches(self.watches)
         for name in ("bp_log", "watch_log"):
             cpu.set(name, not stopping)
@@ -205,6 +212,8 @@ class Timeline:
             if not masked or moved.kind != "icount" or cpu.get("rip") == context[0]:
                 return moved
             mine, self.breakpoints = self.breakpoints, self.breakpoints | {context[0]}
+            conditions = self.conditions
+            self.conditions = {at: c for at, c in conditions.items() if at != context[0]}
             try:
                 while True:
                     moved = self.go(poll)
@@ -213,7 +222,7 @@ class Timeline:
                     if moved.kind != "breakpoint" or cpu.get("rip") in mine:
                         return moved
             finally:
-                self.breakpoints = mine
+                self.breakpoints, self.conditions = mine, conditions
 
     def step_back_masked(self) -> Moved:
         """Undo `step_masked`: a handler that returned to this instruction is passed over."""
