@@ -196,7 +196,7 @@ def holds(base: Any, code: Any, length: Any) -> Any:
             place = cpu.cond_reg[number].zx(64)
             if place == 0:
                 return u32(1)
-            result = load(offset(base, place), "i64")
+            result = load(offset(base, place - 1), "i64")
         elif op == 0x28:  # dup
             needs = u64(1)
             result = a

@@ -430,7 +430,7 @@ class Cpu:
         table = table_of(points, conditions) if conditions else b""
         for n in range(lay.COND_REGISTERS):
             name = registers[n] if n < len(registers) else ""
-            self.set("cond_reg", self._fields[name][0] if name else 0, n)
+            self.set("cond_reg", self._fields[name][0] + 1 if name else 0, n)
         if table != self._conditions:
             self._conditions = table
             self._cond_buffer = _Buffer(max(len(table), PAGE))

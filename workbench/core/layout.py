@@ -237,7 +237,7 @@ CPU = Layout(
         ("watch_last", "i64"),
         ("watch_last_range", "i64"),
         ("bp", "i64", MAX_BREAKPOINTS),
-        # their conditions (see conditions.py); registers by number: offset in here, 0 unknown
+        # their conditions (see conditions.py); registers by number: 1 + offset in here, 0 unknown
         ("cond_table", "i64"),
         ("cond_reg", "i32", COND_REGISTERS),
         ("cond_stack", "i64", COND_STACK),
