@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ class Gdb:
 
     def __init__(self, address: str, seconds: int = 20) -> None:
         self._seconds = seconds
+        # gdb 13 may crash when it is told to exit; nobody wants to keep that.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         self._mi = GdbController(["gdb", "--nx", "--quiet", "--interpreter=mi3"], 0.02)
         self.do("set pagination off")
         self.do("set architecture i386:x86-64")
