@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tests.cli.conftest import Run
 
 RECORD = ("record", "--kernel", "vmlinuz", "-q", "--seed", "1", "--rtc", "2026-01-01T00:00:00")
 
 
-def test_diff(workbench: Run, kernel: str) -> None:
+def test_diff(workbench: Run, kernel: str, tmp_path: Path) -> None:
     for name, line in (("a.wbt", "x"), ("same.wbt", "x"), ("b.wbt", "y")):
         assert workbench(*RECORD, "-o", name, "--append", line, fake=True).returncode == 0
     done = workbench("diff", "a.wbt", "same.wbt")
@@ -23,6 +24,13 @@ def test_diff(workbench: Run, kernel: str) -> None:
     assert "@@" not in workbench("diff", "a.wbt", "b.wbt", "--summary").stdout
     quiet = workbench("diff", "a.wbt", "b.wbt", "-q")
     assert (quiet.returncode, quiet.stdout) == (1, "")
+    (tmp_path / "System.map").write_text("ffffffff81000000 T start\n")
+    named = ("--requests", "--symbol-file", "System.map")
+    assert "start+0x" in workbench("diff", "a.wbt", "b.wbt", *named).stdout
+    lines = json.loads(workbench("diff", "a.wbt", "b.wbt", "--json", *named).stdout)["hunks"][0]
+    sides = [side for line in lines for side in (line["a"], line["b"]) if side is not None]
+    assert {side["function"].partition("+")[0] for side in sides} == {"start"}
+    assert {side["request"] for side in sides} == {None}
     found = json.loads(workbench("diff", "a.wbt", "b.wbt", "--json").stdout)
     assert not found["equal"]
     assert found["different_inputs"] == ["command line"]

@@ -68,6 +68,16 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {(r["phase"], r["direction"]) for r in rows} >= {("kernel", "read"), ("early", "write")}
 
 
+def test_a_query_over_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("duckdb")
+    (folder / "z.wbt").unlink()
+    sql = "select trace, count(*) n from accesses group by trace order by trace"
+    assert main(["query", str(folder), sql, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(row["trace"]).name for row in rows] == ["a.wbt", "b.wbt", "c.wbt"]
+    assert {row["n"] for row in rows} == {1935}
+
+
 @pytest.mark.slow
 def test_on_a_cluster(folder: Path) -> None:
     pytest.importorskip("distributed")

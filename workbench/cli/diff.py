@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from workbench.cli import symbols as symbol_options
 from workbench.cli import text
 from workbench.errors import EXIT_OK, UsageError, WorkbenchError
 
@@ -53,6 +54,10 @@ def add_parser(commands: Any) -> None:
         help="find the first instruction after which the states differ, by replaying both",
     )
     parser.add_argument("--exact", action="store_true", help="compare times and addresses too")
+    parser.add_argument(
+        "--requests", action="store_true", help="show the request that an access belongs to"
+    )
+    symbol_options.add_symbols(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
     parser.add_argument("--summary", action="store_true", help="only the counts by register")
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -76,6 +81,10 @@ def _compare(args: argparse.Namespace) -> int:
 
     with open_trace(args.first) as first, open_trace(args.second) as second:
         diff = Diff(first, second, exact=args.exact)
+        for side, trace in ((diff.a, first), (diff.b, second)):
+            side.symbols = symbol_options.load(args, trace)
+            if args.requests:
+                side.name_requests(trace)
         inputs = different_inputs(first, second)
         event = None if inputs else first_difference(first, second)
         step = _step(first, second) if args.instruction else None
@@ -203,9 +212,10 @@ def _cell(side: Accesses, row: int | None) -> str:
     found = side.meaning(row)
     register = f"{side.name('device', row)} {found.name}"
     meaning = f" {found.meaning}" if found.meaning else ""
+    who = "".join(f"  {part}" for part in (side.function(row), side.request(row)) if part)
     return text.safe(
         f"{side.number('icount', row):>13,} {register}"
-        f" {'<-' if write else '->'} {value:#0{digits + 2}x}{times}{meaning}"
+        f" {'<-' if write else '->'} {value:#0{digits + 2}x}{times}{meaning}{who}"
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from workbench.cli import text
@@ -14,10 +16,12 @@ EXAMPLES = """\
 examples:
   workbench query boot.wbt "select device, count(*) n from accesses group by all order by n desc"
   workbench query boot.wbt "select * from interrupts limit 5" --json
+  workbench query traces/ "select trace, count(*) from accesses group by trace"
   workbench query --schema
 
-Every table is in the order of seq. docs/analysis.md has more examples. DuckDB runs the query
-without access to files and network.
+A folder stands for all traces in it: one set of tables, with the column trace. Every table is in
+the order of seq. docs/analysis.md has more examples. DuckDB runs the query without access to files
+and network.
 """
 
 
@@ -26,7 +30,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "query", help="ask a trace in SQL", description=__doc__, epilog=EXAMPLES
     )
-    parser.add_argument("trace", metavar="TRACE", nargs="?", help="a trace (.wbt)")
+    parser.add_argument(
+        "trace", metavar="TRACE", nargs="?", help="a trace (.wbt) or a folder of traces"
+    )
     parser.add_argument("sql", metavar="SQL", nargs="?", help="a query")
     parser.add_argument("--schema", action="store_true", help="show the tables and their columns")
     parser.add_argument("--json", action="store_true", help="result as JSON lines")
@@ -40,11 +46,13 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_OK
     if args.trace is None or args.sql is None:
         raise UsageError("expected a trace and a query, or --schema")
+    from workbench.trace import fleet
     from workbench.trace.query import query
     from workbench.trace.reader import open_trace
 
-    with open_trace(args.trace) as trace:
-        found = query(trace, args.sql)
+    with contextlib.ExitStack() as stack:
+        traces = [stack.enter_context(open_trace(path)) for path in fleet.find([args.trace])]
+        found = query(traces, args.sql, paths=Path(args.trace).is_dir())
     names = found.column_names
     rows = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
     if args.json:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from workbench.trace.header import Header
     from workbench.trace.reader import Trace
+    from workbench.trace.requests import Requests
+    from workbench.trace.symbols import SymbolTable
 
 _COLUMNS: Final = (
     "seq", "icount", "pc", "kind", "device", "offset", "size", "write", "value", "count",
@@ -81,6 +83,9 @@ class Accesses:
         )
         values = column["value"] if exact else self._quiet(trace.header)
         self.words: Words = combine(self.registers, values, column["count"])
+        self.symbols: SymbolTable | None = None
+        """Names for program counters, when they are to be shown."""
+        self._requests: tuple[Requests, npt.NDArray[np.int64]] | None = None
         self._machine = trace.header.machine
         self._windows: dict[tuple[str, str], _Window] = {}
 
@@ -118,6 +123,26 @@ class Accesses:
         codes, names = self._names[name]
         return names[int(codes[row])]
 
+    def name_requests(self, trace: Trace) -> None:
+        """Find out to which request each access belongs."""
+        from workbench.trace.requests import Relations
+
+        relations = Relations(trace)
+        wanted = ("seq", "icount", "kind", "device", "offset", "write")
+        owners = [relations.accesses(batch) for batch in trace.batches("accesses", wanted)]
+        found = np.concatenate(owners) if owners else np.zeros(0, np.int64)
+        self._requests = relations.requests, found
+
+    def function(self, row: int) -> str:
+        """Name the function of a row; empty without symbols."""
+        return "" if self.symbols is None else self.symbols.text(self.number("pc", row))
+
+    def request(self, row: int) -> str:
+        """Name the request of a row; empty when it has none or none were asked for."""
+        if self._requests is None or (owner := int(self._requests[1][row])) < 0:
+            return ""
+        return self._requests[0].name(owner)
+
     def as_dict(self, row: int) -> dict[str, Any]:
         """Give the columns of a row by name, with `register` and `meaning`."""
         found: dict[str, Any] = {}
@@ -126,7 +151,12 @@ class Accesses:
             found[name] = self.name(name, row) if named else self.number(name, row)
         found["write"] = bool(found["write"])
         register = self.meaning(row)
-        return {**found, "register": register.name, "meaning": register.meaning}
+        found |= {"register": register.name, "meaning": register.meaning}
+        if self.symbols is not None:
+            found["function"] = self.function(row)
+        if self._requests is not None:
+            found["request"] = self.request(row) or None
+        return found
 
     def meaning(self, row: int) -> Register:
         """Say what an access means; cheap as long as rows are asked for in ascending order."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.errors import InputFileError, WorkbenchError
@@ -48,30 +48,48 @@ def schema() -> Iterator[tuple[str, str, str]]:
             yield spec.name, column.name, names[column.type]
 
 
-def connect(trace: Trace, names: set[str] | None = None) -> Any:
+def connect(
+    trace: Trace | Sequence[Trace], names: set[str] | None = None, *, paths: bool = False
+) -> Any:
     """Make a DuckDB connection that has the tables of a trace, or some of them.
 
-    Raises `InputFileError` when DuckDB is not installed.
+    Tables of several traces are one after the other; with `paths` a last column `trace` says which
+    trace a row is from. Raises `InputFileError` when DuckDB is not installed.
     """
     try:
         duckdb = importlib.import_module("duckdb")
     except ImportError:
         raise InputFileError("queries need DuckDB (pip install duckdb)") from None
+    traces = trace if isinstance(trace, Sequence) else [trace]
     connection = duckdb.connect(":memory:")
     for spec in tables.TABLES:
         if names is None or spec.name in names:
-            connection.register(spec.name, trace.table(spec.name))
+            connection.register(spec.name, _together(traces, spec.name, paths))
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
     return connection
 
 
-def query(trace: Trace, sql: str) -> pa.Table:
+def _together(traces: Sequence[Trace], name: str, paths: bool) -> pa.Table:
+    import pyarrow as pa
+
+    parts = []
+    for trace in traces:
+        table = trace.table(name)
+        if paths:
+            codes = pa.repeat(pa.scalar(0, pa.int32()), table.num_rows)
+            which = pa.DictionaryArray.from_arrays(codes, pa.array([trace.path]))
+            table = table.append_column("trace", which)
+        parts.append(table)
+    return pa.concat_tables(parts).unify_dictionaries()
+
+
+def query(trace: Trace | Sequence[Trace], sql: str, *, paths: bool = False) -> pa.Table:
     """Run a query and give its result as an Arrow table; raises `QueryError`."""
     import pyarrow as pa
 
     words = {word.lower() for word in _WORD.findall(sql)}
-    connection = connect(trace, words & set(tables.BY_NAME))
+    connection = connect(trace, words & set(tables.BY_NAME), paths=paths)
     duckdb = importlib.import_module("duckdb")
     try:
         found = connection.sql(sql)
