@@ -15,9 +15,9 @@ examples:
   workbench demo
   workbench demo -o demo.wbt && workbench info demo.wbt
 """
-_LIMIT_ICOUNT = 2_000_000_000
+LIMIT_ICOUNT = 2_000_000_000
 _LIMIT_S = 60.0
-_CONFIG = {"memory": "64", "ps_per_insn": 1000, "seed": 1, "rtc": "2026-01-01T00:00:00"}
+CONFIG = {"memory": "64", "ps_per_insn": 1000, "seed": 1, "rtc": "2026-01-01T00:00:00"}
 
 
 def add_parser(commands: Any) -> None:
@@ -57,10 +57,10 @@ def demonstrate(path: str, as_json: bool, kept: bool) -> int:
     from workbench.trace.replayer import Replay
     from workbench.trace.session import Limits, Recording
 
-    config = machine_config(argparse.Namespace(**_CONFIG))
+    config = machine_config(argparse.Namespace(**CONFIG))
     engine.prepare()
     guest = Guest(demo.image(), kernel_path="demo.elf")
-    limits = Limits(icount=_LIMIT_ICOUNT, wall_s=_LIMIT_S)
+    limits = Limits(icount=LIMIT_ICOUNT, wall_s=_LIMIT_S)
     recording = Recording(path, config, guest, limits=limits)
     outcome = record_on_terminal(recording, None if as_json else 1, read_stdin=False)
     if outcome.stop != "shutdown" or outcome.code > 1:

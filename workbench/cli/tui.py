@@ -6,17 +6,20 @@ import argparse
 import contextlib
 import os
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli import engine
-from workbench.errors import EXIT_OK, UsageError
+from workbench.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from workbench.trace.reader import Trace
 
 EXAMPLES = """\
 examples:
+  workbench tui                               # the demo's trace, with a tour of two minutes
   workbench tui boot.wbt
   workbench tui boot.wbt --at 1.2G
   workbench tui good.wbt bad.wbt
@@ -44,19 +47,41 @@ def run(args: argparse.Namespace) -> int:
     """Show the screen."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("expected a terminal; 'workbench log' writes to a file or a pipe")
-    if not 1 <= len(args.traces) <= 2:
+    if len(args.traces) > 2:
         raise UsageError("expected one trace, or two to compare")
     from workbench.trace.reader import open_trace
 
+    status = EXIT_OK
     with contextlib.ExitStack() as stack:
-        _show(args, [stack.enter_context(open_trace(path)) for path in args.traces])
+        paths = list(args.traces)
+        if not paths:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="workbench-"))
+            paths = [_demo(Path(folder) / "demo.wbt")]
+        if _show(args, [stack.enter_context(open_trace(path)) for path in paths]):
+            status = EXIT_INTERRUPTED
     # Threads of the machine may be in guest code, which does not come back when asked to.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(EXIT_OK)
+    os._exit(status)
 
 
-def _show(args: argparse.Namespace, traces: list[Trace]) -> None:
+def _demo(path: Path) -> str:
+    """Record the demo guest: what a newcomer looks at."""
+    from workbench.cli import demo
+    from workbench.cli.record import machine_config
+    from workbench.firmware import demo as firmware
+    from workbench.trace.guest import Guest
+    from workbench.trace.session import Limits, Recording
+
+    config = machine_config(argparse.Namespace(**demo.CONFIG))
+    engine.prepare()
+    guest = Guest(firmware.image(), kernel_path="demo.elf")
+    Recording(str(path), config, guest, limits=Limits(icount=demo.LIMIT_ICOUNT)).run()
+    return str(path)
+
+
+def _show(args: argparse.Namespace, traces: list[Trace]) -> bool:
+    """Show the screen until the user leaves; True when a signal ended it."""
     from workbench.trace import position
     from workbench.tui import layout
     from workbench.tui.app import TuiApp
@@ -76,6 +101,7 @@ def _show(args: argparse.Namespace, traces: list[Trace]) -> None:
     sessions = [Session(trace, lambda name, failed: Worker(name, post, failed)) for trace in traces]
     session = sessions[0]
     view = View(session, settings, path, sessions[1] if len(sessions) == 2 else None)
+    view.tour = None if args.traces else 0
     if args.theme:
         view.theme = args.theme
     if args.at:
@@ -97,3 +123,4 @@ def _show(args: argparse.Namespace, traces: list[Trace]) -> None:
     finally:
         for one in sessions:
             one.close()
+    return app.interrupted

@@ -137,6 +137,8 @@ class TuiApp:
             view.comparison.second.changed = self.app.invalidate
         view.copied = self._copy
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.interrupted = False
+        """Was it a signal that ended it?"""
         self._early: list[Callable[[], None]] = []
 
     # Keys.
@@ -205,6 +207,11 @@ class TuiApp:
         with contextlib.suppress(Exception):  # it has been told already
             self.app.exit()
 
+    def _signalled(self) -> None:
+        """SIGTERM or SIGHUP: leave, and leave the terminal as it was."""
+        self.interrupted = True
+        self._exit()
+
     # Running.
 
     def post(self, call: Callable[[], None]) -> None:
@@ -224,13 +231,14 @@ class TuiApp:
     async def _run(self, start: Callable[[], None]) -> None:
         loop = self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._exit)
+            loop.add_signal_handler(number, self._signalled)
         ticker = loop.create_task(self._tick())
         loop.call_soon(start)
         for call in self._early:
             loop.call_soon(call)
         try:
-            await self.app.run_async(handle_sigint=False)
+            with contextlib.suppress(EOFError):  # the terminal has gone
+                await self.app.run_async(handle_sigint=False)
         finally:
             ticker.cancel()
 

@@ -72,13 +72,6 @@ def _zoom(view: View) -> None:
     view.zoomed = not view.zoomed
 
 
-def _enter(view: View) -> None:
-    if view.overlay == "tour":
-        view.overlay_page += 1
-    else:
-        view.pane.enter()
-
-
 def _pair(
     forward: str,
     back: str,
@@ -111,7 +104,7 @@ KEYS: Final[tuple[Key, ...]] = (
     *_pair("c", "C", "run to a breakpoint", lambda v, f: v.session.run(f)),
     Key(("w",), "w", "moving", "to who wrote what is under the cursor", _writer),
     Key(("enter",), "Enter", "moving", "go to the row or follow the address under the cursor",
-        _enter),
+        lambda v: v.pane.enter()),
     Key(("g",), "g", "moving", "go to a count, 50%, access:N, request:ide0/17, bookmark:NAME",
         lambda v: v.ask(":", "go ")),
     Key(("[",), "[", "moving", "back to the position before the last jump",
@@ -158,5 +151,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key(("=",), "=", "layout", "the layout as it came", lambda v: v.reset_layout()),
     Key(("c-s",), "Ctrl-S", "layout", "save layouts and theme", lambda v: v.save()),
     Key(("?",), "?", "help", "every key", _help),
+    Key(("t",), "t", "help", "the tour, and its next step", lambda v: v.next_tour(1)),
+    Key(("T",), "T", "help", "the step of the tour before", lambda v: v.next_tour(-1)),
     Key(("q",), "q", "help", "quit", _quit),
 )  # fmt: skip

@@ -47,7 +47,7 @@ def fit(line: Line, width: int, fill: str = "") -> Line:
     for style, text in line:
         cells = len(text) if text.isascii() else get_cwidth(text)
         if cells > left:
-            text = clip(text, left)
+            text = " " * left if text.isspace() else clip(text, left)
             cells = get_cwidth(text)
         if text:
             out.append((style, text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from workbench.tui import tour
 from workbench.tui.layout import Rect, arrange
 from workbench.tui.lines import Line, clip, fit, safe, width_of
 
@@ -19,7 +20,9 @@ def compose(view: View, width: int, height: int) -> list[Line]:
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         text = f"expected a terminal of {LEAST_WIDTH}x{LEAST_HEIGHT}, not {width}x{height}"
         return [[("class:error", clip(text, width))]] + [[("", "")]] * (height - 1)
-    area = Rect(0, 0, width, height - 1)
+    touring = view.tour is not None and height >= 16
+    room = height - 1 - touring * tour.HEIGHT
+    area = Rect(0, 0, width, room)
     if view.overlay:
         from workbench.tui.help import overlay
 
@@ -33,7 +36,7 @@ def compose(view: View, width: int, height: int) -> list[Line]:
         view.focus = next(iter(view.rects))
     drawn = {name: _pane(view, name, rect, width) for name, rect in view.rects.items()}
     out: list[Line] = []
-    for y in range(height - 1):
+    for y in range(room):
         line: Line = []
         across = sorted(
             (rect.x, name, rect)
@@ -43,6 +46,8 @@ def compose(view: View, width: int, height: int) -> list[Line]:
         for _, name, rect in across:
             line += drawn[name][y - rect.y]
         out.append(line)
+    if touring and view.tour is not None:
+        out += tour.lines(view.tour, width)
     return [*out, status(view, width)]
 
 

@@ -23,6 +23,7 @@ from workbench.tui.panes.memory import MemoryPane
 from workbench.tui.panes.registers import RegistersPane
 from workbench.tui.panes.stack import StackPane
 from workbench.tui.panes.time import TimePane
+from workbench.tui.tour import STEPS
 
 if TYPE_CHECKING:
     from workbench.tui.session import Session
@@ -57,9 +58,10 @@ class View:
         self.focus = layouts.panes(self.tree)[0]
         self.zoomed = False
         self.overlay = ""
-        """Text over the panes: "help", "tour" or none."""
+        """Text over the panes: "help" or none."""
         self.overlay_top = 0
-        self.overlay_page = 0
+        self.tour: int | None = None
+        """Step of the tour, None without it."""
         self.asking = ""
         """What the line at the bottom is for: ":", "/" or none."""
         self.initial = ""
@@ -189,6 +191,8 @@ class View:
         elif session.filter_text:
             session.set_filter("")
             session.say("all accesses are shown")
+        elif self.tour is not None:
+            self.tour = None
         elif self.zoomed:
             self.zoomed = False
         else:
@@ -207,6 +211,11 @@ class View:
         pane = self.panes["inspector"]
         assert isinstance(pane, InspectorPane)
         return pane.names()
+
+    def next_tour(self, count: int) -> None:
+        """Begin the tour, or go on in it; behind its last step it ends."""
+        step = 0 if self.tour is None else self.tour + count
+        self.tour = step if 0 <= step < len(STEPS) else None
 
     def compare(self, what: Callable[[Comparison], None]) -> None:
         """Do something with the comparison, if there is one."""

@@ -1,0 +1,136 @@
+"""The real application in a terminal, on the demo's trace."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import command, environment
+from tests.tui.conftest import DEMO, ROOT
+from tests.tui.terminal import Terminal
+
+Open = Callable[..., Terminal]
+
+
+@pytest.fixture
+def tui(tmp_path: Path) -> Iterator[Open]:
+    """Start the application; its settings are in an empty folder."""
+    opened = []
+
+    def start(*args: str, columns: int = 80, rows: int = 24, **more: str) -> Terminal:
+        variables = environment(
+            TERM="xterm-256color", XDG_CONFIG_HOME=str(tmp_path / "config"), **more
+        )
+        argv = [sys.executable, "-m", "workbench", "tui", *args]
+        opened.append(Terminal(argv, variables, columns, rows))
+        return opened[-1]
+
+    yield start
+    for terminal in opened:
+        terminal.close()
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> str:
+    return str(shutil.copy(DEMO, tmp_path / "demo.wbt"))
+
+
+def test_open_filter_move_resize_quit(tui: Open, demo: str) -> None:
+    t = tui(demo)
+    t.wait("accesses 1/1,935")
+    t.wait("rbx 0")
+    t.send("/device=pit and write\r")
+    t.wait("of 1,935 accesses match")
+    t.send("n")
+    t.wait(r"> +[\d,]+ pit +CW")
+    t.resize(130, 40)
+    t.wait(r"r15 ")
+    t.send("?")
+    t.wait("step an instruction")
+    t.send("\x1b")
+    t.send(":go 50%\r")
+    t.wait(r"50\.00 %")
+    t.send(":nonsense\r")
+    t.wait("no command 'nonsense'; :help lists them")
+    t.send("y")
+    t.wait(r"--at 2912450")
+    assert b"\x1b]52;c;" in t.raw
+    t.send("q")
+    assert t.end() == 0
+    assert t.restored()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_as_it_was(tui: Open, demo: str, number: int) -> None:
+    t = tui(demo)
+    t.wait("rbx 0")
+    os.kill(t.pid, number)
+    assert t.end() == 130
+    assert t.restored()
+
+
+def test_without_colour(tui: Open, demo: str) -> None:
+    t = tui(demo, NO_COLOR="1")
+    t.wait("rbx 0")
+    assert not re.search(rb"\x1b\[[0-9;]*[34]8;|\x1b\[[0-9;]*3[1-7]m", t.raw)
+    t.send("q")
+    assert t.end() == 0
+
+
+def test_a_newcomer_gets_a_tour(tui: Open) -> None:
+    t = tui()
+    t.wait("tour 1/")
+    t.send("t")
+    t.wait("tour 2/")
+    t.send("q")
+    assert t.end() == 0
+
+
+def test_a_pipe_is_no_terminal() -> None:
+    done = subprocess.run(
+        [*command(False), "tui", str(DEMO)],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "expected a terminal" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_in_tmux(demo: str, tmp_path: Path) -> None:
+    def tmux(*args: str) -> str:
+        return subprocess.run(
+            ["tmux", "-S", str(tmp_path / "socket"), *args],
+            env=environment(TERM="xterm-256color", XDG_CONFIG_HOME=str(tmp_path)),
+            check=True, capture_output=True, text=True, timeout=60,
+        ).stdout  # fmt: skip
+
+    def wait(what: str) -> None:
+        end = time.monotonic() + 60
+        while what not in (shown := tmux("capture-pane", "-p")):
+            assert time.monotonic() < end, shown
+            time.sleep(0.1)
+
+    tmux("new-session", "-d", "-x", "100", "-y", "30",
+         f"{sys.executable} -m workbench tui {demo}; exec sleep 60")  # fmt: skip
+    try:
+        wait("rbx 0")
+        tmux("send-keys", "n")
+        wait("> ")
+        tmux("resize-window", "-x", "140", "-y", "40")
+        wait("r15 ")
+        tmux("send-keys", "q")
+        end = time.monotonic() + 20
+        while "accesses" in tmux("capture-pane", "-p"):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    finally:
+        tmux("kill-server")

@@ -1,0 +1,37 @@
+"""The two-minute tour: a few lines above the status line, one step after the other."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from workbench.tui.lines import Line, clip
+
+HEIGHT: Final = 4
+STEPS: Final = (
+    ("This is a recorded run: every access of the guest to a device, in order.",
+     "Above: where in the run which device was busy. Try: a goes to the next access, A back."),
+    ("> marks the access that the next instruction makes; code and registers are of that moment.",
+     "Try: s executes it, S takes it back. What has changed has a *."),
+    ("/ shows only some accesses. Try: / device=pit Enter, then n and N go from one to the next.",
+     "Tab completes names; Esc shows all again."),
+    ("i goes to the next interrupt, b and f to the next block and function; capitals go back.",
+     "Each can be taken back: [ returns to where you were before the last jump."),
+    ("1 to 9 are layouts: 3 has a device inspector, p goes to the next device.",
+     "5 has what the guest had printed by now. Tab gives another pane the keys, z enlarges it."),
+    ("In layout 4, put the cursor on a byte of memory and press w: you are where it was written.",
+     "y copies the position, so that you can come back with --at or send it to somebody."),
+    ("That is all. ? lists every key, : takes commands, q leaves.",
+     "A trace of your own: workbench record --kernel vmlinuz -o boot.wbt, workbench tui boot.wbt"),
+)  # fmt: skip
+
+
+def lines(step: int, width: int) -> list[Line]:
+    """The panel of a step."""
+    first, second = STEPS[step]
+    head = f"─ tour {step + 1}/{len(STEPS)} ─ t: next step, T: the one before, Esc: end "
+    return [
+        [("class:mark", clip(head.ljust(width, "─"), width))],
+        [("class:heading", clip(f" {first}", width))],
+        [("class:text", clip(f" {second}", width))],
+        [("class:mark", "─" * width)],
+    ]
