@@ -110,9 +110,9 @@ def _inspect(view: View, args: list[str]) -> None:
     machine = None if view.session.moment is None else view.session.moment.machine
     if len(args) != 1:
         raise UsageError("expected: inspect NAME")
-    if machine is None:
-        raise UsageError("the machine is on its way; try again when it has arrived")
-    view.session.inspected = inspectors.resolve(machine, args[0])
+    # While the machine is on its way the name is taken as it is.
+    name = args[0] if machine is None else inspectors.resolve(machine, args[0])
+    view.session.inspected = name
     if "inspector" not in layout.panes(view.tree):
         view.choose_layout("3")
 

@@ -23,6 +23,7 @@ from workbench.tui.matches import Context, Matches
 from workbench.tui.moment import Moment
 
 if TYPE_CHECKING:
+    from workbench.core.machine import Machine
     from workbench.trace.reader import Trace
     from workbench.trace.symbols import SymbolTable
     from workbench.trace.timeline import Moved, Timeline
@@ -290,7 +291,15 @@ class Session:
         name = self.inspected
         if not name:
             return None
-        found: Page | None = moment.keep(("page", name), lambda machine: capture(machine, name))
+
+        def look(machine: Machine) -> Page | None:
+            try:
+                return capture(machine, name)
+            except WorkbenchError as error:
+                self.fail(str(error))
+                return None
+
+        found: Page | None = moment.keep(("page", name), look)
         return found
 
     def settle(self, moment: Moment) -> None:

@@ -45,6 +45,8 @@ class InspectorPane(Scrolled):
             return [[("class:dim", "the machine is being started")]]
         if not session.inspected:
             known = self.names()
+            if not known:
+                return [[("class:dim", "the machine is on its way")]]
             session.inspected = next((n for n in known if n.startswith(("ide", "drive"))), "cpu")
         page = session.page(moment)
         if page is None:
