@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/tui from a trace: `python docs/tui/screenshots.py boot.wbt [other.wbt]`.
+"""Makes the pictures of this folder: `python docs/tui/screenshots.py boot.wbt [other.wbt]`.
 
 A session without a terminal is brought to interesting places, and what it would show is written as
 SVG by rich.
