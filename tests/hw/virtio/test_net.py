@@ -303,3 +303,34 @@ def test_a_large_frame_of_a_peer():
     flags, kind, length, size = struct.unpack("<BBHH", done[0].data[:6])
     assert (flags, kind, length, size) == (0, 1, 54, 1460)
     assert done[0].data[10:12] == b"\3\0"
+
+
+@pytest.mark.parametrize("offered", [0, net.F_GUEST_CSUM])
+def test_a_checksum_is_vouched_for_only_if_it_is_right(offered):
+    rig = make(net.F_MAC | offered)
+    right = complete(tcp4_with_pseudo_sum(b"data"), 34, 16)
+    for frame in (right, right[:-1] + b"?", frame_to()):
+        rig.rings[0].add([], [1600])
+        rig.kick(0)
+        rig.port.receive("frame", frame)
+    flags = [done.data[0] for done in rig.rings[0].collect()]
+    assert flags == [net.HDR_F_DATA_VALID if offered else 0, 0, 0]
+
+
+def tcp4_with_pseudo_sum(data):
+    """A segment whose checksum field holds the sum of the pseudo header, to be completed."""
+    tcp = struct.pack(">HHIIBBHHH", 1, 2, 3, 4, 0x50, 0x10, 99, 0, 0) + data
+    addresses = bytes([10, 0, 0, 1, 10, 0, 0, 2])
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0) + addresses
+    pseudo = addresses + struct.pack(">BBH", 0, 6, len(tcp))
+    start = (checksum(pseudo) ^ 0xFFFF).to_bytes(2, "big")
+    return MAC + OTHER + b"\x08\x00" + ip + tcp[:16] + start + tcp[18:]
+
+
+def test_the_network_is_told_whether_large_frames_are_taken():
+    told = []
+    rig = make(net.F_MAC | net.F_MRG_RXBUF | net.F_GUEST_CSUM | net.F_GUEST_TSO4)
+    rig.port.take_large = told.append
+    rig.start(net.F_MAC | net.F_MRG_RXBUF | net.F_GUEST_CSUM | net.F_GUEST_TSO4)
+    rig.start(net.F_MAC | net.F_GUEST_CSUM | net.F_GUEST_TSO4)
+    assert told == [True, False]
