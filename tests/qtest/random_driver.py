@@ -399,7 +399,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", choices=DRIVERS, action="append")
     args = parser.parse_args()
-    print("| device | operations | seed | CPU seconds | longest operation | peak memory |")
+    print("| device | operations | seed | CPU seconds | longest operation | peak of the run |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in args.device or DRIVERS:
         begin = time.process_time()
