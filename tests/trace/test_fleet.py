@@ -78,6 +78,17 @@ def test_a_query_over_a_folder(folder: Path, capsys: pytest.CaptureFixture[str])
     assert {row["n"] for row in rows} == {1935}
 
 
+def test_one_against_many(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["diff", str(DEMO), str(folder), "--against-many", "--jobs", "1"]
+    assert main([*command, "--json"]) == 2  # one of them is no trace
+    found = json.loads(capsys.readouterr().out)["traces"]
+    assert [row["equal"] for row in found] == [True] * 3
+    (folder / "z.wbt").unlink()
+    assert main(command) == 0
+    (folder / "z.wbt").symlink_to(ROOT / "traces" / "v2-demo.wbt")
+    assert main([*command, "-q"]) in (0, 1)
+
+
 @pytest.mark.slow
 def test_on_a_cluster(folder: Path) -> None:
     pytest.importorskip("distributed")

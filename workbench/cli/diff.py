@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from workbench.cli import fleet as fleet_options
 from workbench.cli import symbols as symbol_options
 from workbench.cli import text
 from workbench.errors import EXIT_OK, UsageError, WorkbenchError
@@ -22,6 +23,7 @@ examples:
   workbench diff good.wbt bad.wbt --context 10 | less
   workbench diff good.wbt bad.wbt --instruction --summary
   workbench diff good.wbt bad.wbt --json | jq .registers
+  workbench diff good.wbt traces/ --against-many
 
 Lines that only A has are marked '<', those that only B has '>', the same register with another
 value '|'. Times, addresses of guest memory and printed digits are not compared unless --exact is
@@ -58,6 +60,10 @@ def add_parser(commands: Any) -> None:
         "--requests", action="store_true", help="show the request that an access belongs to"
     )
     symbol_options.add_symbols(parser)
+    parser.add_argument(
+        "--against-many", action="store_true", help="compare A with each trace in the folder B"
+    )
+    fleet_options.add_fleet(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
     parser.add_argument("--summary", action="store_true", help="only the counts by register")
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -69,6 +75,10 @@ def run(args: argparse.Namespace) -> int:
     if args.context < 0:
         raise UsageError(f"expected --context of 0 or more, not {args.context}")
     try:
+        if args.against_many:
+            from workbench.cli import diff_many
+
+            return diff_many.run(args, EXIT_DIFFERENT, EXIT_TROUBLE)
         return _compare(args)
     except WorkbenchError as error:
         error.exit_status = EXIT_TROUBLE
