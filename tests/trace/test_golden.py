@@ -68,3 +68,19 @@ def test_it_replays_with_identical_events(path: Path) -> None:
             return
         assert result.identical, found or result.message
         assert (result.events, result.digest) == (trace.events, trace.end.digest)
+
+
+def test_the_requests_of_a_driver() -> None:
+    from workbench.trace.requests import Relations
+
+    with api.open(FOLDER / "v2-ata.wbt") as trace:
+        relations = Relations(trace)
+        totals = relations.totals()
+        found = [(r.name, r.kind, r.address, r.latency, r.status) for r in relations.requests]
+    assert found == [
+        ("ide0/1", "IDENTIFY DEVICE", 0, 66, "ok"),
+        ("ide0/2", "READ SECTOR(S)", 0xFF_FFFF, 0, "IDNF"),
+        ("ide0/3", "STANDBY", 0, 56, "ok"),
+    ]
+    assert totals.interrupts.tolist() == [1, 1, 1]
+    assert totals.accesses.sum() == 63  # all but the last two, to com1 and the debug exit
