@@ -1,4 +1,4 @@
-"""A guest of a hundred bytes that drives an IDE disk: IDENTIFY DEVICE, a READ beyond the end, STANDBY.
+"""A guest of a hundred bytes that drives an IDE disk: IDENTIFY DEVICE, a bad READ, STANDBY.
 
 `python -m tests.trace.ata_guest OUT.wbt` records it; `traces/v2-ata.wbt` was made so.
 """
