@@ -507,7 +507,7 @@ class Cpu:
         bare = tags & ~np.uint64(lay.MARKS)
         for n in [*range(self.get("watch_count")), *self._guest_slots()]:
             low = np.uint64(self.get("watch_lo", n) & ~(PAGE - 1))
-            high = np.uint64((self.get("watch_hi", n) - 1) & ~(PAGE - 1))
+            high = np.uint64((self.get("watch_hi", n) - 1) & (1 << 64) - PAGE)
             tags[used & (bare >= low) & (bare <= high)] |= np.uint64(lay.WATCHED)
 
     def forget_blocks(self) -> None:
