@@ -139,14 +139,13 @@ def _mark_phases(plot: Any, summary: Summary) -> None:
         plot.add_layout(
             Label(
                 x=start,
-                y=8 + 14 * (n % 2),
+                y=145 - 14 * (n % 2),
                 x_units="data",
                 y_units="screen",
                 text=phase.name,
                 text_font_size="11px",
                 text_font_style="italic",
                 x_offset=4,
-                y_offset=190,
                 tags=["text"],
             )
         )
