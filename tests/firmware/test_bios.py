@@ -11,10 +11,11 @@ from workbench import firmware
 from workbench.cli.boot import SEABIOS_FILES
 from workbench.core.config import DriveConfig, FirmwareConfig, MachineConfig, NicConfig
 from workbench.core.machine import Machine, Observer
+from workbench.errors import GuestError
 from workbench.firmware import LoaderError, loader_script, smbios
 from workbench.hw.acpi import build_relocatable
 from workbench.hw.board import boot_bytes, build_pc
-from workbench.trace.guest import Guest, Rom
+from workbench.trace.guest import Guest, Rom, build_machine
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay
 from workbench.trace.session import Limits, Recording
@@ -208,3 +209,13 @@ def test_the_loader_script_points_only_inside_its_files() -> None:
         elif command == 3:
             offset, start, length = struct.unpack_from("<III", script, at + 60)
             assert start <= offset < start + length <= sizes[name]
+
+
+@pytest.mark.parametrize(
+    ("role", "message"),
+    [("romfile:net9", "a device on PCI, not for 'net9'"), ("bios", "64 KiB to 16 MiB")],
+)
+def test_a_trace_with_wrong_roms_is_one_sentence(seabios: bytes, role: str, message: str) -> None:
+    roms = {"bios": Rom("bios.bin", seabios)} | {role: Rom("x.rom", b"\x55\xaa nonsense")}
+    with pytest.raises(GuestError, match=message):
+        build_machine(CONFIG.to_json(), Guest(roms=roms))
