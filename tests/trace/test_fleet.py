@@ -89,6 +89,17 @@ def test_one_against_many(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main([*command, "-q"]) in (0, 1)
 
 
+def test_replays_of_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "b.wbt").unlink()
+    status = main(["replay", str(folder), "--json", "--jobs", "1"])
+    out, err = capsys.readouterr()
+    rows = json.loads(out)["traces"]
+    assert [Path(row["trace"]).name for row in rows] == ["a.wbt", "c.wbt"]
+    assert status == 1
+    assert "z.wbt" in err
+    assert all(row["instructions"] == 5_824_900 for row in rows)
+
+
 @pytest.mark.slow
 def test_on_a_cluster(folder: Path) -> None:
     pytest.importorskip("distributed")

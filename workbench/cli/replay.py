@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import workbench
 from workbench.cli import engine, terminal, text
+from workbench.cli import fleet as fleet_options
 from workbench.cli.options import CONSOLE_DEVICE, add_serial, serial_output
 from workbench.errors import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK
 
@@ -20,6 +22,7 @@ examples:
   workbench replay boot.wbt
   workbench replay boot.wbt --serial none --json
   workbench replay boot.wbt --no-verify
+  workbench replay traces/ --jobs 4
 
 The exit status is 0 when the replay is identical, 3 when it diverges; then the first event that
 differs is named with its instruction count, PC, device, register and both values. A trace that was
@@ -32,7 +35,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "replay", help="replay a trace and verify it", description=__doc__, epilog=EXAMPLES
     )
-    parser.add_argument("trace", metavar="TRACE", help="a trace (.wbt)")
+    parser.add_argument("trace", metavar="TRACE", help="a trace (.wbt) or a folder of traces")
+    fleet_options.add_fleet(parser)
     add_serial(parser, "where the guest's console goes")
     parser.add_argument("--no-verify", action="store_true", help="do not compare with the log")
     parser.add_argument("--json", action="store_true", help="result as JSON, console not shown")
@@ -44,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
     """Replay as the options say."""
     from workbench.trace.reader import open_trace
 
+    if Path(args.trace).is_dir():
+        from workbench.cli import replay_many
+
+        return replay_many.run(args)
     with open_trace(args.trace) as trace:
         return replay_trace(trace, args)
 
