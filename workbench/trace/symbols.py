@@ -11,6 +11,8 @@ import contextlib
 import hashlib
 import os
 import struct
+import subprocess
+import sys
 import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
@@ -178,10 +180,26 @@ def of_trace(
     if cached is not None:
         return cached
     prepare()
+    cached = _load(path)  # another process may have been quicker, or was asked to
+    if cached is not None:
+        return cached
     table = SymbolTable(_of_machine(_replayed(trace, at_icount)))
     if len(table):
         _keep(path, table)
     return table
+
+
+def find_apart(path: str) -> None:
+    """Have another process find the symbols of a trace and put them into the cache."""
+    code = "import sys, workbench; from workbench.trace import symbols;"
+    code += "symbols.of_trace(workbench.open(sys.argv[1]))"
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join(part or "." for part in sys.path)}
+    quiet = subprocess.DEVNULL
+    with contextlib.suppress(OSError):
+        subprocess.run(
+            [sys.executable, "-c", code, path],
+            stdin=quiet, stdout=quiet, stderr=quiet, env=where, check=False,
+        )  # fmt: skip
 
 
 def _replayed(trace: Trace, at_icount: int | None = None) -> Any:

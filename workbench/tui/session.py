@@ -8,6 +8,7 @@ stands. All changes happen in the screen's thread.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from workbench.errors import WorkbenchError
@@ -133,7 +134,8 @@ class Session:
     def _find_symbols(self, job: Job) -> SymbolTable:
         from workbench.trace import symbols
 
-        return symbols.of_trace(self.trace)
+        # In a process of its own: its replay would fight with ours for the interpreter lock.
+        return symbols.of_trace(self.trace, prepare=partial(symbols.find_apart, self.trace.path))
 
     def _named(self, found: SymbolTable) -> None:
         self.symbols = found

@@ -44,6 +44,8 @@ class CodePane(Pane):
         before = self._preceding(moment, here, max(height // 3, 1))
         code = moment.bytes_at(here, 15 * height)
         if not code:
+            if self.session.machine_jobs.busy:
+                return [[("class:dim", "the machine is on its way")]]
             return [[("class:dim", f"{here:#x} is not in memory, or was not read in time")]]
         found = [*before, *disassemble(code, here, moment.bits, height)]
         self._shown = found[:height]
