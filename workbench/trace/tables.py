@@ -326,7 +326,7 @@ def empty(spec: TableSpec, columns: Iterable[str] | None) -> pa.Table:
             kind = pa.type_for_alias(column.type)
             if column.type == "string":
                 kind = pa.dictionary(pa.int32(), kind)
-            fields.append(pa.field(column.name, kind))
+            fields.append(pa.field(column.name, kind, nullable=False))
     return pa.schema(fields).empty_table()
 
 
