@@ -26,6 +26,7 @@ from workbench.trace.guest import KERNEL
 from workbench.trace.header import dump_json
 from workbench.trace.kallsyms import (
     AddressSpace,
+    MemoryLike,
     ModuleSymbols,
     Symbol,
     find_modules,
@@ -223,12 +224,17 @@ def spaces(machine: Any) -> list[AddressSpace]:
     return [AddressSpace(machine.memory, paging) for paging in tables]
 
 
+def ram_ranges(memory: MemoryLike) -> list[tuple[int, int]]:
+    """Where RAM lies in the physical addresses: (start, bytes)."""
+    ranges = [(0, min(memory.size, _HOLE))]
+    if memory.size > _HOLE:
+        ranges.append((_FOUR_GIB, memory.size - _HOLE))
+    return ranges
+
+
 def guest_symbols(machine: Any) -> tuple[list[Symbol], list[ModuleSymbols]]:
     """The symbols of the kernel and of each module, as the machine's memory has them now."""
-    size: int = machine.memory.size
-    ranges = [(0, min(size, _HOLE))]
-    if size > _HOLE:
-        ranges.append((_FOUR_GIB, size - _HOLE))
+    ranges = ram_ranges(machine.memory)
     kernel = kernel_symbols(machine.memory, ranges)
     if not kernel:
         return [], []
