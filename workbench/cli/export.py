@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ examples:
   workbench export boot.wbt --vcd irq.vcd        # interrupt lines, for gtkwave
   workbench export boot.wbt --perfetto t.pftrace # for ui.perfetto.dev
   workbench export boot.wbt --pcapng net.pcapng  # frames both ways, for wireshark
+  workbench export boot.wbt --device 'ide*' --speedscope ide.json  # for speedscope.app
+  workbench export boot.wbt --folded boot.folded # for flamegraph.pl
 
 Several formats may be written at once. Times are instruction counts times the guest's time for an
 instruction; only frames have the guest's own time.
@@ -30,6 +33,10 @@ _FORMATS = (
     ("perfetto", "FILE", "devices, interrupts and counters as tracks (protobuf)"),
     ("pcapng", "FILE", "frames that the guest received and sent"),
 )
+_STACK_FORMATS = (
+    ("speedscope", "FILE", "call chains of the accesses as a profile (JSON; replays the trace)"),
+    ("folded", "FILE", "the same as folded stacks, for flame graphs"),
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -39,11 +46,15 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("trace", metavar="TRACE", help="a trace (.wbt)")
     parser.add_argument("--parquet", metavar="PATH", help="a folder with a file for each table")
-    for name, metavar, help_text in _FORMATS:
+    for name, metavar, help_text in (*_FORMATS, *_STACK_FORMATS):
         parser.add_argument(f"--{name}", metavar=metavar, help=help_text)
     parser.add_argument(
         "--received-only", action="store_true",
         help="for --pcapng: without what the guest sent, for which the trace is replayed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", metavar="D", action="append",
+        help="for --speedscope and --folded: only this device (may be repeated, may have * and ?)",
     )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="no summary")
     parser.set_defaults(run=run)
@@ -55,18 +66,48 @@ def run(args: argparse.Namespace) -> int:
     from workbench.cli.replay import cut_notice
     from workbench.trace.reader import open_trace
 
-    names = ("parquet", *(name for name, _, _ in _FORMATS))
+    names = ("parquet", *(name for name, _, _ in (*_FORMATS, *_STACK_FORMATS)))
     wanted = [(name, getattr(args, name)) for name in names if getattr(args, name) is not None]
     if not wanted:
         raise UsageError(f"expected one of {', '.join(f'--{name}' for name in names)}")
     with open_trace(args.trace) as trace:
         if not trace.closed and not args.quiet:
             complain(cut_notice(trace))
+        flame = _flame(trace, args)
         for name, path in wanted:
-            done = export(trace, name, path, sent=not args.received_only)
+            if name in ("speedscope", "folded"):
+                done = flame(name, path)
+            else:
+                done = export(trace, name, path, sent=not args.received_only)
             if not args.quiet and path != "-":
                 complain(f"{path}: {done}")
     return EXIT_OK
+
+
+def _flame(trace: Trace, args: argparse.Namespace) -> Callable[[str, str], str]:
+    """Give what writes call chains; both formats share one replay."""
+    from functools import cache
+
+    from workbench.cli import engine, stacks
+    from workbench.trace import symbols
+    from workbench.trace.export import written
+    from workbench.trace.export.flame import write_folded, write_speedscope
+
+    @cache
+    def load() -> tuple[Any, Any]:
+        table = symbols.of_trace(trace, prepare=engine.prepare)
+        return stacks.load(trace, stacks.any_of(args.device)), table
+
+    def write(name: str, path: str) -> str:
+        if path == "-":
+            raise UsageError(f"expected a file for --{name}, not '-'")
+        found, table = load()
+        with written(path) as file:
+            if name == "folded":
+                return f"{write_folded(trace, found, table, file):,} chains"
+            return f"{write_speedscope(trace, found, table, file):,} samples"
+
+    return write
 
 
 def export(trace: Trace, name: str, path: str, *, sent: bool = True) -> str:

@@ -14,6 +14,7 @@ from workbench.cli import text
 from workbench.errors import EXIT_OK, UsageError
 
 if TYPE_CHECKING:
+    from workbench.cli.stacks import StackOf
     from workbench.trace.decode import Register
     from workbench.trace.reader import Trace
     from workbench.trace.symbols import SymbolTable
@@ -23,6 +24,7 @@ examples:
   workbench log boot.wbt --device com1 --register LCR
   workbench log boot.wbt --device 'ide*' --from 1.2G --symbols
   workbench log boot.wbt --device 'ide*' --device bmide --requests
+  workbench log boot.wbt --device ide0 --from request:ide0/17 --stacks --limit 20
   workbench log boot.wbt --write --limit 20 --json | jq .register
 
 A line is: instruction count, function or PC, device, register, direction, value, fields. Names of
@@ -49,6 +51,11 @@ def add_parser(commands: Any) -> None:
     way.add_argument("--read", action="store_true", help="only reads")
     add("--limit", metavar="N", type=int, help="at most so many lines")
     add("--requests", action="store_true", help="also the request that an access belongs to")
+    add(
+        "--stacks",
+        action="store_true",
+        help="also who called: the guest's call chain, innermost first (the trace is replayed)",
+    )
     symbol_options.add_symbols(parser)
     add("--json", action="store_true", help="one JSON object a line")
     parser.set_defaults(run=run)
@@ -68,11 +75,12 @@ def run(args: argparse.Namespace) -> int:
             last=place(args.last, trace, 1 << 62),
             write=True if args.write else False if args.read else None,
         )
-        table = symbol_options.load(args, trace)
+        table = symbol_options.load(args, trace, always=args.stacks)
         make = json_lines if args.json else _styled_lines
         pending: list[str] = []
         request = _request_of(trace) if args.requests else None
-        for number, line in enumerate(make(trace, chosen, table, request)):
+        stack = _stack_of(trace, chosen, table) if args.stacks else None
+        for number, line in enumerate(make(trace, chosen, table, request, stack)):
             if number == args.limit:
                 break
             pending.append(line)
@@ -179,6 +187,13 @@ def _request_of(trace: Trace) -> RequestOf:
     return of
 
 
+def _stack_of(trace: Trace, chosen: Filter, table: SymbolTable | None) -> StackOf:
+    from workbench.cli import stacks
+
+    found = stacks.load(trace, chosen.device, chosen.first, chosen.last)
+    return stacks.by_seq(trace, found, table)
+
+
 def _pc_text(table: SymbolTable | None) -> Callable[[int], str]:
     known: dict[int, str] = {}
 
@@ -198,6 +213,7 @@ def lines(
     chosen: Filter,
     table: SymbolTable | None,
     request: RequestOf | None = None,
+    stack: StackOf | None = None,
     paint: Callable[[str], str] = str,
 ) -> Iterator[str]:
     """Give a line of text for each access; `paint` makes the template of a style's name."""
@@ -212,37 +228,48 @@ def lines(
         arrow = write_of % "<-" if write else read % "->"
         times = f" x{count}" if count != 1 else ""
         meaning = f" {found.meaning}" if found.meaning else ""
+        callers = " < ".join(stack(seq)) if stack is not None else ""
+        below = f"\n{'':>16}{dim % f'< {callers}'}" if callers else ""
         yield (
             f"{dim % format(icount, '>14,')}  {pc_text(pc):<{width}}  {device:<14}"
             f"{'' if request is None else f' {request(seq):<10}'}"
-            f" {name_of % found.name} {arrow} {value:#0{2 * size + 2}x}{times}{meaning}"
+            f" {name_of % found.name} {arrow} {value:#0{2 * size + 2}x}{times}{meaning}{below}"
         )
 
 
 def _styled_lines(
-    trace: Trace, chosen: Filter, table: SymbolTable | None, request: RequestOf | None
+    trace: Trace,
+    chosen: Filter,
+    table: SymbolTable | None,
+    request: RequestOf | None,
+    stack: StackOf | None,
 ) -> Iterator[str]:
     if text.plain(sys.stdout):
-        return lines(trace, chosen, table, request, lambda _: "%s")
+        return lines(trace, chosen, table, request, stack, lambda _: "%s")
     from rich.console import COLOR_SYSTEMS
     from rich.style import Style
 
     console = text.rich_console(sys.stdout)
     system = console.color_system
     if system is None or console.no_color:
-        return lines(trace, chosen, table, request, lambda _: "%s")
+        return lines(trace, chosen, table, request, stack, lambda _: "%s")
     colors = COLOR_SYSTEMS[system]
     return lines(
         trace,
         chosen,
         table,
         request,
+        stack,
         lambda style: Style.parse(style).render("%s", color_system=colors),
     )
 
 
 def json_lines(
-    trace: Trace, chosen: Filter, table: SymbolTable | None, request: RequestOf | None = None
+    trace: Trace,
+    chosen: Filter,
+    table: SymbolTable | None,
+    request: RequestOf | None = None,
+    stack: StackOf | None = None,
 ) -> Iterator[str]:
     """Give a JSON object for each access."""
     import json
@@ -260,4 +287,6 @@ def json_lines(
             item["function"] = pc_text(pc)
         if request is not None:
             item["request"] = request(seq) or None
+        if stack is not None:
+            item["callers"] = stack(seq)
         yield encode(item)
