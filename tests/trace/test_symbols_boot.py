@@ -13,7 +13,7 @@ import guests
 import workbench as api
 from guests.initramfs import run_option
 from tests.cli.conftest import command, environment
-from workbench.trace import symbols
+from workbench.trace import stacks, symbols
 from workbench.trace.reader import Trace
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
@@ -66,6 +66,14 @@ def test_kernel_symbols_come_from_guest_memory(boot: Trace, tmp_path: Path) -> N
         moved = symbols.of_file(str(listing), boot)
         assert start != LINKED
         assert [moved.text(pc) for pc in pcs] == [table.text(pc) for pc in pcs]
+        # Who printed: by the kernel's ORC tables, from the port's helper up to the stack's end.
+        found = stacks.of_trace(boot, lambda name: name == "com1")
+        assert (found.has_orc, found.diverged) == (True, False)
+        chains = [stacks.names(chain, table, offsets=False) for chain in found.chains]
+        printed = [c for c in chains if {"serial8250_console_write", "io_serial_out"} <= {*c}]
+        assert any({"console_unlock", "vprintk_emit"} & {*chain} for chain in printed)
+        wrote = [chain for chain in chains if "tty_write" in " ".join(chain)]
+        assert any(chain[-1].startswith("entry_SYSCALL_64") for chain in wrote)
 
 
 def test_a_32_bit_kernel_and_its_modules(
