@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
 def describe(trace: Trace) -> dict[str, Any]:
     """Collect the facts about a trace, as they go into `--json`."""
     from workbench.cli.summary import accesses_by_device, exits_by_kind
+    from workbench.trace.container import CHECKPOINT
     from workbench.trace.tables import TABLES
 
     sizes = trace.sizes()
@@ -64,6 +65,10 @@ def describe(trace: Trace) -> dict[str, Any]:
             for spec in TABLES
         },
         "images_bytes": sizes["images"],
+        "checkpoints": {
+            "count": len(trace.chunks(CHECKPOINT)),
+            "size_bytes": sizes["checkpoints"],
+        },
         "structure_bytes": sizes["structure"],
         "accesses_by_device": [
             {"device": name, "reads": reads, "writes": writes}
@@ -100,6 +105,9 @@ def show(facts: dict[str, Any]) -> None:
             ("digest", end["digest"]),
             *[(disk["name"], _disk(disk)) for disk in end["disks"]],
         ]
+    kept = facts["checkpoints"]
+    if kept["count"]:
+        pairs.append(("checkpoints", f"{kept['count']:,}, {text.size_text(kept['size_bytes'])}"))
     text.print_pairs("trace", pairs)
     rows = [
         (name, f"{table['rows']:,}", f"{table['size_bytes']:,}", _each(table))

@@ -19,7 +19,7 @@ from workbench.errors import EXIT_INTERRUPTED, UsageError, WorkbenchError, os_er
 
 COMMANDS = (
     "record", "replay", "tui", "compare", "info", "log", "requests", "stats", "diff", "export",
-    "query", "inspect", "gdb", "drgn", "qtest",
+    "query", "inspect", "checkpoint", "gdb", "drgn", "qtest",
     "demo", "doctor", "completion",
 )  # fmt: skip
 

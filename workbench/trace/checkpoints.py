@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from workbench.core.machine import Machine
 from workbench.core.pages import rebase
 from workbench.core.snapshot import Snapshot
+from workbench.errors import FormatError
+from workbench.trace.stored import Stored
 
 DEFAULT_BUDGET_BYTES = 1 << 30
 SAVING_SHARE = 0.05
@@ -29,6 +31,8 @@ class Checkpoints:
 
     machine: Machine
     budget_bytes: int = DEFAULT_BUDGET_BYTES
+    stored: Stored | None = None
+    """Those in the trace; one is read when it is wanted, and then kept like the others."""
     saving_share: float = SAVING_SHARE
     spacing_icount: int = SPACING_ICOUNT
     _kept: list[Snapshot] = field(default_factory=list)
@@ -61,6 +65,32 @@ class Checkpoints:
             if found.icount < snapshot.icount <= icount:
                 found = snapshot
         return found
+
+    def icounts(self) -> list[int]:
+        """Where there are states, in memory or in the trace, in order."""
+        stored = self.stored.icounts if self.stored else []
+        return sorted({*stored, *(snapshot.icount for snapshot in self.all())})
+
+    def nearest(self, icount: int) -> Snapshot:
+        """Like `below`, but a later one in the trace is read: the machine may then be there."""
+        found = self.below(icount)
+        if self.stored is None:
+            return found
+        number = bisect.bisect_right(self.stored.icounts, icount) - 1
+        if number < 0 or self.stored.icounts[number] <= found.icount:
+            return found
+        del found
+        try:
+            snapshot = self.stored.load(number)
+        except FormatError as error:
+            self.stored.give_up(error.what)
+            self.machine.restore(self.first)
+            return self.below(icount)
+        place = self._place(snapshot.icount)
+        self._kept.insert(place, snapshot)
+        self._own_bytes += snapshot.own_bytes(self._kept[place - 1])
+        self._thin()
+        return snapshot
 
     def _place(self, icount: int) -> int:
         return bisect.bisect_right(self._kept, icount, key=lambda snapshot: snapshot.icount)
@@ -108,6 +138,8 @@ class Checkpoints:
         """Come back below the budget."""
         if self.used_bytes <= self.budget_bytes:
             return
+        if self.stored is not None:
+            self.stored.forget()
         self._recount()
         while self.used_bytes > self.budget_bytes and (self._near or len(self._kept) > 1):
             if self._near:

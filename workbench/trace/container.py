@@ -35,13 +35,18 @@ BLOB: Final = b"BLOB"
 MARK: Final = b"MARK"
 END: Final = b"END_"
 INDEX: Final = b"INDX"
+CHECKPOINT: Final = b"ckpt"
+PAGES: Final = b"ckpg"
 
 BLOB_PART_BYTES: Final = 8 << 20
 MAX_CHUNK_BYTES: Final = 64 << 20
 MAX_JSON_BYTES: Final = 4 << 20
 MAX_CHUNKS: Final = 4_000_000
 MAX_ROWS: Final = 1 << 20
-_LIMITS: Final = {HEAD: MAX_JSON_BYTES, MARK: 64 << 10, END: MAX_JSON_BYTES, BLOB: BLOB_PART_BYTES}
+_LIMITS: Final = {
+    HEAD: MAX_JSON_BYTES, MARK: 64 << 10, END: MAX_JSON_BYTES, BLOB: BLOB_PART_BYTES,
+    PAGES: BLOB_PART_BYTES,
+}
 INDEX_ENTRY: Final = struct.Struct("<4sIQ")
 
 
@@ -271,8 +276,8 @@ class ContainerFile:
             raise self.error(f"chunk {number} claims {rows:,} rows, too many", offset)
         return chunk
 
-    def payload(self, chunk: ChunkInfo) -> bytes:
-        """Read, check and decompress what is in a chunk."""
+    def stored(self, chunk: ChunkInfo) -> bytes:
+        """Read and check a chunk's payload, as it is in the file."""
         data = self._pread(chunk.stored_bytes, chunk.offset + CHUNK.size)
         if len(data) != chunk.stored_bytes:
             raise self.error(f"chunk {chunk.number} is incomplete", chunk.offset)
@@ -280,6 +285,11 @@ class ContainerFile:
             raise self.error(
                 f"chunk {chunk.number} ({chunk.name}) is damaged: wrong checksum", chunk.offset
             )
+        return data
+
+    def payload(self, chunk: ChunkInfo) -> bytes:
+        """Read, check and decompress what is in a chunk."""
+        data = self.stored(chunk)
         if chunk.codec == CODEC_RAW:
             return data
         import zstandard

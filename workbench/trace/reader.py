@@ -21,10 +21,12 @@ from workbench.errors import FormatError, InputFileError, os_error_text
 from workbench.trace import tables
 from workbench.trace.container import (
     BLOB,
+    CHECKPOINT,
     CHUNK,
     END,
     HEAD,
     MARK,
+    PAGES,
     ChunkInfo,
     ContainerFile,
 )
@@ -263,18 +265,37 @@ class Trace:
             raise self._file.error(f"the {image.role} in the trace does not fit its SHA-256")
         return data
 
+    def chunks(self, *kinds: bytes) -> list[ChunkInfo]:
+        """Chunks of some kinds (without one: of all), in order."""
+        return [chunk for chunk in self._chunks if not kinds or chunk.kind in kinds]
+
+    def payload(self, chunk: ChunkInfo) -> bytes:
+        """What is in a chunk, checked and decompressed."""
+        return self._file.payload(chunk)
+
+    def stored(self, chunk: ChunkInfo) -> bytes:
+        """A chunk's payload as it is in the file, checked."""
+        return self._file.stored(chunk)
+
     def sizes(self) -> dict[str, int]:
-        """Bytes of the file by use: tables by name, `images`, and `structure` for all else."""
+        """Bytes of the file by use: tables by name, `images`, `checkpoints`, and `structure` for all else."""
         found: dict[str, int] = {spec.name: 0 for spec in tables.TABLES}
-        images = 0
+        images = checkpoints = 0
         for chunk in self._chunks:
             bytes_used = chunk.stored_bytes + CHUNK.size
             if chunk.kind in tables.BY_CHUNK:
                 found[tables.BY_CHUNK[chunk.kind].name] += bytes_used
             elif chunk.kind == BLOB:
                 images += bytes_used
-        structure = self.file_bytes - images - sum(found.values())
-        return {**found, "images": images, "structure": structure}
+            elif chunk.kind in (CHECKPOINT, PAGES):
+                checkpoints += bytes_used
+        structure = self.file_bytes - images - checkpoints - sum(found.values())
+        return {
+            **found,
+            "images": images,
+            "checkpoints": checkpoints,
+            "structure": structure,
+        }
 
 
 _KNOWN = frozenset({HEAD, BLOB, MARK, END})

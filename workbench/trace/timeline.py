@@ -29,6 +29,7 @@ from workbench.trace.guest import Builder, Guest
 from workbench.trace.pace import Pace
 from workbench.trace.reader import Trace
 from workbench.trace.replayer import inputs_of
+from workbench.trace.stored import Stored
 
 if TYPE_CHECKING:
     from workbench.core.snapshot import Snapshot
@@ -93,7 +94,7 @@ class Timeline:
         self._log = WatchLog(self.machine)
         self._ended = ""
         self._origin: Snapshot | None = None
-        self.kept = Checkpoints(self.machine, budget_bytes)
+        self.kept = Checkpoints(self.machine, budget_bytes, Stored(trace, self.machine))
 
     # Where we are.
 
@@ -105,7 +106,7 @@ class Timeline:
     @property
     def checkpoints(self) -> list[int]:
         """Instruction counts of all checkpoints, in order."""
-        return [s.icount for s in self.kept.all()]
+        return self.kept.icounts()
 
     @property
     def device_watches(self) -> list[EventWatch]:
@@ -269,9 +270,10 @@ class Timeline:
     def seek(self, icount: int, poll: Poll | None = None) -> Moved:
         """Go to an instruction count of the recording, without regard to breakpoints."""
         target = max(0, min(icount, self.end_icount))
-        start = self.kept.below(target)
-        if self.diverted is not None or not start.icount <= self.icount <= target or self._ended:
-            self._restore(start)
+        places = self.kept.icounts()
+        below = places[bisect.bisect_right(places, target) - 1]
+        if self.diverted is not None or not below <= self.icount <= target or self._ended:
+            self._restore(self.kept.nearest(target))
         self._arm(stopping=False, points=False)
         if target - self.icount > 2 * NEAR_ICOUNT:
             found = self._run_to(target - NEAR_ICOUNT, poll)
@@ -302,12 +304,12 @@ class Timeline:
         present = high = self.icount
         if self._ended:
             high += 1
-        places = [s for s in self.kept.all() if s.icount < high]
+        places = [icount for icount in self.kept.icounts() if icount < high]
         stride, place = 1, len(places)
         while place > 0:
             # The stretches double in length: a restore costs more than a run over a short one.
             place, stride = max(place - stride, 0), 2 * stride
-            snapshot = places[place]
+            snapshot = self.kept.nearest(places[place])
             self._restore(snapshot)
             self._arm(stopping=False, before=high)
             cpu.set("bp_skip", _NEVER)

@@ -1,0 +1,283 @@
+"""Checkpoints that are kept in a trace (`docs/trace-format.md`): how they are read and written.
+
+A checkpoint is the plain values of all devices as JSON, the processor's bytes, and a table that
+names each page of RAM; the pages themselves are in chunks of their own, each different one once.
+All of it is untrusted and checked before it reaches a machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from workbench.core.build import source_key
+from workbench.core.engine import PAGE
+from workbench.core.machine import Machine
+from workbench.core.pages import GROUP, ZERO, Ram
+from workbench.core.portable import dump_cpu, load_cpu
+from workbench.core.snapshot import Snapshot, save_cpu
+from workbench.errors import FormatError
+from workbench.trace.container import BLOB_PART_BYTES, CHECKPOINT, PAGES, ChunkInfo
+from workbench.trace.header import dump_json, load_json
+
+if TYPE_CHECKING:
+    from workbench.trace.reader import Trace
+
+MAX_CHECKPOINTS: Final = 4096
+MAX_STATE_BYTES: Final = 48 << 20
+PART_PAGES: Final = BLOB_PART_BYTES // PAGE
+_LENGTHS = struct.Struct("<IIQ")  # of the JSON, of the processor; icount
+_DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
+"""What a device's `restore` raises for values that fit the format and not the device."""
+
+Put = Callable[..., None]
+"""Appends a chunk: kind, payload, rows."""
+
+
+def to_plain(value: Any) -> Any:
+    """Values of a state as JSON has them: bytes, tuples and mappings are wrapped."""
+    if isinstance(value, bytes | bytearray):
+        return {"b": base64.b64encode(value).decode()}
+    if isinstance(value, tuple):
+        return {"t": [to_plain(item) for item in value]}
+    if isinstance(value, list):
+        return [to_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {"m": [[key, to_plain(item)] for key, item in value.items()]}
+    if value is None or isinstance(value, bool | int | str | float):
+        return value
+    raise TypeError(f"expected plain values in a device's state, not {value!r:.80}")
+
+
+def from_plain(value: Any) -> Any:
+    """The reverse of `to_plain`; raises `FormatError`."""
+    if isinstance(value, list):
+        return [from_plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    match value:
+        case {"b": str(text), **rest} if not rest:
+            return base64.b64decode(text, validate=True)
+        case {"t": list(items), **rest} if not rest:
+            return tuple(from_plain(item) for item in items)
+        case {"m": list(items), **rest} if not rest:
+            pairs = [(item[0], from_plain(item[1])) for item in items if len(item) == 2]
+            return dict(pairs)
+    raise FormatError("a checkpoint holds a value of an unknown kind")
+
+
+class Saver:
+    """Writes checkpoints of one machine as chunks."""
+
+    def __init__(self, machine: Machine, put: Put) -> None:
+        self.count = self.pages = 0
+        self._machine, self._put = machine, put
+        self._known: dict[bytes, int] = {}
+        self._part: list[bytes] = []
+        self._before: Ram | None = None
+        self._table: list[int] = []
+
+    def add(self) -> bool:
+        """Keep the machine's state; False if it cannot be kept here."""
+        snapshot = self._machine.save()
+        cpu = dump_cpu(self._machine.cpu, snapshot.cpu)
+        state = {
+            "engine": source_key(),
+            "time_ps": snapshot.time_ps,
+            "parts": to_plain(snapshot.parts),
+        }
+        text = dump_json(state)
+        if cpu is None or len(text) > MAX_STATE_BYTES or self.count == MAX_CHECKPOINTS:
+            return False
+        self._name_pages(snapshot.ram)
+        self._flush()
+        table = struct.pack(f"<{len(self._table)}I", *self._table)
+        lengths = _LENGTHS.pack(len(text), len(cpu), snapshot.icount)
+        self._put(CHECKPOINT, lengths + text + cpu + table, rows=0)
+        self.count += 1
+        return True
+
+    def _name_pages(self, ram: Ram) -> None:
+        before = self._before.groups if self._before else (None,) * len(ram.groups)
+        self._table = self._table or [0] * (len(ram.groups) * GROUP)
+        for number, (group, old) in enumerate(zip(ram.groups, before, strict=True)):
+            if group is old:
+                continue
+            for offset, row in enumerate(ram.store.get(group)):
+                slot = group[offset]
+                index = 0 if slot == ZERO else self._index(row.tobytes())
+                self._table[number * GROUP + offset] = index
+        self._before = ram
+
+    def _index(self, page: bytes) -> int:
+        key = blake2b(page, digest_size=20).digest()
+        found = self._known.get(key)
+        if found is None:
+            self.pages += 1
+            found = self._known[key] = self.pages
+            self._part.append(page)
+            if len(self._part) == PART_PAGES:
+                self._flush()
+        return found
+
+    def _flush(self) -> None:
+        if self._part:
+            self._put(PAGES, b"".join(self._part), rows=len(self._part))
+            self._part.clear()
+
+
+class Stored:
+    """The checkpoints in a trace; nothing but their counts is read before one is wanted."""
+
+    def __init__(self, trace: Trace, machine: Machine) -> None:
+        self._trace, self._machine = trace, machine
+        self.problem = ""
+        """Why none of them is used, as a sentence; empty while they are."""
+        self.icounts: list[int] = []
+        self._chunks: list[ChunkInfo] = []
+        self._last: tuple[Any, Ram] | None = None
+        chunks = trace.chunks(CHECKPOINT)
+        self._parts = trace.chunks(PAGES)
+        if not chunks:
+            return
+        try:
+            self._open(chunks)
+        except FormatError as error:
+            self.give_up(error.what)
+
+    def _open(self, chunks: list[ChunkInfo]) -> None:
+        if len(chunks) > MAX_CHECKPOINTS:
+            raise FormatError(f"there are {len(chunks):,} of them, too many")
+        found = self._read(chunks[0])[1].get("engine")
+        if found != source_key():
+            raise FormatError("they were made by another version of the engine")
+        icounts = [self._count(chunk) for chunk in chunks]
+        rising = all(a < b for a, b in zip([0, *icounts], icounts, strict=False))
+        if not rising or icounts[-1] > self._trace.icount:
+            raise FormatError("they are not in order")
+        self.icounts, self._chunks = icounts, chunks
+
+    def _count(self, chunk: ChunkInfo) -> int:
+        data = self._trace.payload(chunk)
+        if len(data) < _LENGTHS.size:
+            raise FormatError("one is too short")
+        return int(_LENGTHS.unpack_from(data)[2])
+
+    def _read(self, chunk: ChunkInfo) -> tuple[int, dict[str, Any], bytes, bytes]:
+        data = self._trace.payload(chunk)
+        if len(data) < _LENGTHS.size:
+            raise FormatError("one is too short")
+        text, cpu, icount = _LENGTHS.unpack_from(data)
+        at = _LENGTHS.size
+        if text > MAX_STATE_BYTES or at + text + cpu > len(data):
+            raise FormatError("one states wrong lengths")
+        state = load_json(data[at : at + text])
+        return icount, state, data[at + text : at + text + cpu], data[at + text + cpu :]
+
+    def give_up(self, why: str) -> None:
+        """Use none of them from now on."""
+        self.problem = f"the checkpoints in the trace are not used: {why}"
+        self.icounts, self._chunks, self._last = [], [], None
+
+    def forget(self) -> None:
+        """Hold no memory for the next one."""
+        self._last = None
+
+    def load(self, number: int) -> Snapshot:
+        """Read a checkpoint and put the machine there, which shows that it fits the machine.
+
+        Raises `FormatError`; the machine is then in no valid state.
+        """
+        icount, state, cpu, table = self._read(self._chunks[number])
+        if icount != self.icounts[number] or state.get("engine") != source_key():
+            raise FormatError("one is of another engine")
+        machine = self._machine
+        time_ps = state.get("time_ps")
+        try:
+            parts = from_plain(state.get("parts"))
+            _check_parts(machine, parts, icount)
+            expected = len(save_cpu(machine.cpu))
+            local = load_cpu(machine.cpu, cpu, expected, icount)
+            if type(time_ps) is not int:
+                raise FormatError("one states no time")
+            snapshot = Snapshot(icount, time_ps, local, parts, self._ram(table))
+            machine.restore(snapshot)
+        except FormatError:
+            raise
+        except (*_DAMAGE, RecursionError) as error:
+            raise FormatError(f"one does not fit this machine ({error!s:.120})") from None
+        if machine.clock.icount != icount or machine.clock.now_ps != time_ps:
+            raise FormatError("one states another time than its clock")
+        return snapshot
+
+    def _ram(self, table: bytes) -> Ram:
+        import numpy as np
+
+        pages = -(-self._machine.cpu.ram_bytes // PAGE)
+        pages = -(-pages // GROUP) * GROUP
+        if len(table) != 4 * pages:
+            raise FormatError("one has pages for another size of memory")
+        numbers = np.frombuffer(table, np.uint32)
+        bounds = np.cumsum([0, *(part.rows for part in self._parts)])
+        if int(numbers.max()) > int(bounds[-1]):
+            raise FormatError("one names a page that is not there")
+        slots: list[int] = [ZERO] * pages
+        wanted = numbers != 0
+        if self._last is not None:
+            old, ram = self._last
+            same = wanted & (old == numbers)
+            for n in np.flatnonzero(same).tolist():
+                slots[n] = ram.groups[n // GROUP][n % GROUP]
+            wanted &= ~same
+        store = self._machine.pages
+        unique, first = np.unique(numbers[wanted], return_inverse=True)
+        named: list[int] = [ZERO] * len(unique)
+        places = np.searchsorted(bounds, unique.astype(np.int64), "left") - 1
+        for part in np.unique(places).tolist():
+            data = self._trace.payload(self._parts[part])
+            if len(data) != self._parts[part].rows * PAGE:
+                raise FormatError("a part of their pages has a wrong length")
+            rows = np.frombuffer(data, np.uint64).reshape(-1, PAGE // 8)
+            which = np.flatnonzero(places == part)
+            local = unique[which].astype(np.int64) - 1 - int(bounds[part])
+            for n, slot in zip(which.tolist(), store.put(rows[local]), strict=True):
+                named[n] = slot
+        for n, k in zip(np.flatnonzero(wanted).tolist(), first.tolist(), strict=True):
+            slots[n] = named[k]
+        groups = [tuple(slots[n : n + GROUP]) for n in range(0, pages, GROUP)]
+        if self._last is not None:
+            old_groups = self._last[1].groups
+            pairs = zip(groups, old_groups, strict=True)
+            groups = [
+                theirs if all(a is b for a, b in zip(mine, theirs, strict=True)) else mine
+                for mine, theirs in pairs
+            ]
+        ram = Ram(store, tuple(groups))
+        self._last = numbers, ram
+        return ram
+
+
+def _check_parts(machine: Machine, parts: Any, icount: int) -> None:
+    """What the machine itself takes without a look."""
+    if not isinstance(parts, dict) or parts.keys() != {
+        "clock", "pending", "inputs", "msrs", "devices",
+    }:  # fmt: skip
+        raise FormatError("one lacks parts of the machine")
+    if not isinstance(parts["devices"], dict) or parts["devices"].keys() != machine.devices.keys():
+        raise FormatError("one has other devices than the machine")
+    match parts["pending"]:
+        case (bool(), bool()):
+            pass
+        case _:
+            raise FormatError("one has no valid interrupts")
+    match parts["inputs"]:
+        case (int(place), dict(fetched)) if 0 <= place < 1 << 40:
+            if all(type(k) is str and type(v) is int and v >= 0 for k, v in fetched.items()):
+                return
+    raise FormatError("one has no valid place in the inputs")
+
+
+__all__ = ["MAX_CHECKPOINTS", "Saver", "Stored", "from_plain", "to_plain"]
