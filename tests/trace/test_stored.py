@@ -71,7 +71,7 @@ def test_a_seek_runs_only_from_the_nearest_one(
             assert timeline.icount == icount
             assert timeline.machine.digest() == straight(demo_path, icount)
         assert timeline.kept.stored is not None
-        assert timeline.kept.stored.problem == ""
+        assert timeline.kept.problem == ""
         assert timeline.go().kind == "end"
         assert trace.end is not None
         assert timeline.machine.digest().hex() == trace.end.digest

@@ -1,4 +1,4 @@
-"""`workbench checkpoint`: keep states of the machine in a trace, so that it opens anywhere at once."""
+"""`workbench checkpoint`: keep states of the machine in a trace, for quick seeks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ examples:
   workbench checkpoint boot.wbt --every 20M
 
 The trace is replayed once and written anew beside itself; it is replaced at the end, if the replay
-came to the recorded state. gdb, tui and inspect then start at the nearest checkpoint. Another version
-of the engine does not use them: run this again.
+came to the recorded state. gdb, tui and inspect then start at the nearest checkpoint. Another
+version of the engine does not use them: run this again.
 """
 
 

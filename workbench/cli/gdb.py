@@ -103,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         elif args.symbols is None and args.listen is None:
             symbols = _kernel_symbols(timeline, Path(folder) / "symbols")
         timeline.seek(start)
+        if timeline.kept.problem:
+            complain(timeline.kept.problem)
         stub = Stub(ReplayTarget(timeline), args.architecture)
         with Server(stub, listener) as server:
             if args.listen is not None:

@@ -43,6 +43,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Go there and look."""
     from workbench import inspect
+    from workbench.cli.main import complain
     from workbench.trace import position
     from workbench.trace.bookmarks import Bookmarks
     from workbench.trace.reader import open_trace
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
             timeline.seek(since)
             before = inspect.capture(machine, name, args.rows, trace)
         timeline.seek(at)
+        if timeline.kept.problem:
+            complain(timeline.kept.problem)
         page = inspect.capture(machine, name, args.rows, trace)
         clock = machine.clock
         if args.json:

@@ -74,7 +74,8 @@ def _entries(data: bytes) -> NDArray[np.uint64]:
 
 
 def _valid(entries: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    return (entries[:, :3] & _u64(0xFFF & ~lay.MARKS)) == 0
+    used: NDArray[np.bool_] = (entries[:, :3] & _u64(0xFFF & ~lay.MARKS)) == 0
+    return used
 
 
 def _outside(entries: NDArray[np.uint64], used: NDArray[np.bool_], ram_bytes: int) -> bool:

@@ -66,6 +66,11 @@ class Checkpoints:
                 found = snapshot
         return found
 
+    @property
+    def problem(self) -> str:
+        """Why those in the trace are not used, as a sentence; empty while they are."""
+        return self.stored.problem if self.stored else ""
+
     def icounts(self) -> list[int]:
         """Where there are states, in memory or in the trace, in order."""
         stored = self.stored.icounts if self.stored else []

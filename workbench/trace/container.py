@@ -37,6 +37,7 @@ END: Final = b"END_"
 INDEX: Final = b"INDX"
 CHECKPOINT: Final = b"ckpt"
 PAGES: Final = b"ckpg"
+CHECKPOINTS: Final = b"ckpi"
 
 BLOB_PART_BYTES: Final = 8 << 20
 MAX_CHUNK_BYTES: Final = 64 << 20
@@ -44,8 +45,12 @@ MAX_JSON_BYTES: Final = 4 << 20
 MAX_CHUNKS: Final = 4_000_000
 MAX_ROWS: Final = 1 << 20
 _LIMITS: Final = {
-    HEAD: MAX_JSON_BYTES, MARK: 64 << 10, END: MAX_JSON_BYTES, BLOB: BLOB_PART_BYTES,
+    HEAD: MAX_JSON_BYTES,
+    MARK: 64 << 10,
+    END: MAX_JSON_BYTES,
+    BLOB: BLOB_PART_BYTES,
     PAGES: BLOB_PART_BYTES,
+    CHECKPOINTS: MAX_JSON_BYTES,
 }
 INDEX_ENTRY: Final = struct.Struct("<4sIQ")
 

@@ -13,7 +13,7 @@ from workbench.errors import FormatError, TraceWriteError, UsageError, os_error_
 from workbench.trace import guest as guests
 from workbench.trace.container import (
     CHECKPOINT,
-
+    CHECKPOINTS,
     CODEC_RAW,
     END,
     INDEX,
@@ -100,7 +100,7 @@ def _write(
     copy = _Copy(file, trace.version)
     chunks = trace.chunks()
     for chunk in chunks[:-1]:
-        if chunk.kind not in (CHECKPOINT, PAGES):
+        if chunk.kind not in (CHECKPOINT, CHECKPOINTS, PAGES):
             _take(copy, trace, chunk)
     machine = cast(Machine, guests.build_machine(trace.header.machine, Guest.from_trace(trace)))
     machine.inputs.replay([item for _, item in inputs_of(trace)])
@@ -123,13 +123,12 @@ def _write(
             path=trace.path,
         )
     assert chunks[-1].kind == END
+    saver.finish()
     _take(copy, trace, chunks[-1])
     copy.end()
-    return saver.count
+    return len(saver.icounts)
 
 
 def _take(copy: _Copy, trace: Trace, chunk: ChunkInfo) -> None:
     raw = None if chunk.codec == CODEC_RAW else chunk.raw_bytes
     copy.take(chunk.kind, trace.stored(chunk), chunk.rows, raw)
-
-

@@ -22,6 +22,7 @@ from workbench.trace import tables
 from workbench.trace.container import (
     BLOB,
     CHECKPOINT,
+    CHECKPOINTS,
     CHUNK,
     END,
     HEAD,
@@ -278,7 +279,7 @@ class Trace:
         return self._file.stored(chunk)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the file by use: tables by name, `images`, `checkpoints`, and `structure` for all else."""
+        """Bytes of the file by use: tables by name, `images`, `checkpoints`, `structure` for the rest."""
         found: dict[str, int] = {spec.name: 0 for spec in tables.TABLES}
         images = checkpoints = 0
         for chunk in self._chunks:
@@ -287,7 +288,7 @@ class Trace:
                 found[tables.BY_CHUNK[chunk.kind].name] += bytes_used
             elif chunk.kind == BLOB:
                 images += bytes_used
-            elif chunk.kind in (CHECKPOINT, PAGES):
+            elif chunk.kind in (CHECKPOINT, CHECKPOINTS, PAGES):
                 checkpoints += bytes_used
         structure = self.file_bytes - images - checkpoints - sum(found.values())
         return {

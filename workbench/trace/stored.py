@@ -20,7 +20,13 @@ from workbench.core.pages import GROUP, ZERO, Ram
 from workbench.core.portable import dump_cpu, load_cpu
 from workbench.core.snapshot import Snapshot, save_cpu
 from workbench.errors import FormatError
-from workbench.trace.container import BLOB_PART_BYTES, CHECKPOINT, PAGES, ChunkInfo
+from workbench.trace.container import (
+    BLOB_PART_BYTES,
+    CHECKPOINT,
+    CHECKPOINTS,
+    PAGES,
+    ChunkInfo,
+)
 from workbench.trace.header import dump_json, load_json
 
 if TYPE_CHECKING:
@@ -73,7 +79,8 @@ class Saver:
     """Writes checkpoints of one machine as chunks."""
 
     def __init__(self, machine: Machine, put: Put) -> None:
-        self.count = self.pages = 0
+        self.pages = 0
+        self.icounts: list[int] = []
         self._machine, self._put = machine, put
         self._known: dict[bytes, int] = {}
         self._part: list[bytes] = []
@@ -90,15 +97,20 @@ class Saver:
             "parts": to_plain(snapshot.parts),
         }
         text = dump_json(state)
-        if cpu is None or len(text) > MAX_STATE_BYTES or self.count == MAX_CHECKPOINTS:
+        if cpu is None or len(text) > MAX_STATE_BYTES or len(self.icounts) == MAX_CHECKPOINTS:
             return False
         self._name_pages(snapshot.ram)
         self._flush()
         table = struct.pack(f"<{len(self._table)}I", *self._table)
         lengths = _LENGTHS.pack(len(text), len(cpu), snapshot.icount)
         self._put(CHECKPOINT, lengths + text + cpu + table, rows=0)
-        self.count += 1
+        self.icounts.append(snapshot.icount)
         return True
+
+    def finish(self) -> None:
+        """Append the list of them."""
+        listed = {"engine": source_key(), "icounts": self.icounts}
+        self._put(CHECKPOINTS, dump_json(listed), rows=0)
 
     def _name_pages(self, ram: Ram) -> None:
         before = self._before.groups if self._before else (None,) * len(ram.groups)
@@ -151,20 +163,24 @@ class Stored:
     def _open(self, chunks: list[ChunkInfo]) -> None:
         if len(chunks) > MAX_CHECKPOINTS:
             raise FormatError(f"there are {len(chunks):,} of them, too many")
-        found = self._read(chunks[0])[1].get("engine")
-        if found != source_key():
-            raise FormatError("they were made by another version of the engine")
-        icounts = [self._count(chunk) for chunk in chunks]
+        lists = self._trace.chunks(CHECKPOINTS)
+        if len(lists) != 1:
+            raise FormatError(f"expected one list of them, not {len(lists)}")
+        listed = load_json(self._trace.payload(lists[0]))
+        if listed.get("engine") != source_key():
+            raise FormatError(
+                "they were made by another version of the engine"
+                " ('workbench checkpoint' makes new ones)"
+            )
+        icounts = listed.get("icounts")
+        if not isinstance(icounts, list) or len(icounts) != len(chunks):
+            raise FormatError("the list of them is of another length")
+        if any(type(icount) is not int for icount in icounts):
+            raise FormatError("the list of them holds no instruction counts")
         rising = all(a < b for a, b in zip([0, *icounts], icounts, strict=False))
         if not rising or icounts[-1] > self._trace.icount:
             raise FormatError("they are not in order")
         self.icounts, self._chunks = icounts, chunks
-
-    def _count(self, chunk: ChunkInfo) -> int:
-        data = self._trace.payload(chunk)
-        if len(data) < _LENGTHS.size:
-            raise FormatError("one is too short")
-        return int(_LENGTHS.unpack_from(data)[2])
 
     def _read(self, chunk: ChunkInfo) -> tuple[int, dict[str, Any], bytes, bytes]:
         data = self._trace.payload(chunk)
