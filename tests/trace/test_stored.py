@@ -11,10 +11,11 @@ import pytest
 
 from tests.gdbstub.conftest import demo_path
 from workbench.cli.main import main
+from workbench.core.build import source_key
 from workbench.core.machine import Machine, Stop
 from workbench.errors import FormatError
 from workbench.trace import stored
-from workbench.trace.container import CHECKPOINT, CHUNK, PAGES, encode_chunk
+from workbench.trace.container import CHECKPOINT, CHECKPOINTS, CHUNK, PAGES, encode_chunk
 from workbench.trace.enrich import add_checkpoints
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay
@@ -154,11 +155,28 @@ def test_damage_costs_the_checkpoints_and_nothing_else(
 
 
 def _renumbered(path: Path, after: int) -> bytes:
-    """The end chunk; the index does not fit any more and is left out."""
+    """What follows a chunk; the index does not fit any more and is left out."""
     with open_trace(path) as trace:
-        end = trace.chunks()[-1]
-        assert end.number == after + 1
-        return path.read_bytes()[end.offset : end.offset + CHUNK.size + end.stored_bytes]
+        first, last = trace.chunks()[after + 1], trace.chunks()[-1]
+        return path.read_bytes()[first.offset : last.end]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"[]", b"{}", b'{"icounts": 3}', b'{"icounts": [2, 1]}', b'{"icounts": ["x", 1e400]}'],
+)
+def test_a_list_of_checkpoints_that_is_wrong(enriched: Path, tmp_path: Path, text: bytes) -> None:
+    data = enriched.read_bytes()
+    text = text.replace(b"{", b'{"engine": "%s", ' % source_key().encode()).replace(b", }", b"}")
+    with open_trace(enriched) as trace:
+        listed = trace.chunks(CHECKPOINTS)[0]
+    chunk = encode_chunk(CHECKPOINTS, listed.number, text)
+    path = tmp_path / "broken.wbt"
+    path.write_bytes(data[: listed.offset] + chunk + _renumbered(enriched, listed.number))
+    with open_trace(path) as trace:
+        kept = Timeline(trace).kept
+        assert kept.icounts() == [0]
+        assert kept.problem.startswith("the checkpoints in the trace are not used: ")
 
 
 def test_flips_in_the_file(demo_path: Path, enriched: Path, tmp_path: Path) -> None:
