@@ -279,7 +279,7 @@ class Trace:
         return self._file.stored(chunk)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the file by use: tables by name, `images`, `checkpoints`, `structure` (the rest)."""
+        """Bytes of the file by use: by table, `images`, `checkpoints`, `structure` (the rest)."""
         found: dict[str, int] = {spec.name: 0 for spec in tables.TABLES}
         images = checkpoints = 0
         for chunk in self._chunks:
