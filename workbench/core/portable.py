@@ -74,7 +74,9 @@ def _entries(data: bytes) -> NDArray[np.uint64]:
 
 
 def _valid(entries: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of the tags count: the third, flags of the page, if one of the others does."""
     used: NDArray[np.bool_] = (entries[:, :3] & _u64(0xFFF & ~lay.MARKS)) == 0
+    used[:, 2] = used[:, 0] | used[:, 1]
     return used
 
 
