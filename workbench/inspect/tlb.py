@@ -26,7 +26,7 @@ _NAMES: Final = (
 )
 _PAGE: Final = 0x1000
 _FOUR_GIB: Final = 1 << 32
-_INVALID: Final = 0x7FF
+_INVALID: Final = 0xFFF & ~lay.MARKS
 
 
 def tlb(machine: Machine, name: str, rows: int) -> Page:
