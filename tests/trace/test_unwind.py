@@ -145,6 +145,22 @@ def test_a_module() -> None:
     assert (table.start, table.end) == (BASE + MODULE_CODE, BASE + MODULE_CODE + 0x100)
 
 
+def test_a_module_between_the_parts_of_another() -> None:
+    """One module's code and its `__init` code enclose the other's code."""
+    guest = with_module()
+    other, ips, entries = 0x30000, 0x31000, 0x32000
+    guest.put(MODULES, BASE + other + 8)
+    guest.put(other + 8, BASE + MODULE + 8)
+    guest.put(other + 0x148, 3, BASE + ips, BASE + entries)
+    end = (0, 0, 0, 0, CALL)
+    leaf = (8, 0, SP, 0, CALL)
+    around: list[Row] = [(0x3F000, *leaf), (0x3F800, *end), (0x4F000, *end)]
+    guest.tables(around, ips, entries)
+    guest.put(STACK, BASE + MODULE_CODE + 8, BASE + 0x3F008, BASE + 0x1704)
+    found = guest.chain(0x1004, rsp=BASE + STACK)
+    assert found == [0x1004, MODULE_CODE + 8, 0x3F008, 0x1704]
+
+
 def test_frame_pointers() -> None:
     guest = Guest(ROWS)
     guest.symbols = []

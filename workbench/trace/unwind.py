@@ -28,6 +28,7 @@ _MOST_ENTRIES: Final = 1 << 22
 _MOST_MODULES: Final = 1024
 _MOST_KNOWN: Final = 1 << 16
 _MOST_TRIES: Final = 12
+_MOST_SEARCHES: Final = 512
 _MODULE_BYTES: Final = 0x600
 _MODULE_ARCH: Final = struct.Struct("<IIQQ")  # num_orcs, padding, orc_unwind_ip, orc_unwind
 _MODULE_SPAN: Final = 64 << 20
@@ -69,14 +70,15 @@ class OrcTable:
         self.start = ip_at + int(self._places[0])
         self.end = ip_at + int(self._places[-1])
 
-    def find(self, pc: int) -> Entry | None:
-        """The entry for an address; None beside the table."""
+    def find(self, pc: int) -> tuple[int, Entry] | None:
+        """The entry for an address, and where it begins; None beside the table."""
         if not self.start <= pc < self.end:
             return None
         n = int(self._places.searchsorted(pc - self._base, "right")) - 1
         sp_offset, bp_offset, flags = struct.unpack_from("<hhH", self._entries, 6 * n)
         kind = (flags >> 8 & self._type_mask) - self._call
-        return sp_offset, bp_offset, flags & 15, flags >> 4 & 15, kind
+        place = self._base + int(self._places[n])
+        return place, (sp_offset, bp_offset, flags & 15, flags >> 4 & 15, kind)
 
 
 def read_table(space: AddressSpace, ip_at: int, entries_at: int, count: int) -> OrcTable | None:
@@ -242,28 +244,24 @@ class Unwinder:
             return self._known[pc]
         found = self._lookup(pc)
         page = pc // _PAGE
-        if (
-            found is None
-            and self._modules is not None
-            and pc >= KERNEL_START
-            and page not in self._missing
-        ):
+        unknown = found is None or found[2] == _UNDEFINED
+        if unknown and self._modules is not None and page not in self._missing:
             # A module that was loaded since.
-            self._tables[1:] = module_tables(space, self._modules)
-            found = self._lookup(pc)
-            if found is None and len(self._missing) < _MOST_KNOWN:
+            if len(self._missing) < _MOST_SEARCHES:
+                self._tables[1:] = module_tables(space, self._modules)
                 self._missing.add(page)
+            found = self._lookup(pc)
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known[pc] = found
         return found
 
     def _lookup(self, pc: int) -> Entry | None:
-        for table in self._tables:
-            found = table.find(pc)
-            if found is not None:
-                return found
-        return None
+        """The nearest entry of all tables: between a module's code and its `__init` code, far
+        apart, may lie other modules.
+        """
+        found = [entry for table in self._tables if (entry := table.find(pc)) is not None]
+        return max(found, key=lambda entry: entry[0])[1] if found else None
 
     def _caller(self, frame: _Frame, space: AddressSpace, stack: _Stack) -> _Frame | None:
         if self._tables and frame.pc >= _KERNEL_HALF:
