@@ -18,7 +18,6 @@ from workbench.trace.replayer import Replay
 from workbench.trace.requests import Relations, Requests, requests
 from workbench.trace.session import Recording
 from workbench.trace.tables import Event
-from workbench.trace.watches import RequestWatch
 from workbench.trace.writer import TraceWriter
 
 
@@ -217,19 +216,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["requests", path, "--top", "1", "--json"]) == 0
     assert '"ide0/1"' in capsys.readouterr().out  # what never ended is slowest
     assert main(["requests", path, "--top", "0"]) == 2
-
-
-def test_watches() -> None:
-    watch = RequestWatch("ide*", "read*", first_address=100, last_address=107, most_length=8192)
-    assert watch.matches("ide0", "begin", "READ DMA", 107, 512)
-    assert watch.matches("ide0", "update", "READ(10)", 93, 8 * 512)
-    assert not watch.matches("ide0", "end", "READ DMA", 107, 512)
-    assert not watch.matches("ide0", "begin", "READ DMA", 92, 8 * 512)
-    assert not watch.matches("ide0", "begin", "READ DMA", 108, 512)
-    assert not watch.matches("ide0", "begin", "WRITE DMA", 100, 512)
-    assert not watch.matches("ide0", "begin", "READ DMA", 100, 9000)
-    assert not watch.matches("vda", "begin", "READ DMA", 100, 512)
-    assert RequestWatch().matches("net0", "begin", "rx", 0, 0)
 
 
 def test_a_replay_of_version_1_compares_no_requests(tmp_path: Path) -> None:
