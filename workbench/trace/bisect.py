@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from workbench.core.layout import CS
 from workbench.core.machine import Machine
 from workbench.core.pagewalk import Paging
 from workbench.errors import UsageError
@@ -158,7 +159,7 @@ def _place(machine: Machine) -> tuple[int, bytes]:
     """RIP and the bytes there."""
     cpu = machine.cpu
     paging, pc = Paging.of(cpu), cpu.get("rip")
-    linear = pc if paging.is_long else pc + cpu.get("seg_base", 1) & 0xFFFF_FFFF
+    linear = pc if paging.is_long else pc + cpu.get("seg_base", CS) & 0xFFFF_FFFF
     gpa = paging.translate(machine.memory.read, linear)
     if gpa is None:
         return pc, b""
