@@ -33,7 +33,10 @@ class Log:
     def __init__(self, *handles: Requests) -> None:
         self.rows: list[Row] = []
         for handle in handles:
-            handle.report = lambda *row: self.rows.append(row)
+            handle.report = self._hear
+
+    def _hear(self, row: Row) -> None:
+        self.rows.append(row)
 
     def take(self) -> list[dict[str, Any]]:
         rows, self.rows = self.rows, []

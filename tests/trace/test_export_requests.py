@@ -12,6 +12,7 @@ import pytest
 
 from tests.trace import fake
 from tests.trace.test_requests import Script
+from workbench.core.requests import RequestEvent
 from workbench.trace.export.frames import received_frames, sent_frames
 from workbench.trace.export.pcapng import write_pcapng
 from workbench.trace.export.perfetto import write_perfetto
@@ -57,11 +58,10 @@ class Sender(fake.FakeMachine):
         super()._event()
         self.sent += 1
         now, number = self.clock.icount, self.sent
-        self._emit(
-            "on_request", "net0", number, "begin", "tx", 1, 0, 64, True, number % 4, 1, "", "", now
-        )
+        taken = RequestEvent("net0", number, "begin", "tx", 1, 0, 64, True, number % 4, 1)
+        self._emit("on_request", taken, now)
         self._emit("on_frame", "net0", FRAME, now)
-        self._emit("on_request", "net0", number, "end", "", -1, 0, 0, False, -1, 0, "ok", "", now)
+        self._emit("on_request", RequestEvent("net0", number, "end", status="ok"), now)
 
 
 def test_sent_frames_come_from_a_replay(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.trace import fake
 from workbench.cli.main import main
+from workbench.core.requests import RequestEvent
 from workbench.trace.container import encode_prelude
 from workbench.trace.events import EventObserver
 from workbench.trace.header import End, Header
@@ -43,9 +44,10 @@ class Script(EventObserver):
         self, device: str, number: int, phase: str, kind: str = "", status: str = "",
         address: int = 0, length: int = 0, detail: str = "",
     ) -> None:  # fmt: skip
-        self.on_request(
-            device, number, phase, kind, -1, address, length, False, -1, 0, status, detail, self.now
+        event = RequestEvent(
+            device, number, phase, kind, -1, address, length, False, -1, 0, status, detail
         )
+        self.on_request(event, self.now)
 
     def end(self, device: str, number: int, status: str = "ok", **more: Any) -> None:
         self.row(device, number, "end", "", status, **more)
@@ -229,7 +231,7 @@ def test_a_replay_of_version_1_compares_no_requests(tmp_path: Path) -> None:
             if not self.silent:
                 now = self.clock.icount
                 for observer in self.observers:
-                    observer.on_request("d", 1, "begin", "k", 0, 0, 0, False, 0, 0, "", "", now)
+                    observer.on_request(RequestEvent("d", 1, "begin", "k"), now)
                     observer.on_irq_line("d.msi36", True, now)
 
     path = tmp_path / "a.wbt"

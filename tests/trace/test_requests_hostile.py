@@ -10,6 +10,7 @@ import pytest
 
 from tests.trace.test_requests import Script
 from workbench.cli.main import main
+from workbench.core.requests import RequestEvent
 from workbench.errors import FormatError, WorkbenchError
 from workbench.trace import requests as module
 from workbench.trace.reader import open_trace
@@ -26,12 +27,12 @@ def anything(rng: random.Random, count: int) -> Script:
         match rng.randrange(4):
             case 0:
                 script.on_request(
-                    rng.choice(DEVICES), rng.choice((0, 1, 2, 3, (1 << 64) - 1)),
+                    RequestEvent(rng.choice(DEVICES), rng.choice((0, 1, 2, 3, (1 << 64) - 1)),
                     rng.choice(("begin", "begin", "update", "end", "", "x\x07")),
                     rng.choice(("READ DMA", "tx", "rx", "\x9b2J")), rng.randrange(-9, 9),
                     rng.getrandbits(64), rng.getrandbits(64), rng.random() < 0.5,
                     rng.randrange(-1, 9), rng.getrandbits(32), rng.choice(("ok", "\x1b]0;x\x07")),
-                    "\r\n", script.now,
+                    "\r\n"), script.now,
                 )  # fmt: skip
             case 1:
                 kind = rng.choice(("pio", "mmio", "cfg", "?"))

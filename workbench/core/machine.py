@@ -20,7 +20,7 @@ from workbench.core.lang import bits_of
 from workbench.core.layout import CPU
 from workbench.core.memory import PhysMemory
 from workbench.core.pages import PageStore
-from workbench.core.requests import Requests
+from workbench.core.requests import RequestEvent, Requests
 from workbench.core.snapshot import Snapshot
 from workbench.core.system import System
 
@@ -97,22 +97,7 @@ class Observer:
     def on_dma(self, device: str, gpa: int, length: int, is_write: bool, icount: int) -> None:
         """A device accessed memory (is_write: it wrote)."""
 
-    def on_request(
-        self,
-        device: str,
-        number: int,
-        phase: str,
-        kind: str,
-        queue: int,
-        address: int,
-        length: int,
-        write: bool,
-        head: int,
-        segments: int,
-        status: str,
-        detail: str,
-        icount: int,
-    ) -> None:
+    def on_request(self, request: RequestEvent, icount: int) -> None:
         """A request to a device begins, is known better, or ends (see core/requests.py)."""
 
     def on_dma_pieces(
@@ -281,28 +266,11 @@ class Machine:
         for o in self.observers:
             o.on_dma_pieces(device, pieces, is_write, self.clock.icount)
 
-    def trace_request(
-        self,
-        device: str,
-        number: int,
-        phase: str,
-        kind: str,
-        queue: int,
-        address: int,
-        length: int,
-        write: bool,
-        head: int,
-        segments: int,
-        status: str,
-        detail: str,
-    ) -> None:
+    def trace_request(self, request: RequestEvent) -> None:
         """A device's handle reports of a request."""
         icount = self.clock.icount
         for o in self.observers:
-            o.on_request(
-                device, number, phase, kind, queue, address, length, write, head, segments, status,
-                detail, icount,
-            )  # fmt: skip
+            o.on_request(request, icount)
 
     def _fetched(self, target: str, data: bytes) -> None:
         inp = Input(self.clock.icount, self.clock.now_ps, target, FETCH, data)

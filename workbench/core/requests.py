@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["BEGIN", "END", "OK", "RESET", "UPDATE", "RequestState", "Requests"]
+__all__ = ["BEGIN", "END", "OK", "RESET", "UPDATE", "RequestEvent", "RequestState", "Requests"]
 
 BEGIN: Final = "begin"
 UPDATE: Final = "update"
@@ -22,13 +22,33 @@ RESET: Final = "reset"
 MOST_OPEN: Final = 1 << 17
 
 
-Report = Callable[[str, int, str, str, int, int, int, bool, int, int, str, str], None]
-"""Who hears of requests (`Machine.trace_request`): device, number, phase, kind, queue, address,
-length, write, head, segments, status, detail.
-"""
+class RequestEvent(NamedTuple):
+    """A request begins, is known better, or ends; the columns of the trace's table.
+
+    `address` is an LBA or sector (of a NIC: where its first descriptor is), `length` bytes,
+    `write` from the guest to the device, `head` the index of the first descriptor. An end says
+    how (`status`, `detail`), and nothing of the rest.
+    """
+
+    device: str
+    number: int
+    phase: str
+    kind: str = ""
+    queue: int = -1
+    address: int = 0
+    length: int = 0
+    write: bool = False
+    head: int = -1
+    segments: int = 0
+    status: str = ""
+    detail: str = ""
 
 
-def unheard(*args: object) -> None:
+Report = Callable[[RequestEvent], None]
+"""Who hears of requests (`Machine.trace_request`)."""
+
+
+def unheard(event: RequestEvent) -> None:
     """Nobody listens: the device is in no machine."""
 
 
@@ -71,17 +91,15 @@ class Requests:
         segments: int = 0,
         detail: str = "",
     ) -> int:
-        """A request is taken; gives its number.
-
-        `address` is an LBA or sector (of a NIC: where its first descriptor is), `length` bytes,
-        `write` from the guest to the device, `head` the index of the first descriptor.
-        """
+        """A request is taken; gives its number. What is told of it: see `RequestEvent`."""
         state = self.state
         state.last += 1
         state.open.append(state.last)
         self.report(
-            self.device, state.last, BEGIN, kind, queue, address, length, write, head, segments,
-            "", detail,
+            RequestEvent(
+                self.device, state.last, BEGIN, kind, queue, address, length, write, head, segments,
+                "", detail,
+            )
         )  # fmt: skip
         return state.last
 
@@ -101,15 +119,19 @@ class Requests:
         """What only now is known of an open request; replaces all that `begin` said."""
         if number in self.state.open:
             self.report(
-                self.device, number, UPDATE, kind, queue, address, length, write, head, segments,
-                "", detail,
+                RequestEvent(
+                    self.device, number, UPDATE, kind, queue, address, length, write, head,
+                    segments, "", detail,
+                )
             )  # fmt: skip
 
     def end(self, number: int, status: str = OK, detail: str = "") -> None:
         """An open request is done; nothing for one that is not open."""
         if number in self.state.open:
             self.state.open.remove(number)
-            self.report(self.device, number, END, "", -1, 0, 0, False, -1, 0, status, detail)
+            self.report(
+                RequestEvent(self.device, number, END, "", -1, 0, 0, False, -1, 0, status, detail)
+            )
 
     def abort(self, status: str = RESET) -> None:
         """End all that is open, in order."""

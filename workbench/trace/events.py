@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from workbench.core.requests import RequestEvent
 from workbench.trace.protocol import InputLike
 from workbench.trace.tables import (
     ACCESS,
@@ -84,29 +85,9 @@ class EventObserver:
         for gpa, _, length in pieces:
             append((DMA, icount, device, gpa, length, is_write))
 
-    def on_request(
-        self,
-        device: str,
-        number: int,
-        phase: str,
-        kind: str,
-        queue: int,
-        address: int,
-        length: int,
-        write: bool,
-        head: int,
-        segments: int,
-        status: str,
-        detail: str,
-        icount: int,
-    ) -> None:
+    def on_request(self, request: RequestEvent, icount: int) -> None:
         """An event of a request to a device."""
-        self._append(
-            (
-                REQUEST, icount, device, number, phase, kind, queue, address, length, write, head,
-                segments, status, detail,
-            )
-        )  # fmt: skip
+        self._append((REQUEST, icount) + request)  # noqa: RUF005 -- three times as quick
 
     def on_irq_line(self, name: str, level: bool, icount: int) -> None:
         """A new level of an interrupt line."""

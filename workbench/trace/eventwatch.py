@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workbench.core.machine import Machine, Observer
-from workbench.core.requests import END
+from workbench.core.requests import END, RequestEvent
 
 _SECTOR_BYTES = 512
 _NEVER = 1 << 64
@@ -70,16 +70,18 @@ class RequestWatch:
     kind: str = ""
     lengths: tuple[int, int] | None = None
 
-    def matches(self, device: str, kind: str, address: int, length: int) -> bool:
+    def matches(self, request: RequestEvent) -> bool:
         """Is this request watched?"""
-        if self.device not in ("", device) or self.kind.lower() not in kind.lower():
+        if self.device not in ("", request.device):
             return False
-        if self.lengths is not None and not self.lengths[0] <= length <= self.lengths[1]:
+        if self.kind.lower() not in request.kind.lower():
+            return False
+        if self.lengths and not self.lengths[0] <= request.length <= self.lengths[1]:
             return False
         if self.blocks is None:
             return True
-        last = address + max(-(-length // _SECTOR_BYTES), 1) - 1
-        return address <= self.blocks[1] and self.blocks[0] <= last
+        last = request.address + max(-(-request.length // _SECTOR_BYTES), 1) - 1
+        return request.address <= self.blocks[1] and self.blocks[0] <= last
 
 
 EventWatch = DeviceWatch | DmaWatch | IrqWatch | RequestWatch
@@ -143,26 +145,11 @@ class WatchLog(Observer):
             if watch.name == name and watch.level in (None, level):
                 self._hit(icount, watch)
 
-    def on_request(
-        self,
-        device: str,
-        number: int,
-        phase: str,
-        kind: str,
-        queue: int,
-        address: int,
-        length: int,
-        write: bool,
-        head: int,
-        segments: int,
-        status: str,
-        detail: str,
-        icount: int,
-    ) -> None:
+    def on_request(self, request: RequestEvent, icount: int) -> None:
         """Compare a request with the list."""
-        if phase != END:
+        if request.phase != END:
             for watch in self._requests:
-                if watch.matches(device, kind, address, length):
+                if watch.matches(request):
                     self._hit(icount, watch)
 
     def _hit(self, icount: int, watch: EventWatch) -> None:

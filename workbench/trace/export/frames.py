@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from workbench.core.requests import BEGIN
+from workbench.core.requests import BEGIN, RequestEvent
 from workbench.errors import FormatError
 from workbench.trace.events import EventObserver
 from workbench.trace.guest import Builder
@@ -106,13 +106,13 @@ class _Tap(EventObserver):
         self._bytes = 0
         self._current: dict[str, dict[str, Any]] = {}
 
-    def on_request(
-        self, device: str, number: int, phase: str, kind: str, queue: int, address: int,
-        length: int, write: bool, head: int, segments: int, status: str, detail: str, icount: int,
-    ) -> None:  # fmt: skip
-        if kind == "tx":
-            name = name_of(device, number)
-            self._current[device] = {"request": name, "queue": queue, "head": head}
+    def on_request(self, request: RequestEvent, icount: int) -> None:
+        if request.kind == "tx":
+            self._current[request.device] = {
+                "request": name_of(request.device, request.number),
+                "queue": request.queue,
+                "head": request.head,
+            }
 
     def on_frame(self, device: str, frame: bytes, icount: int) -> None:
         self._bytes += len(frame)
