@@ -55,6 +55,20 @@ def test_the_log(workbench: Run, chips: str) -> None:
     assert "\x1b" not in done.stdout
 
 
+def test_a_device_that_is_not_there(workbench: Run, chips: str) -> None:
+    done = workbench("log", chips, "--device", "idee")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == (
+        "workbench: no device in this trace fits 'idee': it has com1, config-address,"
+        " config-data, debugexit, i440fx\n"
+    )
+    assert workbench("log", chips, "--device", "com1", "--register", "SCR").stderr == ""
+    done = workbench("requests", chips, "--device", "ide*")
+    assert (
+        done.stderr == "workbench: no device with requests in this trace fits 'ide*': it has none\n"
+    )
+
+
 def test_filters(workbench: Run, chips: str) -> None:
     whole = workbench("log", chips).stdout.splitlines()
     reads = workbench("log", chips, "--read").stdout.splitlines()

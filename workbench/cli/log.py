@@ -80,16 +80,27 @@ def run(args: argparse.Namespace) -> int:
         pending: list[str] = []
         request = _request_of(trace) if args.requests else None
         stack = _stack_of(trace, chosen, table) if args.stacks else None
-        for number, line in enumerate(make(trace, chosen, table, request, stack)):
-            if number == args.limit:
+        shown = 0
+        for line in make(trace, chosen, table, request, stack):
+            if shown == args.limit:
                 break
+            shown += 1
             pending.append(line)
             if len(pending) >= _FLUSH_LINES:
                 sys.stdout.write("\n".join(pending) + "\n")
                 pending.clear()
         if pending:
             sys.stdout.write("\n".join(pending) + "\n")
+        if not shown and args.limit != 0:
+            text.note_unmatched("device", chosen.devices, _devices(trace))
     return EXIT_OK
+
+
+def _devices(trace: Trace) -> Iterator[str]:
+    from workbench.trace.columns import coded
+
+    for batch in trace.batches("accesses", ("device",)):
+        yield from coded(batch["device"])[1]
 
 
 def place(given: str | None, trace: Trace, default: int) -> int:

@@ -68,6 +68,9 @@ def run(args: argparse.Namespace) -> int:
                 sys.stdout.write(json.dumps(as_json(found, totals, index)) + "\n")
         else:
             show(found, totals, chosen)
+        if not chosen:
+            text.note_unmatched("device with requests", args.device or (), found.devices)
+            text.note_unmatched("request", (k.upper() for k in args.kind or ()), found.kinds)
     return EXIT_OK
 
 

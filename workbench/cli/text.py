@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import IO, TYPE_CHECKING, Any
 
 from workbench.errors import UsageError
@@ -20,6 +21,18 @@ _UNITS = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40}
 def safe(text: str) -> str:
     """Make a string from a file harmless for a terminal: no control characters, one line."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def note_unmatched(what: str, wanted: Iterable[str], names: Iterable[str]) -> None:
+    """Say on stderr which patterns of a filter fit none of the `what`s that the trace names."""
+    known = sorted({name for name in names if name})
+    for pattern in wanted:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            have = f"it has {', '.join(known)}" if known else "it has none"
+            print(
+                safe(f"workbench: no {what} in this trace fits {pattern!r}: {have}"),
+                file=sys.stderr,
+            )
 
 
 def parse_size(text: str) -> int:
