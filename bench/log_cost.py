@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 import guests
-from workbench.core.build import cache_dir
+from workbench import cache
 from workbench.core.config import MachineConfig
 from workbench.trace.guest import Guest
 from workbench.trace.reader import open_trace
@@ -71,7 +71,7 @@ def sizes(trace: Path, kernel: str, initrd: str, directory: Path) -> dict[str, f
         command = [sys.executable, "-m", "workbench", "log", str(trace), *option]
         text = subprocess.run(command, check=True, capture_output=True).stdout
         found[name] = len(text) / count
-    newest = max(cache_dir().glob("symbols-*.zst"), key=lambda path: path.stat().st_mtime)
+    newest = max(cache.folder().glob("symbols-*.zst"), key=lambda path: path.stat().st_mtime)
     kept = newest.stat().st_size
     found["trace with symbols"] = found["trace"] + kept / count
     if shutil.which("qemu-system-x86_64"):

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workbench"
 
-# What each layer may import, besides itself. `workbench` alone is the version and the errors.
+# What each layer may import, besides itself. `workbench` itself: version, errors, cache.
 LAYERS = {
     "core": set(),
     "block": {"core"},

@@ -10,9 +10,10 @@ from workbench.cli import text
 
 def image_path() -> Path:
     """Where the compiled engine of this version is kept."""
+    from workbench import cache
     from workbench.core import build
 
-    return build.cache_dir() / f"engine-{build.source_key()}.bin"
+    return cache.folder() / build.image_name()
 
 
 def prepare() -> None:

@@ -1,8 +1,7 @@
 """Compile the semantics to stencils and the helpers to a linked image; keep both in a cache.
 
-The cache is keyed by the source of this package and LLVM's version.  Code is made for x86-64-v2, so
-that
-it is the same on every host.  After the first time nothing of LLVM is loaded.
+The cache is keyed by the source of this package and LLVM's version. Code is made for x86-64-v2, so
+that it is the same on every host.  After the first time nothing of LLVM is loaded.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ import importlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from workbench import cache
 
 CPU_NAME = "x86-64-v2"
 FORMAT = 1
@@ -45,6 +45,7 @@ class Image:
     names: list[str]
 
 
+KEPT_IMAGES = 16
 BYTES_FIELDS = ("blob", "stencil_code", "stencils", "relocs", "entries", "optable", "eatab")
 
 
@@ -60,29 +61,22 @@ def source_key() -> str:
     return digest.hexdigest()[:32]
 
 
-def cache_dir() -> Path:
-    """Where images are kept: $WORKBENCH_CACHE, else the XDG cache directory."""
-    base = os.environ.get("WORKBENCH_CACHE")
-    if base:
-        return Path(base)
-    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "workbench"
+def image_name() -> str:
+    """What the image is called in the cache."""
+    return f"engine-{source_key()}.bin"
 
 
 def load_image(progress: Callable[[int, int], None] | None = None) -> Image:
     """The image from the cache, or compiled now (`progress` is told steps done and in all)."""
-    path = cache_dir() / f"engine-{source_key()}.bin"
-    try:
-        return unpack_image(path.read_bytes())
-    except (OSError, ValueError, KeyError, struct.error):
-        pass
+    name = image_name()
+    kept = cache.fetch(name)
+    if kept is not None:
+        try:
+            return unpack_image(kept)
+        except (ValueError, KeyError, struct.error):
+            pass  # damaged: made again
     image = compile_image(progress)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as f:
-            f.write(pack_image(image))
-        Path(f.name).replace(path)
-    except OSError:
-        pass  # a read-only cache costs time, nothing else
+    cache.store(name, pack_image(image), KEPT_IMAGES)
     return image
 
 

@@ -13,13 +13,13 @@ import os
 import struct
 import subprocess
 import sys
-import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from workbench import cache
 from workbench.core.pagewalk import Paging
 from workbench.errors import InputFileError, os_error_text
 from workbench.trace.guest import KERNEL
@@ -37,6 +37,7 @@ from workbench.trace.reader import Trace
 
 MAX_FILE_BYTES: Final = 1 << 30
 _MAX_CACHE_BYTES: Final = 256 << 20
+_KEPT: Final = 64
 _MAX_OFFSET: Final = 1 << 20
 _CODE: Final = frozenset("tTwW")
 _KERNEL_MAP: Final = 0xFFFF_FFFF_8000_0000
@@ -176,17 +177,17 @@ def of_trace(
         found = _elf(image)
         if found:
             return SymbolTable(found)
-    path = _cache_path(trace, at_icount)
-    cached = _load(path)
+    name = _cache_name(trace, at_icount)
+    cached = _load(name)
     if cached is not None:
         return cached
     prepare()
-    cached = _load(path)  # another process may have been quicker, or was asked to
+    cached = _load(name)  # another process may have been quicker, or was asked to
     if cached is not None:
         return cached
     table = SymbolTable(_of_machine(_replayed(trace, at_icount)))
     if len(table):
-        _keep(path, table)
+        _keep(name, table)
     return table
 
 
@@ -267,33 +268,27 @@ def _slide(machine: Any, start: int) -> int:
 # The cache.
 
 
-def _cache_path(trace: Trace, at_icount: int | None) -> Path:
-    from workbench.core.build import cache_dir
-
+def _cache_name(trace: Trace, at_icount: int | None) -> str:
     end = {} if trace.end is None else trace.end.to_json()
     what = [trace.header.to_json(), end, trace.last_mark.to_json(), {"at": at_icount}]
     key = hashlib.sha256(b"\n".join(map(dump_json, what))).hexdigest()[:32]
-    return cache_dir() / f"symbols-{key}.zst"
+    return f"symbols-{key}.zst"
 
 
-def _load(path: Path) -> SymbolTable | None:
+def _load(name: str) -> SymbolTable | None:
     import zstandard
 
+    packed = cache.fetch(name)
+    if packed is None:
+        return None
     try:
-        packed = path.read_bytes()
         data = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_MAX_CACHE_BYTES)
         return SymbolTable.unpack(data)
-    except (OSError, zstandard.ZstdError, ValueError, struct.error):
+    except (zstandard.ZstdError, ValueError, struct.error):
         return None
 
 
-def _keep(path: Path, table: SymbolTable) -> None:
-    """Write the cache; without one, the next time is only slower."""
+def _keep(name: str, table: SymbolTable) -> None:
     from workbench.trace.container import compress
 
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(compress(table.pack()))
-        Path(name).replace(path)
+    cache.store(name, compress(table.pack()), _KEPT)
