@@ -83,6 +83,11 @@ def server(timeline: Timeline, tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
+def stub(timeline: Timeline) -> Stub:
+    return Stub(ReplayTarget(timeline))
+
+
+@pytest.fixture
 def gdb(server: Server) -> Iterator[Gdb]:
     found = Gdb(server.address)
     yield found
@@ -224,6 +229,40 @@ def test_a_device_register_is_watched(gdb: Gdb) -> None:
     gdb.do("continue")
     assert "com1" in gdb.do("monitor log 1")
     assert "0xa" in gdb.do("monitor log 1")
+
+
+def test_a_watch_with_a_count(gdb: Gdb) -> None:
+    """The third line feed from here, forward and back."""
+    gdb.do("monitor watch com1.THR write value 0x0a")
+    places = []
+    for _ in range(7):
+        gdb.do("continue")
+        places.append(gdb.icount() - 1)
+    gdb.do("monitor unwatch")
+    gdb.do("monitor seek start")
+    assert "count 3" in gdb.do("monitor watch com1.THR write value 0x0a count 3")
+    gdb.do("continue")
+    gdb.do("continue")
+    assert gdb.icount() - 1 == places[5]
+    gdb.do("stepi 2")
+    gdb.do("reverse-continue")
+    assert gdb.icount() == places[3]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("com1.THR count 0", "expected a count from 1 to"),
+        ("com1.THR count many", "expected a number, not 'many'"),
+        ("count 3", "expected a count"),
+        ("com1.NONE", "has no register 'NONE'"),
+        ("irq IRQ99", "no line 'IRQ99'; there are: IRQ0"),
+        ("request nobody", "no device 'nobody'; there are: any"),
+        ("dma", "expected dma ADDRESS"),
+    ],
+)
+def test_a_watch_that_is_none(stub: Stub, words: str, why: str) -> None:
+    assert why in stub.monitor.run(f"watch {words}")
 
 
 def test_writing_diverts_and_goes_back(gdb: Gdb) -> None:

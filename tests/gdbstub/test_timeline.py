@@ -5,6 +5,7 @@ import random
 import pytest
 
 from workbench.core.layout import WATCH_READ, WATCH_WRITE
+from workbench.core.requests import RequestEvent
 from workbench.trace.eventwatch import DeviceWatch, DmaWatch, IrqWatch, RequestWatch
 from workbench.trace.reader import Trace
 from workbench.trace.timeline import Moved, Timeline
@@ -267,15 +268,38 @@ def test_an_interrupt_line_is_watched_the_same_both_ways(timeline: Timeline) -> 
     assert back[::-1] == places
 
 
+@pytest.mark.parametrize("count", [2, 7])
+def test_a_watch_counts_from_where_a_move_begins(timeline: Timeline, count: int) -> None:
+    table = timeline.trace.table("accesses", ("icount", "device", "write"))
+    names = ("icount", "device", "write")
+    rows = zip(*(table[name].to_pylist() for name in names), strict=True)
+    places = [icount for icount, device, write in rows if device == "com1" and write][:50]
+    watch = DeviceWatch("com1", 0, 8, False, True, 0, 0, "writes", count)
+    timeline.set_device_watches([watch])
+    seen = []
+    while len(seen) < 5 and timeline.go().kind == "access":
+        seen.append(timeline.icount - 1)
+    assert seen == places[count - 1 :: count][:5]
+    timeline.seek(places[-1] + 1)  # with short stretches, so that it counts over several
+    back = []
+    while timeline.go_back() == Moved("access", text="writes"):
+        back.append(timeline.icount)
+    assert back == places[::-1][count - 1 :: count]
+
+
+def asked(device: str, kind: str, address: int, length: int) -> RequestEvent:
+    return RequestEvent(device, 1, "begin", kind, address=address, length=length)
+
+
 def test_requests_are_compared() -> None:
     watch = RequestWatch("ide0", "text", (100, 107), "read", (512, 4096))
-    assert watch.matches("ide0", "READ DMA EXT", 96, 4096)
-    assert not watch.matches("ide0", "READ DMA EXT", 96, 2048)
-    assert not watch.matches("ide0", "READ DMA EXT", 108, 512)
-    assert not watch.matches("ide0", "WRITE DMA", 100, 512)
-    assert not watch.matches("ide1", "READ DMA EXT", 100, 512)
-    assert not watch.matches("ide0", "READ DMA EXT", 100, 8192)
-    assert RequestWatch("", "any").matches("net0", "tx", 0, 60)
+    assert watch.matches(asked("ide0", "READ DMA EXT", 96, 4096))
+    assert not watch.matches(asked("ide0", "READ DMA EXT", 96, 2048))
+    assert not watch.matches(asked("ide0", "READ DMA EXT", 108, 512))
+    assert not watch.matches(asked("ide0", "WRITE DMA", 100, 512))
+    assert not watch.matches(asked("ide1", "READ DMA EXT", 100, 512))
+    assert not watch.matches(asked("ide0", "READ DMA EXT", 100, 8192))
+    assert RequestWatch("", "any").matches(asked("net0", "tx", 0, 60))
 
 
 def test_the_next_and_the_previous_event_of_a_table(timeline: Timeline) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
 from collections.abc import Iterable
 from typing import Protocol
 
 from workbench.errors import WorkbenchError
+from workbench.gdbstub import watching
 from workbench.gdbstub.commands import Command, Wrong, complete, overview, usage
-from workbench.gdbstub.devices import Devices, find_register, registers_of, windows
+from workbench.gdbstub.devices import Devices
 from workbench.gdbstub.memory import physical
 from workbench.gdbstub.registers import ARCHITECTURES
 from workbench.gdbstub.target import Target
-from workbench.gdbstub.watching import WATCHED_EVENTS, event_watch
-from workbench.inspect import names as inspectable
 from workbench.inspect.cpu import mode_text
 from workbench.trace.bookmarks import Bookmarks
-from workbench.trace.eventwatch import DeviceWatch
 from workbench.trace.position import FORMS, parse
 from workbench.trace.timeline import Timeline
 
@@ -62,18 +59,10 @@ class Monitor:
                 self._log,
             ),
             "watch": Command(
-                (
-                    "watch DEVICE.REGISTER [read|write|both] [mask N] [value N]",
-                    "watch dma ADDRESS [BYTES] [read|write|both]",
-                    "watch irq LINE [high|low]",
-                    "watch request DEVICE|any [lba N[-N]] [kind TEXT] [length N[-N]]",
-                    "watch",
-                ),
-                "stop at accesses to a device register\n"
-                "With a mask and no value: when one of its bits is set. dma: when a device writes"
-                " to\nguest-physical addresses. Without anything: what is watched.",
+                watching.USAGE,
+                watching.HELP,
                 self._watch,
-                self._watch_words,
+                lambda given: watching.watch_words(self._target.machine, given),
             ),
             "unwatch": Command(("unwatch",), "forget what is watched", self._unwatch),
             "writer": Command(
@@ -133,55 +122,11 @@ class Monitor:
 
     # Watches.
 
-    def _watch_words(self, given: list[str]) -> Iterable[str]:
-        machine = self._target.machine
-        match given:
-            case ["irq"]:
-                return machine.lines
-            case ["irq", *_]:
-                return ("high", "low")
-            case ["request"]:
-                return ["any", *inspectable(machine)]
-            case ["request", *_]:
-                return ("lba", "kind", "length")
-            case [_, *_]:
-                return ("read", "write", "both", "mask", "value")
-        names = (f"{w.name}.{r.name}" for _, w in windows(machine) for r in registers_of(w))
-        return [*WATCHED_EVENTS, *itertools.islice(names, 5000)]
-
     def _watch(self, args: list[str]) -> str:
         timeline = self._timeline()
         if not args:
             return "\n".join(w.text for w in timeline.device_watches) or "nothing is watched"
-        if args[0] in WATCHED_EVENTS:
-            event = event_watch(args)
-            timeline.set_device_watches([*timeline.device_watches, event])
-            return f"watching {event.text}"
-        device, reg = find_register(self._target.machine, args[0])
-        reads = writes = True
-        mask, value = (1 << (8 * reg.size)) - 1, None
-        words = iter(args[1:])
-        for word in words:
-            match word:
-                case "read":
-                    writes = False
-                case "write":
-                    reads = False
-                case "both":
-                    pass
-                case "mask":
-                    mask = int(next(words, ""), 0)
-                case "value":
-                    value = int(next(words, ""), 0)
-                case _:
-                    raise Wrong(f"expected read, write, both, mask N or value N, not {word!r}")
-        explicit = "mask" in args or value is not None
-        watch = DeviceWatch(
-            device, reg.offset, reg.size, reads, writes,
-            mask, value if explicit else None, " ".join(args),
-        )  # fmt: skip
-        if not explicit:
-            watch = DeviceWatch(device, reg.offset, reg.size, reads, writes, 0, 0, " ".join(args))
+        watch = watching.parse_watch(self._target.machine, args)
         timeline.set_device_watches([*timeline.device_watches, watch])
         return f"watching {watch.text}"
 
@@ -268,6 +213,7 @@ class Monitor:
         if writer is None:
             return "nobody, since the start"
         who = f"{writer.device} by DMA" if writer.device else f"the processor at PC {writer.pc:#x}"
+        who += f" for {writer.request}" * bool(writer.request)
         return f"{who}, instruction {writer.icount:,}"
 
 

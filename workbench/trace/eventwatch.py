@@ -1,13 +1,20 @@
-"""Stops at what devices do: an observer that compares each event with what is watched."""
+"""Stops at what devices do: an observer that compares each event with what is watched.
+
+A watch with a `count` passes over the events before the one with that number, counted from where a
+move begins, in its direction.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from workbench.core.machine import Machine, Observer
 from workbench.core.requests import END, RequestEvent
 
+MOST_COUNTED: Final = 1_000_000
 _SECTOR_BYTES = 512
 _NEVER = 1 << 64
 
@@ -24,6 +31,7 @@ class DeviceWatch:
     mask: int
     value: int | None
     text: str
+    count: int = 1
 
     def matches(self, device: str, offset: int, size: int, is_write: bool, value: int) -> bool:
         """Is this access watched? Without a value any bit of the mask will do."""
@@ -45,6 +53,7 @@ class DmaWatch:
     text: str
     reads: bool = False
     writes: bool = True
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class IrqWatch:
     name: str
     level: bool | None
     text: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,7 @@ class RequestWatch:
     blocks: tuple[int, int] | None = None
     kind: str = ""
     lengths: tuple[int, int] | None = None
+    count: int = 1
 
     def matches(self, request: RequestEvent) -> bool:
         """Is this request watched?"""
@@ -87,13 +98,21 @@ class RequestWatch:
 EventWatch = DeviceWatch | DmaWatch | IrqWatch | RequestWatch
 
 
+class Hit(NamedTuple):
+    """An event that is watched."""
+
+    icount: int
+    watch: EventWatch
+
+
 @dataclass(slots=True)
 class WatchLog(Observer):
     """Notes events that are watched; it is an observer only while there are any."""
 
     machine: Machine
     stopping: bool = True
-    last: tuple[int, EventWatch] | None = None
+    last: Hit | None = None
+    """Where the move ends, if something is watched there."""
     before: int = _NEVER
     """Events from this instruction count on are not noted: a timer's comes before its instruction,
     and so belongs to the position at which a run ends.
@@ -103,16 +122,36 @@ class WatchLog(Observer):
     _transfers: list[DmaWatch] = field(default_factory=list)
     _lines: list[IrqWatch] = field(default_factory=list)
     _requests: list[RequestWatch] = field(default_factory=list)
+    _passed: dict[EventWatch, int] = field(default_factory=dict)
+    _recent: dict[EventWatch, deque[int]] = field(default_factory=dict)
 
     def watch(self, watches: Iterable[EventWatch]) -> None:
         """Replace what is watched."""
-        self.watches = every = list(watches)
+        self.watches = every = list(dict.fromkeys(watches))
         self._accesses = [watch for watch in every if isinstance(watch, DeviceWatch)]
         self._transfers = [watch for watch in every if isinstance(watch, DmaWatch)]
         self._lines = [watch for watch in every if isinstance(watch, IrqWatch)]
         self._requests = [watch for watch in every if isinstance(watch, RequestWatch)]
         observers = [observer for observer in self.machine.observers if observer is not self]
         self.machine.observers[:] = [*observers, self] if every else observers
+
+    def begin(self) -> None:
+        """A move begins: nothing was passed over yet."""
+        self._passed = {watch: 0 for watch in self.watches if watch.count > 1}
+        self._recent = {}
+
+    def last_of_stretch(self) -> Hit | None:
+        """Backwards: the hit in a stretch of the run that was only logged, None if there is none.
+
+        Stretches are given from the last one to the first.
+        """
+        hits = [] if self.last is None else [self.last]
+        for watch, icounts in self._recent.items():
+            passed = self._passed[watch] = self._passed[watch] + len(icounts)
+            if passed == watch.count:
+                hits.append(Hit(icounts[0], watch))
+        self._recent = {}
+        return max(hits, key=lambda hit: hit.icount, default=None)
 
     def on_access(
         self,
@@ -155,6 +194,21 @@ class WatchLog(Observer):
     def _hit(self, icount: int, watch: EventWatch) -> None:
         if icount >= self.before:
             return
-        self.last = (icount, watch)
+        if watch.count > 1 and not self._is_counted(icount, watch):
+            return
+        self.last = Hit(icount, watch)
         if self.stopping:
             self.machine.interrupt()
+
+    def _is_counted(self, icount: int, watch: EventWatch) -> bool:
+        """Count a hit; is it the one to stop at?"""
+        passed = self._passed.get(watch)
+        if passed is None:  # no move has begun
+            return False
+        if self.stopping:
+            self._passed[watch] = passed + 1
+            return passed + 1 == watch.count
+        if watch not in self._recent:
+            self._recent[watch] = deque(maxlen=watch.count - passed)
+        self._recent[watch].append(icount)
+        return False

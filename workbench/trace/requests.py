@@ -12,7 +12,7 @@ All of it works on columns: a million accesses take a fraction of a second.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -338,6 +338,14 @@ class Relations:
             rows = np.flatnonzero(codes == names.index("piix3_ide"))
             owner[rows] = self._ide_dma(seq[rows])
         return owner
+
+    def of_transfer(self, row: Mapping[str, Any]) -> str:
+        """The name of the request that one row of `dma`, a write to memory, belongs to, or ""."""
+        import pyarrow as pa
+
+        names = ("seq", "icount", "device", "write")
+        (place,) = self.dma(pa.table({name: [row[name]] for name in names}))
+        return "" if place == NONE else self.requests.name(int(place))
 
     def _ide_dma(self, seq: Ints) -> Ints:
         """The engine moves the data of the channel whose command ends first."""

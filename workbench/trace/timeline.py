@@ -29,6 +29,7 @@ from workbench.trace.guest import Builder, Guest
 from workbench.trace.pace import Pace
 from workbench.trace.reader import Trace
 from workbench.trace.replayer import inputs_of
+from workbench.trace.requests import Relations
 from workbench.trace.stored import Stored
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who wrote to memory, when: the processor (device "") at `pc`, or a device by DMA."""
+    """Who wrote to memory, when: the processor (device "") at `pc`, or a device by DMA, for a
+    request ("" if none is known).
+    """
 
     icount: int
     device: str
     pc: int
+    request: str = ""
 
 
 class Timeline:
@@ -165,7 +169,7 @@ class Timeline:
                 return Moved(stop.kind, machine.cpu.get("watch_last_range"))
             if stop.kind == "interrupted":
                 if self._log.stopping and self._log.last is not None:
-                    return Moved("access", text=self._log.last[1].text)
+                    return Moved("access", text=self._log.last.watch.text)
             elif stop.kind != "icount":
                 self._ended = f"{stop.kind} {stop.reason}".strip()
             elif keeping:
@@ -187,6 +191,7 @@ class Timeline:
         A breakpoint at the present position does not count.
         """
         cpu = self.machine.cpu
+        self._log.begin()
         self._arm(stopping=True)
         cpu.set("bp_skip", self.icount)
         found = self._run_to(until, poll)
@@ -301,6 +306,7 @@ class Timeline:
         if self.diverted is not None:
             self.seek(self.diverted)
         cpu = self.machine.cpu
+        self._log.begin()
         present = high = self.icount
         if self._ended:
             high += 1
@@ -331,8 +337,9 @@ class Timeline:
             hits.append((cpu.get("bp_last"), Moved("breakpoint")))
         if cpu.get("watch_hits"):
             hits.append((cpu.get("watch_last"), Moved("watch", cpu.get("watch_last_range"))))
-        if self._log.last is not None:
-            hits.append((self._log.last[0], Moved("access", text=self._log.last[1].text)))
+        event = self._log.last_of_stretch()
+        if event is not None:
+            hits.append((event.icount, Moved("access", text=event.watch.text)))
         return max(hits, key=lambda hit: hit[0], default=None)
 
     def _land(self, icount: int, found: Moved) -> Moved:
@@ -378,7 +385,8 @@ class Timeline:
         row = find_event(self.trace, "dma", self.icount, back=True, where=wrote)
         if row is None or (cpu is not None and cpu.icount > row["icount"]):
             return cpu
-        return Writer(row["icount"], row["device"], 0)
+        request = Relations(self.trace).of_transfer(row)
+        return Writer(row["icount"], row["device"], 0, request)
 
     def last_write(self, address: int, length: int) -> tuple[int, int] | None:
         """Count and PC of the processor's last write to linear addresses, before this position.
