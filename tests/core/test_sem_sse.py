@@ -11,17 +11,20 @@ from fractions import Fraction
 import pytest
 
 from tests.core.sse_host import MEMORY, STACK, Host, Ours, Vectors, random_vectors, replace
-from workbench.core import sem_sse
+from workbench.core.build import import_semantics
 from workbench.core.layout import CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXMMEXCPT, GP, MF, NM, UD, XM
 from workbench.core.opcodes import ROWS, Row
 from workbench.core.optable import parse_encoding
+from workbench.core.sse_helpers import NEEDS_MMX, NEEDS_SSE
+
+import_semantics()
 
 ROUNDS = int(os.environ.get("SSE_ROUNDS", "60"))
 PREFIX_BYTES = {None: b"", 0: b"", 1: b"\x66", 2: b"\xf3", 3: b"\xf2"}
 MAP_BYTES = {1: b"\x0f", 2: b"\x0f\x38", 3: b"\x0f\x3a"}
 FOUR = 1 | 1 << 32 | 1 << 64 | 1 << 96  # times a number: the number in every lane
 OURS_ALONE = {"rcpps", "rcpss", "rsqrtps", "rsqrtss", "ldmxcsr", "emms"}
-ROWS_HERE = [r for r in ROWS if r.op in sem_sse.NEEDS_SSE | sem_sse.NEEDS_MMX | {"movnti"}]
+ROWS_HERE = [r for r in ROWS if r.op in NEEDS_SSE | NEEDS_MMX | {"movnti"}]
 
 
 def encodings(row: Row) -> Iterator[bytes]:

@@ -36,7 +36,7 @@ from workbench.core.layout import (
     GP,
     TR,
 )
-from workbench.core.segload import fault, is_long, kernel_mmu, noncanonical, sys_load, update_mode
+from workbench.core.segload import fault, is_long, noncanonical, update_mode
 
 CR0_BITS = 0xE005003F
 CR4_BITS = (
@@ -237,6 +237,3 @@ def wrmsr(base: Any, index: Any, value: Any) -> Any:
             setattr(cpu, field, value)
             return u32(DONE)
     return u32(NOT_MINE)
-
-
-__all__ = ["kernel_mmu", "sys_load"]

@@ -61,8 +61,10 @@ from workbench.core.segload import (
     mmu_for,
     noncanonical,
     read_descriptor,
+    set_accessed,
     set_null,
     set_segment,
+    stack_descriptor,
     sys_load,
     sys_store,
     update_mode,
@@ -397,30 +399,6 @@ def restore_stack(base: Any, saved: Any) -> None:
 STACK_FIELDS = ("seg_sel", "seg_base", "seg_limit", "seg_attr")
 
 
-@fn("ptr", "i32", "i32", "i32", ret="i64")
-def stack_descriptor(base: Any, selector: Any, cpl: Any, ext: Any) -> Any:
-    """The descriptor of a stack segment for privilege `cpl`; 0 with #TS or #SS noted."""
-    error = (selector & 0xFFFC) | ext
-    if (selector & 0xFFFC) == 0:
-        mmu.raise_exception(base, TS, ext)
-        return u64(0)
-    d = read_descriptor(base, selector, TS, ext)
-    if d == 0:
-        return u64(0)
-    whole = load(d, "i64")
-    attr = attr_of((whole >> 32).tr(32))
-    bad = ((selector & 3) != cpl) | (((attr >> 5) & 3) != cpl) | ((attr & 0x1A) != 0x12)
-    if bad:
-        mmu.raise_exception(base, TS, error)
-        return u64(0)
-    if (attr & ATTR_P) == 0:
-        mmu.raise_exception(base, SSV, error)
-        return u64(0)
-    if mark_accessed(base, selector, (whole >> 32).tr(32)) == 0:
-        return u64(0)
-    return whole
-
-
 @fn("ptr", "i32", "i32", ret="i32")
 def inner_stack(base: Any, cpl: Any, ext: Any) -> Any:
     """Load SS:ESP of privilege `cpl` from the legacy TSS; 1, or 0 with a fault noted."""
@@ -435,14 +413,10 @@ def inner_stack(base: Any, cpl: Any, ext: Any) -> Any:
         return u32(0)
     sp = select(wide, load(p, "i32"), load(p, "i16").zx(32)).zx(64)
     selector = select(wide, load(p + 4, "i16"), load(p + 2, "i16")).zx(32)
-    d = stack_descriptor(base, selector, cpl, ext)
+    d = stack_descriptor(base, selector, cpl, u32(TS), ext)
     if d == 0:
         return u32(0)
-    low = d.tr(32)
-    high = (d >> 32).tr(32)
-    set_segment(
-        cpu, SS, selector, base_of(low, high), limit_of(low, high), attr_of(high) | TYPE_ACCESSED
-    )
+    set_accessed(cpu, SS, selector, d)
     cpu.gpr[RSP] = sp
     return u32(1)
 

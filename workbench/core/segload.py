@@ -21,7 +21,6 @@ from workbench.core.lang import (
     load,
     select,
     store,
-    u16,
     u32,
     u64,
 )
@@ -59,7 +58,6 @@ from workbench.core.layout import (
     SSV,
     TLB_BYTES,
     TR,
-    TS,
     VM,
     WATCH_READ,
 )
@@ -232,6 +230,71 @@ def mark_accessed(base: Any, selector: Any, high: Any) -> Any:
     return sys_put(base, at + 5, (high >> 8).tr(8) | 1, kernel_mmu(cpu))
 
 
+@fn("ptr", "i32", "i32", "i32", "i32", ret="i64")
+def stack_descriptor(base: Any, selector: Any, cpl: Any, vector: Any, ext: Any) -> Any:
+    """The descriptor of a stack segment for privilege `cpl`, now accessed; 0 with a fault noted.
+
+    What does not fit raises `vector`, what is not present #SS (SDM volume 3, 5.7).
+    """
+    error = (selector & 0xFFFC) | ext
+    if (selector & 0xFFFC) == 0:
+        mmu.raise_exception(base, vector, ext)
+        return u64(0)
+    d = read_descriptor(base, selector, vector, ext)
+    if d == 0:
+        return u64(0)
+    whole = load(d, "i64")
+    high = (whole >> 32).tr(32)
+    attr = attr_of(high)
+    writable = (attr & (ATTR_S | TYPE_CODE | TYPE_RW)) == (ATTR_S | TYPE_RW)
+    if ((selector & 3) != cpl) | (((attr >> 5) & 3) != cpl) | (writable ^ 1):
+        mmu.raise_exception(base, vector, error)
+        return u64(0)
+    if (attr & ATTR_P) == 0:
+        mmu.raise_exception(base, SSV, error)
+        return u64(0)
+    if mark_accessed(base, selector, high) == 0:
+        return u64(0)
+    return whole
+
+
+@fn("ptr", "i32", "i32", "i32", ret="i64")
+def data_descriptor(base: Any, selector: Any, cpl: Any, vector: Any) -> Any:
+    """The descriptor of a segment to read at privilege `cpl`, now accessed; 0 with a fault noted.
+
+    What does not fit raises `vector`, what is not present #NP (SDM volume 3, 5.6).
+    """
+    error = selector & 0xFFFC
+    d = read_descriptor(base, selector, vector, 0)
+    if d == 0:
+        return u64(0)
+    whole = load(d, "i64")
+    high = (whole >> 32).tr(32)
+    attr = attr_of(high)
+    dpl = (attr >> 5) & 3
+    code = (attr & TYPE_CODE) != 0
+    bad = ((attr & ATTR_S) == 0) | (code & ((attr & TYPE_RW) == 0))
+    private = (code & ((attr & TYPE_CONFORMING) != 0)) ^ 1
+    if bad | (private & (((selector & 3) > dpl) | (cpl > dpl))):
+        mmu.raise_exception(base, vector, error)
+        return u64(0)
+    if (attr & ATTR_P) == 0:
+        mmu.raise_exception(base, NP, error)
+        return u64(0)
+    if mark_accessed(base, selector, high) == 0:
+        return u64(0)
+    return whole
+
+
+@inline
+def set_accessed(cpu: Any, seg: Any, selector: Any, whole: Any) -> None:
+    """A segment register from a descriptor that is marked accessed."""
+    low = whole.tr(32)
+    high = (whole >> 32).tr(32)
+    attr = attr_of(high) | TYPE_ACCESSED
+    set_segment(cpu, seg, selector, base_of(low, high), limit_of(low, high), attr)
+
+
 @fn("ptr", "i32", "i32", ret="i32")
 def load_segment(base: Any, seg: Any, selector: Any) -> Any:
     """MOV to ES, SS, DS, FS or GS; 1, or 0 with a fault noted (SDM volume 2, MOV)."""
@@ -244,43 +307,22 @@ def load_segment(base: Any, seg: Any, selector: Any) -> Any:
             cpu.seg_attr[seg] = 0xF3
         return u32(1)
     cpl = cpu.cpl
-    rpl = selector & 3
-    error = selector & 0xFFFC
-    if error == 0:
+    if (selector & 0xFFFC) == 0:
         if seg == SS:
-            if ((cpu.mode & 3) != MODE_64) | (cpl == 3) | (rpl != cpl):
+            if ((cpu.mode & 3) != MODE_64) | (cpl == 3) | ((selector & 3) != cpl):
                 return fault(base, GP, 0)
             set_null(cpu, seg, selector, cpl)
         else:
             set_null(cpu, seg, selector, u32(0))
         return u32(1)
-    d = read_descriptor(base, selector, GP, 0)
-    if d == 0:
-        return u32(0)
-    low = load(d, "i32")
-    high = load(d + 4, "i32")
-    attr = attr_of(high)
-    dpl = (attr >> 5) & 3
+    whole = u64(0)
     if seg == SS:
-        if (
-            (rpl != cpl)
-            | (dpl != cpl)
-            | ((attr & (ATTR_S | TYPE_CODE | TYPE_RW)) != (ATTR_S | TYPE_RW))
-        ):
-            return fault(base, GP, error)
-        if (attr & ATTR_P) == 0:
-            return fault(base, SSV, error)
+        whole = stack_descriptor(base, selector, cpl, u32(GP), u32(0))
     else:
-        code = (attr & TYPE_CODE) != 0
-        bad = ((attr & ATTR_S) == 0) | (code & ((attr & TYPE_RW) == 0))
-        private = (code & ((attr & TYPE_CONFORMING) != 0)) ^ 1
-        if bad | (private & ((rpl > dpl) | (cpl > dpl))):
-            return fault(base, GP, error)
-        if (attr & ATTR_P) == 0:
-            return fault(base, NP, error)
-    if mark_accessed(base, selector, high) == 0:
+        whole = data_descriptor(base, selector, cpl, u32(GP))
+    if whole == 0:
         return u32(0)
-    set_segment(cpu, seg, selector, base_of(low, high), limit_of(low, high), attr | TYPE_ACCESSED)
+    set_accessed(cpu, seg, selector, whole)
     return u32(1)
 
 
@@ -435,6 +477,3 @@ def update_mode(base: Any) -> None:
     cpu.mode = mode
     cpu.tlb = address_of(cpu.tlbs.at(0)) + which
     cpu.jc_key = mode.zx(64) << 48
-
-
-__all__ = ["TS", "u16"]

@@ -362,8 +362,3 @@ row("6A", "push", "Is", d64=True)
 row("58 +r", "pop", "Zv", d64=True)
 row("8F /0", "pop", "Ev", d64=True)
 row("C9", "leave", "", d64=True)
-
-# The other stack and flag instructions
-from workbench.core import sem_stack  # noqa: E402
-
-__all__ = ["cond_keys", "fused_keys", "sem_stack"]

@@ -208,8 +208,3 @@ row("F6 /2", "not", "Eb")
 row("F7 /2", "not", "Ev")
 row("F6 /3", "neg", "Eb")
 row("F7 /3", "neg", "Ev")
-
-# Moves, multiplication and division
-from workbench.core import sem_move, sem_muldiv  # noqa: E402
-
-__all__ = ["sem_move", "sem_muldiv"]

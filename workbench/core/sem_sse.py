@@ -1,25 +1,16 @@
-"""The vector part of x86-64-v2 (MMX, SSE to SSE4.2): all its modules, and the availability checks.
+"""The vector part of x86-64-v2 (MMX, SSE to SSE4.2): the availability checks.
 
-Before the first op of `NEEDS_SSE` in a block the translator puts "sse_check", before the first of
-`NEEDS_MMX` (and the first after an x87 instruction) "mmx_check"; an op may be in both.  The checks
-have no rows: they are run with the holes of the instruction that they precede.
+Before the first op of `NEEDS_SSE` (sse_helpers.py) in a block the translator puts "sse_check",
+before the first of `NEEDS_MMX` (and the first after an x87 instruction) "mmx_check"; an op may be
+in both. The checks have no rows: they are run with the holes of the instruction that they precede.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from workbench.core import (
-    sem_mmx,
-    sem_sse_convert,
-    sem_sse_float,
-    sem_sse_int,
-    sem_sse_move,
-    sem_sse_string,
-)
 from workbench.core.lang import unlikely
 from workbench.core.layout import CR0_EM, CR0_TS, CR4_OSFXSR, MF, NM, UD
-from workbench.core.sse_helpers import NEEDS_MMX, NEEDS_SSE
 from workbench.core.stencil import op
 
 FSW_ES = 0x80  # an unmasked x87 exception is pending
@@ -50,15 +41,3 @@ def mmx_check(s: Any) -> None:
     s.cpu.fpu_top = 0
     s.cpu.fpu_tag = 0
     s.next(addr=s.addr, t0=s.t0)
-
-
-__all__ = [
-    "NEEDS_MMX",
-    "NEEDS_SSE",
-    "sem_mmx",
-    "sem_sse_convert",
-    "sem_sse_float",
-    "sem_sse_int",
-    "sem_sse_move",
-    "sem_sse_string",
-]

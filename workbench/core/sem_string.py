@@ -439,8 +439,3 @@ for _code, _name in (
     for _prefix, _rep in (("NP", ONCE), ("66", ONCE), ("F3", REPE), ("F2", _last)):
         row(f"{_prefix} {_code:02X}", _name, "", size=1, extra=_rep)
         row(f"{_prefix} {_code + 1:02X}", _name, "", extra=_rep)
-
-# Port input and output, with their string forms
-from workbench.core import sem_io  # noqa: E402
-
-__all__ = ["sem_io"]

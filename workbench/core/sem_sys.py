@@ -9,20 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.core import control, mmu, segload
-from workbench.core.flags import eflags_of
 from workbench.core.lang import Emitter, address_of, inline, select, store, u64, unlikely
 from workbench.core.layout import (
     AC,
     CF,
-    CPU,
-    CR0_PE,
     CR0_TS,
     CR4_FSGSBASE,
-    CR4_PCE,
     CR4_SMAP,
     CR4_TSD,
     DS,
-    EFER_LMA,
     ES,
     EXIT_HLT,
     FS,
@@ -38,8 +33,6 @@ from workbench.core.layout import (
     TLB_BYTES,
     TR,
     UD,
-    VM,
-    ZF,
 )
 from workbench.core.opcodes import row
 from workbench.core.segments import in_64bit
@@ -522,8 +515,3 @@ row("C5 mem", "load_far_pointer", "Gv,M", extra=DS, not64=True)
 row("0F B2 mem", "load_far_pointer", "Gv,M", extra=SS)
 row("0F B4 mem", "load_far_pointer", "Gv,M", extra=FS)
 row("0F B5 mem", "load_far_pointer", "Gv,M", extra=GS)
-
-
-from workbench.core import sem_sysfar as _far  # noqa: E402  (its ops belong to this module)
-
-__all__ = ["CPU", "CR0_PE", "CR4_PCE", "EFER_LMA", "VM", "ZF", "_far", "eflags_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.core import deliver, segload, transfers
-from workbench.core.lang import inline, select, u64, unlikely
+from workbench.core.lang import select, u64, unlikely
 from workbench.core.layout import GP, IOPL, VM, ZF
 from workbench.core.opcodes import row
 from workbench.core.sem_sys import finish, need_protected
@@ -173,5 +173,3 @@ def arpl(s: Any, dst: Any, src: Any) -> None:
 
 
 row("63", "arpl", "Ew,Gw", not64=True)
-
-__all__ = ["inline"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.core import sem_x87_control  # noqa: F401  (its rows)
 from workbench.core.lang import unlikely
 from workbench.core.opcodes import row
 from workbench.core.optable import SIZES

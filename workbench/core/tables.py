@@ -164,7 +164,7 @@ def entry_bytes(
 
 def build_tables(rows: Sequence[Row], keys: list[StencilKey], linked: Linked) -> Tables:
     """All tables."""
-    from workbench.core.sem_sse import NEEDS_MMX, NEEDS_SSE
+    from workbench.core.sse_helpers import NEEDS_MMX, NEEDS_SSE
 
     present = {k.symbol for k in keys}
     fuse_ids: dict[tuple[str, str, int], int] = {}

@@ -27,7 +27,6 @@ from workbench.core.layout import (
     NP,
     NT,
     SS,
-    SSV,
     TR,
     TS,
     VM,
@@ -35,11 +34,11 @@ from workbench.core.layout import (
 from workbench.core.segload import (
     BAD,
     TYPE_ACCESSED,
-    TYPE_CODE,
     TYPE_CONFORMING,
     attr_of,
     base_of,
     buffer,
+    data_descriptor,
     descriptor_address,
     fault,
     kernel_mmu,
@@ -47,8 +46,10 @@ from workbench.core.segload import (
     linear,
     mark_accessed,
     read_descriptor,
+    set_accessed,
     set_null,
     set_segment,
+    stack_descriptor,
     sys_load,
     sys_put,
     sys_store,
@@ -133,42 +134,17 @@ def load_task_code(base: Any, selector: Any) -> Any:
 def load_task_data(base: Any, seg: Any, selector: Any, cpl: Any) -> Any:
     """SS, DS, ES, FS or GS of a new task; 1, or 0 with #TS, #NP or #SS noted."""
     cpu = CPU.view(base)
-    error = selector & 0xFFFC
+    whole = u64(0)
     if seg == SS:
-        whole = delivery.stack_descriptor(base, selector, cpl, 0)
-        if whole == 0:
-            return u32(0)
-        low = whole.tr(32)
-        high = (whole >> 32).tr(32)
-        set_segment(
-            cpu,
-            SS,
-            selector,
-            base_of(low, high),
-            limit_of(low, high),
-            attr_of(high) | TYPE_ACCESSED,
-        )
-        return u32(1)
-    if error == 0:
+        whole = stack_descriptor(base, selector, cpl, u32(TS), u32(0))
+    elif (selector & 0xFFFC) == 0:
         set_null(cpu, seg, selector, u32(0))
         return u32(1)
-    d = read_descriptor(base, selector, TS, 0)
-    if d == 0:
+    else:
+        whole = data_descriptor(base, selector, cpl, u32(TS))
+    if whole == 0:
         return u32(0)
-    low = load(d, "i32")
-    high = load(d + 4, "i32")
-    attr = attr_of(high)
-    dpl = (attr >> 5) & 3
-    code = (attr & TYPE_CODE) != 0
-    bad = ((attr & 0x10) == 0) | (code & ((attr & 2) == 0))
-    private = (code & ((attr & TYPE_CONFORMING) != 0)) ^ 1
-    if bad | (private & (((selector & 3) > dpl) | (cpl > dpl))):
-        return fault(base, TS, error)
-    if (attr & ATTR_P) == 0:
-        return fault(base, NP, error)
-    if mark_accessed(base, selector, high) == 0:
-        return u32(0)
-    set_segment(cpu, seg, selector, base_of(low, high), limit_of(low, high), attr | TYPE_ACCESSED)
+    set_accessed(cpu, seg, selector, whole)
     return u32(1)
 
 
@@ -332,6 +308,3 @@ def task_switch(
         update_mode(base)
         delivery.deliver(base, cpu.exc_vector, cpu.exc_error, cpu.exc_has_error, delivery.EXCEPTION)
     return u32(1)
-
-
-__all__ = ["SSV", "u64"]
