@@ -173,7 +173,8 @@ def test_writing_opens_a_diversion(timeline: Timeline, digests: dict[int, bytes]
 
 def test_the_budget_is_kept(trace: Trace) -> None:
     timeline = Timeline(trace, budget_bytes=3 << 20)
-    timeline.kept.spacing_icount, timeline.kept.saving_share = 20_000, 1e9
+    kept = timeline.kept
+    kept.spacing_icount, kept.saving_share, kept.gap_s = 20_000, 1e9, 0
     timeline.go()
     assert timeline.kept.used_bytes <= 3 << 20
     assert 2 < len(timeline.checkpoints) < 200
@@ -185,7 +186,8 @@ def test_a_tiny_budget_is_kept_and_all_works(
     trace: Trace, budget_bytes: int, digests: dict[int, bytes]
 ) -> None:
     timeline = Timeline(trace, budget_bytes=budget_bytes)
-    timeline.kept.spacing_icount, timeline.kept.saving_share = 20_000, 1e9
+    kept = timeline.kept
+    kept.spacing_icount, kept.saving_share, kept.gap_s = 20_000, 1e9, 0
     least = timeline.kept.used_bytes
     timeline.go()
     for icount in (1_500_000, 700_000, 900_000, 100_000):

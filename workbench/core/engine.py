@@ -105,9 +105,10 @@ class Cpu:
         self._page_code = _Buffer(max(pages * 8, PAGE))
         self._page_head = _Buffer(max(pages * 8, PAGE))
         self._page_dirty = _Buffer(max(pages, PAGE))
-        self._page_dirty.put(0, b"\x01" * pages)
         self.kept_ram: Any = None
-        """What RAM was when `forget_dirty` was called last, for who called it (see pages.py)."""
+        """What RAM was when `forget_dirty` was called last, for who called it; None while that is
+        all zero (see pages.py).
+        """
         self._blocks = _Buffer(BLOCK_MAX * 64)
         self._hash = _Buffer(HASH_ENTRIES * 4)
         self._arena = _Buffer(
@@ -527,17 +528,17 @@ class Cpu:
         tags[tags & np.uint64(0xFFF & ~lay.MARKS) == 0] |= np.uint64(lay.HELD)
 
     def dirty_pages(self) -> NDArray[np.int64]:
-        """RAM pages that may have been written since `forget_dirty`, in order."""
+        """RAM pages that may have been written since `forget_dirty` or the start, in order."""
         import numpy as np
 
         pages = -(-self.ram_bytes // PAGE)
         return np.flatnonzero(np.frombuffer(self._page_dirty.map, np.uint8, pages))
 
-    def note_dirty(self, pages: Iterable[int]) -> None:
+    def note_dirty(self, pages: list[int]) -> None:
         """Count RAM pages as written."""
-        dirty = self._page_dirty.view
-        for index in pages:
-            dirty[index] = 1
+        import numpy as np
+
+        np.frombuffer(self._page_dirty.map, np.uint8)[pages] = 1
 
     def forget_dirty(self) -> None:
         """From now on the pages that are written are noted anew."""

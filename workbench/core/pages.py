@@ -8,9 +8,10 @@ the host where it has them: filling small ones for the first time costs ten time
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from workbench.core.engine import PAGE, Cpu
 
@@ -27,7 +28,9 @@ ZERO = -1
 """The number of the page that is all zero: it has no slot."""
 _WORDS = PAGE // 8
 _SEGMENT_PAGES = 1 << 13
+_BATCH = 128  # pages that are looked at or restored at a time: they stay in the processor's cache
 _Group = tuple[int, ...]
+_NOTHING: _Group = (ZERO,) * GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +57,43 @@ class PageStore:
         """What the pages take that somebody holds."""
         return (len(self._segments) * _SEGMENT_PAGES - len(self._free)) * PAGE
 
-    def put(self, rows: Rows) -> list[int]:
-        """Keep pages; their numbers."""
+    def put(self, rows: Rows, which: Numbers) -> list[int]:
+        """Keep the pages `rows[which]`; their numbers, in this order."""
         import numpy as np
 
-        zero = (rows[:, 0] | rows[:, -1]) == 0
-        zero[zero] = ~rows[zero].any(axis=1)
-        count = len(rows) - int(zero.sum())
+        empty = _empty(rows, which)
+        source = which if not empty.any() else which[~empty]
+        count = len(source)
         while len(self._free) < count:
             self._grow()
         taken = self._free[len(self._free) - count :]
         del self._free[len(self._free) - count :]
+        taken.sort()
         slots = np.array(taken, np.int64)
-        kept = rows if count == len(rows) else rows[~zero]
-        for number, which in self._by_segment(slots):
-            self._segments[number][slots[which] % _SEGMENT_PAGES] = kept[which]
-        named = map(self._slot, taken)
-        return [ZERO if empty else next(named) for empty in zero.tolist()]
+        for first, last in _runs(slots):
+            segment, at = divmod(taken[first], _SEGMENT_PAGES)
+            # Other modes than "clip" copy by way of a buffer.
+            out = self._segments[segment][at : at + last - first]
+            np.take(rows, source[first:last], axis=0, out=out, mode="clip")
+        names = map(self._slot, taken)
+        if count == len(which):
+            return list(names)
+        return [ZERO if nothing else next(names) for nothing in empty.tolist()]
 
     def get(self, numbers: Iterable[int]) -> Rows:
         """The pages with these numbers."""
         import numpy as np
 
         slots = np.fromiter(numbers, np.int64)
-        rows = np.zeros((len(slots), _WORDS), np.uint64)
-        for number, which in self._by_segment(slots):
-            if number >= 0:
+        rows = np.empty((len(slots), _WORDS), np.uint64)
+        segments = slots // _SEGMENT_PAGES  # that of ZERO is -1
+        for number in np.unique(segments).tolist():
+            which = np.flatnonzero(segments == number)
+            if number < 0:
+                rows[which] = 0
+            else:
                 rows[which] = self._segments[number][slots[which] % _SEGMENT_PAGES]
         return rows
-
-    def _by_segment(self, slots: Numbers) -> Iterable[tuple[int, Any]]:
-        import numpy as np
-
-        numbers = slots // _SEGMENT_PAGES
-        for number in np.unique(numbers).tolist():
-            yield number, np.flatnonzero(numbers == number)
 
     def _grow(self) -> None:
         import numpy as np
@@ -100,22 +105,44 @@ class PageStore:
         self._free.extend(range(first + _SEGMENT_PAGES - 1, first - 1, -1))
 
 
+def _empty(rows: Rows, which: Numbers) -> NDArray[np.bool_]:
+    """Which of the pages `rows[which]` are all zero."""
+    import numpy as np
+
+    middle, last = _WORDS // 2 + 5, _WORDS - 1
+    empty: NDArray[np.bool_] = (rows[which, 0] | rows[which, middle] | rows[which, last]) == 0
+    maybe = np.flatnonzero(empty)
+    for at in range(0, len(maybe), _BATCH):
+        batch = maybe[at : at + _BATCH]
+        empty[batch] = ~rows[which[batch]].any(axis=1)
+    return empty
+
+
+def _runs(slots: Numbers) -> list[tuple[int, int]]:
+    """The places (first, behind the last) of neighbours in one segment, in ascending numbers."""
+    import numpy as np
+
+    if not len(slots):
+        return []
+    breaks = (slots[1:] != slots[:-1] + 1) | (slots[1:] % _SEGMENT_PAGES == 0)
+    places = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(slots)]
+    return list(pairwise(places))
+
+
 def save_ram(cpu: Cpu, store: PageStore) -> Ram:
     """RAM as it is now; it shares what has not been written since the last save or restore."""
     import numpy as np
 
-    kept: Ram | None = cpu.kept_ram
-    empty = (ZERO,) * GROUP
-    groups = list(kept.groups) if kept else [empty] * -(-cpu.ram_bytes // (PAGE * GROUP))
+    groups = list(_kept(cpu))
     dirty = cpu.dirty_pages()
-    pages = iter(store.put(_rows(cpu)[dirty]))
+    pages = store.put(_rows(cpu), dirty)
     numbers, starts = np.unique(dirty // GROUP, return_index=True)
     offsets = (dirty % GROUP).tolist()
     bounds = [*starts.tolist(), len(offsets)]
     for n, number in enumerate(numbers.tolist()):
         group = list(groups[number])
-        for offset in offsets[bounds[n] : bounds[n + 1]]:
-            group[offset] = next(pages)
+        for place in range(bounds[n], bounds[n + 1]):
+            group[offsets[place]] = pages[place]
         groups[number] = tuple(group)
     saved = Ram(store, tuple(groups))
     cpu.kept_ram = saved
@@ -128,23 +155,26 @@ def restore_ram(cpu: Cpu, wanted: Ram) -> None:
     rebase(cpu, wanted)
     changed = cpu.dirty_pages()
     groups = wanted.groups
-    rows = wanted.store.get(groups[n // GROUP][n % GROUP] for n in changed.tolist())
-    cpu.put_pages(changed, rows)
+    names = [groups[n // GROUP][n % GROUP] for n in changed.tolist()]
+    for at in range(0, len(names), _BATCH):
+        cpu.put_pages(changed[at : at + _BATCH], wanted.store.get(names[at : at + _BATCH]))
     cpu.forget_dirty()
 
 
 def rebase(cpu: Cpu, other: Ram) -> None:
     """Let later saves share with `other`: what differs from it counts as written."""
-    kept: Ram | None = cpu.kept_ram
-    cpu.kept_ram = other
-    if kept is None or kept.store is not other.store:
-        cpu.note_dirty(range(cpu.ram_bytes // PAGE))
-        return
-    for number, (old, new) in enumerate(zip(kept.groups, other.groups, strict=True)):
+    for number, (old, new) in enumerate(zip(_kept(cpu), other.groups, strict=True)):
         if old is not new:
             first = number * GROUP
             pairs = zip(old, new, strict=True)
             cpu.note_dirty([first + n for n, (a, b) in enumerate(pairs) if a is not b])
+    cpu.kept_ram = other
+
+
+def _kept(cpu: Cpu) -> Sequence[_Group]:
+    """The pages from which what counts as written differs: at first, all are empty."""
+    kept: Ram | None = cpu.kept_ram
+    return kept.groups if kept else [_NOTHING] * -(-cpu.ram_bytes // (PAGE * GROUP))
 
 
 def _rows(cpu: Cpu) -> Rows:

@@ -1,15 +1,23 @@
 """Where a timeline keeps states of its machine: placed by what they cost, within a budget.
 
-Checkpoints stay until memory runs out; then every second one goes, and they are placed farther
-apart. A few more are left *near* where the user is, so that the next step back is short. The state
-at the beginning is always there: with a budget smaller than it, that is all.
+A state is due when the guest has run for `gap_s`, and is kept if it is paid for: a share of the
+time in which the guest runs may go into saving, a larger one while the user only waits to get
+somewhere. What it really took is charged. So states lie as far apart as a run between two of them
+takes, not by what the guest does; a guest that writes all of its memory gets fewer of them.
+
+States stay until memory runs out; then every second one goes, and they are placed farther apart. A
+few more are left *near* where the user is, so that the next step back is short. The state at the
+beginning is always there: with a budget smaller than it, that is all. No state is saved before
+there is room for it.
 """
 
 from __future__ import annotations
 
 import bisect
+import time
 from dataclasses import dataclass, field
 
+from workbench.core.engine import PAGE
 from workbench.core.machine import Machine
 from workbench.core.pages import rebase
 from workbench.core.snapshot import Snapshot
@@ -17,12 +25,18 @@ from workbench.errors import FormatError
 from workbench.trace.stored import Stored
 
 DEFAULT_BUDGET_BYTES = 1 << 30
-SAVING_SHARE = 0.05
+SAVING_SHARE = 0.035
 """How much of the time in which the guest runs may go into saving."""
+EXPLORING_SHARE = 0.5
+"""The same while it runs only to get somewhere: the next such way is shorter."""
+LENT_S = 0.02
+"""Paid for from the start: guests write most of their memory early."""
+GAP_S = 0.03
 SPACING_ICOUNT = 5_000_000
 NEAR_KEPT = 4
-_SAVE_S, _SAVE_PAGE_S = 0.001, 3e-6
-"""What a save takes, about: in all, and for each page written since the last one."""
+_SAVE_S, _SAVE_PAGE_S = 0.0005, 2e-6
+"""What a save takes, about: in all, and for each page written since the last one; learned then."""
+_LEARN_PAGES = 256
 
 
 @dataclass(slots=True)
@@ -34,15 +48,21 @@ class Checkpoints:
     stored: Stored | None = None
     """Those in the trace; one is read when it is wanted, and then kept like the others."""
     saving_share: float = SAVING_SHARE
+    gap_s: float = GAP_S
     spacing_icount: int = SPACING_ICOUNT
+    """No two are nearer to each other."""
     _kept: list[Snapshot] = field(default_factory=list)
     _near: list[Snapshot] = field(default_factory=list)
+    _own: dict[int, int] = field(default_factory=dict)
+    """What a state takes besides its pages, by `id`."""
     _own_bytes: int = 0
     _ran_s: float = 0.0
+    """How long the guest has run since the last state, about."""
+    _credit_s: float = LENT_S
+    _page_s: float = _SAVE_PAGE_S
 
     def __post_init__(self) -> None:
-        self._kept.append(self.machine.save())
-        self._recount()
+        self._add(self._kept, self.machine.save())
 
     @property
     def first(self) -> Snapshot:
@@ -77,7 +97,11 @@ class Checkpoints:
         return sorted({*stored, *(snapshot.icount for snapshot in self.all())})
 
     def nearest(self, icount: int) -> Snapshot:
-        """Like `below`, but a later one in the trace is read: the machine may then be there."""
+        """Like `below`, but a later one in the trace is read: the machine may then be there.
+
+        It is for a run from there.
+        """
+        self._ran_s = 0.0
         found = self.below(icount)
         if self.stored is None:
             return found
@@ -86,15 +110,15 @@ class Checkpoints:
             return found
         del found
         try:
-            snapshot = self.stored.load(number)
+            snapshot = self.stored.load(number, self._make_room)
         except FormatError as error:
             self.stored.give_up(error.what)
             self.machine.restore(self.first)
+            snapshot = None
+        if snapshot is None:
             return self.below(icount)
-        place = self._place(snapshot.icount)
-        self._kept.insert(place, snapshot)
-        self._own_bytes += snapshot.own_bytes(self._kept[place - 1])
-        self._thin()
+        self._add(self._kept, snapshot)
+        self._come_back()
         return snapshot
 
     def _place(self, icount: int) -> int:
@@ -103,60 +127,100 @@ class Checkpoints:
     def next_icount(self, icount: int) -> int:
         """Where a run that is at `icount` may next leave a checkpoint."""
         due = self._kept[self._place(icount) - 1].icount + self.spacing_icount
-        return due if due > icount else icount + self.spacing_icount // 4 + 1
+        return due if due > icount else icount + self.spacing_icount // 2 + 1
 
-    def ran(self, seconds: float) -> None:
+    def ran(self, seconds: float, exploring: bool = False) -> None:
         """The guest has run for so long: that much more may be spent on saving."""
         self._ran_s += seconds
+        self._credit_s += seconds * (EXPLORING_SHARE if exploring else self.saving_share)
 
     def keep(self) -> None:
-        """Leave a checkpoint here, if the last one is far away and it does not cost too much."""
+        """Leave a checkpoint here, if one is due and paid for."""
         icount = self.machine.clock.icount
         place = self._place(icount)
-        below = self._kept[place - 1]
-        if icount - below.icount < self.spacing_icount:
+        least = self.spacing_icount
+        if self._ran_s < self.gap_s or icount - self._kept[place - 1].icount < least:
             return
-        expected_s = _SAVE_S + _SAVE_PAGE_S * len(self.machine.cpu.dirty_pages())
-        if expected_s > self.saving_share * self._ran_s:
+        if place < len(self._kept) and self._kept[place].icount - icount < least:
             return
-        snapshot = self.machine.save()
-        self._kept.insert(place, snapshot)
-        self._own_bytes += snapshot.own_bytes(below)
-        self._ran_s = 0.0
-        del snapshot, below  # what goes must not be held here
-        self._thin()
+        started = time.monotonic()
+        pages = len(self.machine.cpu.dirty_pages())
+        if _SAVE_S + self._page_s * pages <= self._credit_s and self._make_room(pages):
+            self._add(self._kept, self.machine.save())
+            self._come_back()
+            self._ran_s = 0.0
+            took_s = time.monotonic() - started
+            if pages >= _LEARN_PAGES:
+                self._page_s += (max(took_s - _SAVE_S, 0.0) / pages - self._page_s) / 2
+        self._credit_s -= time.monotonic() - started
 
     def keep_near(self) -> None:
         """Leave one here that goes when others like it have come."""
-        below = self.below(self.machine.clock.icount)
-        if below.icount == self.machine.clock.icount:
+        icount = self.machine.clock.icount
+        if self.below(icount).icount == icount:
             return
-        snapshot = self.machine.save()
-        self._near.append(snapshot)
-        self._own_bytes += snapshot.own_bytes(below)
+        snapshot = self.spare()
+        if snapshot is None:
+            return
+        self._add(self._near, snapshot)
+        del snapshot
         if len(self._near) > NEAR_KEPT:
-            del self._near[0]
-        del snapshot, below
-        self._thin()
+            self._drop(self._near, slice(1))
+        self._come_back()
 
-    def _thin(self) -> None:
+    def spare(self) -> Snapshot | None:
+        """A state as it is now that is not kept here; None if there is no room for it."""
+        if not self._make_room(len(self.machine.cpu.dirty_pages())):
+            return None
+        return self.machine.save()
+
+    def _add(self, states: list[Snapshot], snapshot: Snapshot) -> None:
+        below = self.below(snapshot.icount) if self._kept else None
+        own = self._own[id(snapshot)] = snapshot.own_bytes(below)
+        self._own_bytes += own
+        if states is self._near:
+            states.append(snapshot)
+        else:
+            bisect.insort(states, snapshot, key=lambda other: other.icount)
+
+    def _drop(self, states: list[Snapshot], which: slice) -> None:
+        for snapshot in states[which]:
+            self._own_bytes -= self._own.pop(id(snapshot))
+        del states[which]
+
+    def _make_room(self, pages: int) -> bool:
+        """Can so many pages more be kept?  Others make way, unless it is much of all there is."""
+        need = pages * PAGE + self._own_bytes // len(self._own)
+        while self.used_bytes + need > self.budget_bytes:
+            if need > self.budget_bytes // 4 or not self._drop_some():
+                return False
+        return True
+
+    def _come_back(self) -> None:
         """Come back below the budget."""
-        if self.used_bytes <= self.budget_bytes:
-            return
+        while self.used_bytes > self.budget_bytes and self._drop_some():
+            pass
+
+    def _drop_some(self) -> bool:
+        """Give memory back; False if there is no more to give."""
         if self.stored is not None:
             self.stored.forget()
-        self._recount()
-        while self.used_bytes > self.budget_bytes and (self._near or len(self._kept) > 1):
-            if self._near:
-                del self._near[0]
-            else:
-                self.spacing_icount *= 2
-                del self._kept[1::2]
-            # What was saved last must not live on because the next save would share it.
-            rebase(self.machine.cpu, self.below(self.machine.clock.icount).ram)
+        if self._near:
+            self._drop(self._near, slice(1))
+        elif len(self._kept) > 1:
+            self.spacing_icount *= 2
+            self.gap_s *= 2
+            self._drop(self._kept, slice(1, None, 2))
             self._recount()
+        else:
+            return False
+        # What was saved last must not live on because the next save would share it.
+        rebase(self.machine.cpu, self.below(self.machine.clock.icount).ram)
+        return True
 
     def _recount(self) -> None:
+        """States share what others hold that went."""
         every = self.all()
         pairs = zip(every, [None, *every], strict=False)
-        self._own_bytes = sum(snapshot.own_bytes(before) for snapshot, before in pairs)
+        self._own = {id(snapshot): snapshot.own_bytes(before) for snapshot, before in pairs}
+        self._own_bytes = sum(self._own.values())

@@ -8,6 +8,7 @@ All of it is untrusted and checked before it reaches a machine.
 from __future__ import annotations
 
 import base64
+import operator
 import struct
 from collections.abc import Callable
 from hashlib import blake2b
@@ -30,6 +31,9 @@ from workbench.trace.container import (
 from workbench.trace.header import dump_json, load_json
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from workbench.trace.reader import Trace
 
 MAX_CHECKPOINTS: Final = 4096
@@ -202,9 +206,10 @@ class Stored:
         """Hold no memory for the next one."""
         self._last = None
 
-    def load(self, number: int) -> Snapshot:
+    def load(self, number: int, room: Callable[[int], bool]) -> Snapshot | None:
         """Read a checkpoint and put the machine there, which shows that it fits the machine.
 
+        room: is there memory for so many pages?  None, and the machine stays, if there is not.
         Raises `FormatError`; the machine is then in no valid state.
         """
         icount, state, cpu, table = self._read(self._chunks[number])
@@ -219,7 +224,10 @@ class Stored:
             local = load_cpu(machine.cpu, cpu, expected, icount)
             if type(time_ps) is not int:
                 raise FormatError("one states no time")
-            snapshot = Snapshot(icount, time_ps, local, parts, self._ram(table))
+            ram = self._ram(table, room)
+            if ram is None:
+                return None
+            snapshot = Snapshot(icount, time_ps, local, parts, ram)
             machine.restore(snapshot)
         except FormatError:
             raise
@@ -229,7 +237,7 @@ class Stored:
             raise FormatError("one states another time than its clock")
         return snapshot
 
-    def _ram(self, table: bytes) -> Ram:
+    def _ram(self, table: bytes, room: Callable[[int], bool]) -> Ram | None:
         import numpy as np
 
         pages = -(-self._machine.cpu.ram_bytes // PAGE)
@@ -242,38 +250,45 @@ class Stored:
             raise FormatError("one names a page that is not there")
         slots: list[int] = [ZERO] * pages
         wanted = numbers != 0
-        if self._last is not None:
-            old, ram = self._last
-            same = wanted & (old == numbers)
+        last = self._last
+        if last is not None:
+            same = wanted & (last[0] == numbers)
             for n in np.flatnonzero(same).tolist():
-                slots[n] = ram.groups[n // GROUP][n % GROUP]
+                slots[n] = last[1].groups[n // GROUP][n % GROUP]
             wanted &= ~same
-        store = self._machine.pages
         unique, first = np.unique(numbers[wanted], return_inverse=True)
-        named: list[int] = [ZERO] * len(unique)
-        places = np.searchsorted(bounds, unique.astype(np.int64), "left") - 1
+        if not room(len(unique)):
+            return None
+        named = self._pages(unique.astype(np.int64), bounds)
+        for n, k in zip(np.flatnonzero(wanted).tolist(), first.tolist(), strict=True):
+            slots[n] = named[k]
+        groups = [tuple(slots[n : n + GROUP]) for n in range(0, pages, GROUP)]
+        if last is not None:
+            groups = [
+                theirs if all(map(operator.is_, mine, theirs)) else mine
+                for mine, theirs in zip(groups, last[1].groups, strict=True)
+            ]
+        ram = Ram(self._machine.pages, tuple(groups))
+        self._last = numbers, ram
+        return ram
+
+    def _pages(self, numbers: NDArray[np.int64], bounds: NDArray[np.int64]) -> list[int]:
+        """Read pages by their numbers, which ascend; where they are kept now."""
+        import numpy as np
+
+        named: list[int] = [ZERO] * len(numbers)
+        places = np.searchsorted(bounds, numbers, "left") - 1
         for part in np.unique(places).tolist():
             data = self._trace.payload(self._parts[part])
             if len(data) != self._parts[part].rows * PAGE:
                 raise FormatError("a part of their pages has a wrong length")
             rows = np.frombuffer(data, np.uint64).reshape(-1, PAGE // 8)
             which = np.flatnonzero(places == part)
-            local = unique[which].astype(np.int64) - 1 - int(bounds[part])
-            for n, slot in zip(which.tolist(), store.put(rows[local]), strict=True):
+            local = numbers[which] - 1 - int(bounds[part])
+            kept = self._machine.pages.put(rows, local)
+            for n, slot in zip(which.tolist(), kept, strict=True):
                 named[n] = slot
-        for n, k in zip(np.flatnonzero(wanted).tolist(), first.tolist(), strict=True):
-            slots[n] = named[k]
-        groups = [tuple(slots[n : n + GROUP]) for n in range(0, pages, GROUP)]
-        if self._last is not None:
-            old_groups = self._last[1].groups
-            pairs = zip(groups, old_groups, strict=True)
-            groups = [
-                theirs if all(a is b for a, b in zip(mine, theirs, strict=True)) else mine
-                for mine, theirs in pairs
-            ]
-        ram = Ram(store, tuple(groups))
-        self._last = numbers, ram
-        return ram
+        return named
 
 
 def _check_parts(machine: Machine, parts: Any, icount: int) -> None:

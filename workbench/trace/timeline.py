@@ -147,8 +147,10 @@ class Timeline:
         self._log.last = None
         self._log.before = before
 
-    def _run_to(self, icount: int, poll: Poll | None = None, keep: bool = True) -> Moved:
-        """Run with what is armed; leaves checkpoints on the way."""
+    def _run_to(
+        self, icount: int, poll: Poll | None = None, keep: bool = True, exploring: bool = False
+    ) -> Moved:
+        """Run with what is armed; leaves checkpoints on the way, more of them while `exploring`."""
         machine, pace = self.machine, Pace()
         target = min(icount, self._bound)
         while not self._ended:
@@ -163,7 +165,7 @@ class Timeline:
             bound = self.kept.next_icount(self.icount) if keeping else None
             started = time.monotonic()
             stop = machine.run(pace.start(self.icount, target, bound))
-            self.kept.ran(time.monotonic() - started)
+            self.kept.ran(time.monotonic() - started, exploring)
             pace.end(self.icount)
             if stop.kind in ("breakpoint", "watch"):
                 return Moved(stop.kind, machine.cpu.get("watch_last_range"))
@@ -281,7 +283,7 @@ class Timeline:
             self._restore(self.kept.nearest(target))
         self._arm(stopping=False, points=False)
         if target - self.icount > 2 * NEAR_ICOUNT:
-            found = self._run_to(target - NEAR_ICOUNT, poll)
+            found = self._run_to(target - NEAR_ICOUNT, poll, exploring=True)
             if found.kind != "icount":
                 return found
             self.kept.keep_near()
@@ -395,7 +397,7 @@ class Timeline:
         """
         if self.diverted is not None:
             raise ValueError("this needs the recording: leave the diversion first")
-        present, ended = self.machine.save(), self._ended
+        present, icount, ended = self.kept.spare(), self.icount, self._ended
         breakpoints, watches, devices = self.breakpoints, self.watches, self.device_watches
         self.breakpoints, self.watches = set(), [(address, address + length, WATCH_WRITE)]
         self.set_device_watches([])
@@ -405,18 +407,23 @@ class Timeline:
         finally:
             self.breakpoints, self.watches = breakpoints, watches
             self.set_device_watches(devices)
-            self._restore(present)
-            self._ended = ended
+            if present is None:
+                self.seek(icount)
+            else:
+                self._restore(present)
+                self._ended = ended
 
     # Writing.
 
     def divert(self) -> None:
         """Say that something will be written: from here on it is another run."""
         if self.diverted is None:
-            self._origin = self.machine.save()
+            self._origin = self.kept.spare()
             self.diverted = self.icount
 
     def drop_diversion(self) -> None:
         """Go back to where the diversion began."""
         if self._origin is not None:
             self._restore(self._origin)
+        elif self.diverted is not None:
+            self.seek(self.diverted)
