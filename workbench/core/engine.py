@@ -534,6 +534,13 @@ class Cpu:
         pages = -(-self.ram_bytes // PAGE)
         return np.flatnonzero(np.frombuffer(self._page_dirty.map, np.uint8, pages))
 
+    def count_dirty(self) -> int:
+        """How many pages `dirty_pages` gives."""
+        import numpy as np
+
+        pages = -(-self.ram_bytes // PAGE)
+        return int(np.count_nonzero(np.frombuffer(self._page_dirty.map, np.bool_, pages)))
+
     def note_dirty(self, pages: list[int]) -> None:
         """Count RAM pages as written."""
         import numpy as np

@@ -1,16 +1,20 @@
 """Copies of RAM pages, kept outside of Python's heap: one for all states that share the page.
 
 A page is named by the number of its slot. The number is an object that gives the slot back when
-nobody holds it any more; so what is shared is counted by Python itself. Slots lie in large pages of
-the host where it has them: filling small ones for the first time costs ten times the copying.
+nobody holds it any more; so what is shared is counted by Python itself. Memory that was never used
+costs the host several times the copying: it can be asked for ahead, in another thread.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from workbench.core.engine import PAGE, Cpu
@@ -27,10 +31,14 @@ GROUP = 64
 ZERO = -1
 """The number of the page that is all zero: it has no slot."""
 _WORDS = PAGE // 8
-_SEGMENT_PAGES = 1 << 13
+_SEGMENT_PAGES = 1 << 11
 _BATCH = 128  # pages that are looked at or restored at a time: they stay in the processor's cache
 _Group = tuple[int, ...]
 _NOTHING: _Group = (ZERO,) * GROUP
+_FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+_MADV_POPULATE_WRITE = 23
+_madvise = ctypes.CDLL(None).madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +56,20 @@ class PageStore:
         free: list[int] = []
         self._free = free
         self._segments: list[Rows] = []
+        self._ordered = 0
+        self._coming: SimpleQueue[mmap.mmap | None] = SimpleQueue()
         # No reference to the store: it would be a cycle through every page.
         members = {"__slots__": (), "__del__": lambda slot: free.append(int(slot))}
         self._slot: type[int] = type("Slot", (int,), members)
+
+    def prepare(self, pages: int) -> None:
+        """Have slots for so many pages at hand soon: a thread asks the host for the memory."""
+        wanted = pages - len(self._free) - self._ordered * _SEGMENT_PAGES
+        if wanted <= 0:
+            return
+        count = -(-wanted // _SEGMENT_PAGES)
+        self._ordered += count
+        Thread(target=_supply, args=(self._coming, count), daemon=True).start()
 
     @property
     def used_bytes(self) -> int:
@@ -98,11 +117,27 @@ class PageStore:
     def _grow(self) -> None:
         import numpy as np
 
-        memory = mmap.mmap(-1, _SEGMENT_PAGES * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        memory = None
+        if self._ordered:
+            self._ordered -= 1
+            memory = self._coming.get()
+        if memory is None:
+            memory = mmap.mmap(-1, _SEGMENT_PAGES * PAGE, flags=_FLAGS)
         first = len(self._segments) * _SEGMENT_PAGES
         self._segments.append(np.frombuffer(memory, np.uint64).reshape(-1, _WORDS))
         self._free.extend(range(first + _SEGMENT_PAGES - 1, first - 1, -1))
+
+
+def _supply(coming: SimpleQueue[mmap.mmap | None], count: int) -> None:
+    """Put so many segments into the queue, each backed by the host; None for one that failed."""
+    for _ in range(count):
+        memory = None
+        with contextlib.suppress(OSError):
+            memory = mmap.mmap(-1, _SEGMENT_PAGES * PAGE, flags=_FLAGS)
+            # A call into C: others run meanwhile. Before Linux 5.14 it does nothing.
+            address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+            _madvise(address, _SEGMENT_PAGES * PAGE, _MADV_POPULATE_WRITE)
+        coming.put(memory)
 
 
 def _empty(rows: Rows, which: Numbers) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ The data TLBs belong to the state: whether an access sets an Accessed bit depend
 from __future__ import annotations
 
 import ctypes
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,7 @@ class Snapshot:
         """Memory that this snapshot takes besides its pages, about; `other` shares parts of it."""
         groups = len(self.ram.groups)
         if other is not None:
-            pairs = zip(self.ram.groups, other.ram.groups, strict=True)
-            groups = sum(mine is not theirs for mine, theirs in pairs)
+            groups = sum(map(operator.is_not, self.ram.groups, other.ram.groups))
         tables = 8 * (len(self.ram.groups) + GROUP * groups)
         return len(self.cpu) + tables + _plain_bytes(self.parts, other.parts if other else None)
 
@@ -52,9 +52,17 @@ def _plain_bytes(mine: Any, theirs: Any) -> int:
         return 32
     if isinstance(mine, dict):
         old = theirs if isinstance(theirs, dict) else {}
-        return 100 + sum(100 + _plain_bytes(value, old.get(key)) for key, value in mine.items())
+        size = 100 + 132 * len(mine)
+        for key, value in mine.items():
+            if type(value) is not int:
+                size += _plain_bytes(value, old.get(key)) - 32
+        return size
     if isinstance(mine, list | tuple):
-        return 100 + sum(8 + _plain_bytes(value, None) for value in mine)
+        size = 100 + 40 * len(mine)
+        for value in mine:
+            if type(value) is not int:
+                size += _plain_bytes(value, None) - 32
+        return size
     return 50 + (len(mine) if isinstance(mine, bytes | str) else 0)
 
 

@@ -2,8 +2,9 @@
 
 A state is due when the guest has run for `gap_s`, and is kept if it is paid for: a share of the
 time in which the guest runs may go into saving, a larger one while the user only waits to get
-somewhere. What it really took is charged. So states lie as far apart as a run between two of them
-takes, not by what the guest does; a guest that writes all of its memory gets fewer of them.
+somewhere. What it really took is charged, all in processor time of this thread. So states lie as
+far apart as a run between two of them takes, whatever the guest does; one that writes all of its
+memory again and again gets fewer of them.
 
 States stay until memory runs out; then every second one goes, and they are placed farther apart. A
 few more are left *near* where the user is, so that the next step back is short. The state at the
@@ -25,18 +26,18 @@ from workbench.errors import FormatError
 from workbench.trace.stored import Stored
 
 DEFAULT_BUDGET_BYTES = 1 << 30
-SAVING_SHARE = 0.035
+SAVING_SHARE = 0.028
 """How much of the time in which the guest runs may go into saving."""
 EXPLORING_SHARE = 0.5
 """The same while it runs only to get somewhere: the next such way is shorter."""
-LENT_S = 0.02
+LENT_S = 0.035
 """Paid for from the start: guests write most of their memory early."""
-GAP_S = 0.03
+GAP_S = 0.05
 SPACING_ICOUNT = 5_000_000
 NEAR_KEPT = 4
-_SAVE_S, _SAVE_PAGE_S = 0.0005, 2e-6
-"""What a save takes, about: in all, and for each page written since the last one; learned then."""
-_LEARN_PAGES = 256
+_SAVE_S, _SAVE_PAGE_S = 0.0005, 1.2e-6
+"""What a save takes, about: in all, and for each page written since the last one."""
+_FIRST_PAGES, _MORE_PAGES = 4096, 1024
 
 
 @dataclass(slots=True)
@@ -59,10 +60,12 @@ class Checkpoints:
     _ran_s: float = 0.0
     """How long the guest has run since the last state, about."""
     _credit_s: float = LENT_S
-    _page_s: float = _SAVE_PAGE_S
+    _price_s: float = 0.0
+    """What the next state would have cost when that was looked at last: it only gets more."""
 
     def __post_init__(self) -> None:
         self._add(self._kept, self.machine.save())
+        self._order(_FIRST_PAGES)
 
     @property
     def first(self) -> Snapshot:
@@ -101,7 +104,7 @@ class Checkpoints:
 
         It is for a run from there.
         """
-        self._ran_s = 0.0
+        self._ran_s = self._price_s = 0.0
         found = self.below(icount)
         if self.stored is None:
             return found
@@ -127,7 +130,7 @@ class Checkpoints:
     def next_icount(self, icount: int) -> int:
         """Where a run that is at `icount` may next leave a checkpoint."""
         due = self._kept[self._place(icount) - 1].icount + self.spacing_icount
-        return due if due > icount else icount + self.spacing_icount // 2 + 1
+        return due if due > icount else icount + self.spacing_icount
 
     def ran(self, seconds: float, exploring: bool = False) -> None:
         """The guest has run for so long: that much more may be spent on saving."""
@@ -136,23 +139,32 @@ class Checkpoints:
 
     def keep(self) -> None:
         """Leave a checkpoint here, if one is due and paid for."""
+        if self._ran_s < self.gap_s or self._credit_s < self._price_s:
+            self._order(self.machine.cpu.count_dirty())
+            return
         icount = self.machine.clock.icount
-        place = self._place(icount)
-        least = self.spacing_icount
-        if self._ran_s < self.gap_s or icount - self._kept[place - 1].icount < least:
+        place, least = self._place(icount), self.spacing_icount
+        if icount - self._kept[place - 1].icount < least:
             return
         if place < len(self._kept) and self._kept[place].icount - icount < least:
             return
-        started = time.monotonic()
-        pages = len(self.machine.cpu.dirty_pages())
-        if _SAVE_S + self._page_s * pages <= self._credit_s and self._make_room(pages):
+        started = time.thread_time()
+        pages = self.machine.cpu.count_dirty()
+        price_s = _SAVE_S + _SAVE_PAGE_S * pages
+        if price_s > self._credit_s:
+            self._price_s = price_s
+            self._order(pages)
+        elif self._make_room(pages):
             self._add(self._kept, self.machine.save())
             self._come_back()
-            self._ran_s = 0.0
-            took_s = time.monotonic() - started
-            if pages >= _LEARN_PAGES:
-                self._page_s += (max(took_s - _SAVE_S, 0.0) / pages - self._page_s) / 2
-        self._credit_s -= time.monotonic() - started
+            self._ran_s = self._price_s = 0.0
+        self._credit_s -= time.thread_time() - started
+
+    def _order(self, pages: int) -> None:
+        """Let memory be at hand for a state with so many pages and more."""
+        pages += pages // 2 + _MORE_PAGES
+        if self.used_bytes + pages * PAGE <= self.budget_bytes:
+            self.machine.pages.prepare(pages)
 
     def keep_near(self) -> None:
         """Leave one here that goes when others like it have come."""
@@ -170,7 +182,7 @@ class Checkpoints:
 
     def spare(self) -> Snapshot | None:
         """A state as it is now that is not kept here; None if there is no room for it."""
-        if not self._make_room(len(self.machine.cpu.dirty_pages())):
+        if not self._make_room(self.machine.cpu.count_dirty()):
             return None
         return self.machine.save()
 

@@ -163,9 +163,9 @@ class Timeline:
                 return Moved("interrupted")
             keeping = keep and self.diverted is None
             bound = self.kept.next_icount(self.icount) if keeping else None
-            started = time.monotonic()
+            started = time.thread_time()
             stop = machine.run(pace.start(self.icount, target, bound))
-            self.kept.ran(time.monotonic() - started, exploring)
+            self.kept.ran(time.thread_time() - started, exploring)
             pace.end(self.icount)
             if stop.kind in ("breakpoint", "watch"):
                 return Moved(stop.kind, machine.cpu.get("watch_last_range"))
