@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,23 +95,44 @@ def encode_prelude(version: int = FORMAT_VERSION) -> bytes:
     return start + struct.pack("<I", zlib.crc32(start))
 
 
-def compress(payload: bytes, level: int = 3) -> bytes:
+def compress(payload: bytes | Sequence[bytes], level: int = 3) -> bytes:
     """Compress into one zstd frame that states its content size."""
     import zstandard
 
-    return zstandard.ZstdCompressor(level=level).compress(payload)
+    if isinstance(payload, bytes):
+        return zstandard.ZstdCompressor(level=level).compress(payload)
+    stream = zstandard.ZstdCompressor(level=level).compressobj(size=sum(map(len, payload)))
+    return b"".join([*map(stream.compress, payload), stream.flush()])
+
+
+def chunk_head(
+    kind: bytes,
+    number: int,
+    payload: Sequence[bytes],
+    *,
+    rows: int = 0,
+    raw_bytes: int | None = None,
+) -> bytes:
+    """Make the header of one chunk, whose payload is in pieces; with `raw_bytes` it is a zstd frame
+    of that many bytes.
+    """
+    stored = sum(map(len, payload))
+    codec = CODEC_RAW if raw_bytes is None else CODEC_ZSTD
+    raw = stored if raw_bytes is None else raw_bytes
+    assert len(kind) == 4
+    assert raw <= _limit(kind), f"chunk {kind!r} of {raw} bytes"
+    crc = 0
+    for piece in payload:
+        crc = zlib.crc32(piece, crc)
+    head = CHUNK.pack(kind, number, codec, rows, stored, raw, crc, 0)[:-4]
+    return head + struct.pack("<I", zlib.crc32(head))
 
 
 def encode_chunk(
     kind: bytes, number: int, payload: bytes, *, rows: int = 0, raw_bytes: int | None = None
 ) -> bytes:
-    """Make one chunk; with `raw_bytes` the payload is a zstd frame of that many bytes."""
-    codec = CODEC_RAW if raw_bytes is None else CODEC_ZSTD
-    raw = len(payload) if raw_bytes is None else raw_bytes
-    assert len(kind) == 4
-    assert raw <= _limit(kind), f"chunk {kind!r} of {raw} bytes"
-    head = CHUNK.pack(kind, number, codec, rows, len(payload), raw, zlib.crc32(payload), 0)[:-4]
-    return head + struct.pack("<I", zlib.crc32(head)) + payload
+    """Make one chunk; see `chunk_head`."""
+    return chunk_head(kind, number, (payload,), rows=rows, raw_bytes=raw_bytes) + payload
 
 
 def encode_index(chunks: list[ChunkInfo]) -> bytes:

@@ -4,8 +4,8 @@ Making Parquet takes pyarrow, whose import alone holds the lock for a tenth of a
 microsecond of Python for each event. The helper does that on another core: it gets batches of
 events through a pipe and gives chunk payloads back. It knows no file; it ends when its input does,
 so a recorder that is killed leaves none behind. `marshal` is only what runs between the two, it is
-never stored. Large data (what was read from disk images) goes beside it as it is: copying it would
-hold the lock.
+never stored. Inputs with large data (what was read from disk images) do not go there: they are
+encoded on the spot, without copying (`bulk`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import sys
 from collections.abc import Sequence
 from typing import IO, Final
 
-from workbench.trace import tables
+from workbench.trace import bulk, tables
 
-Payloads = list[tuple[int, int, bytes, bool]]
-"""For each table with rows: its number, rows, payload, and whether to compress the payload."""
+Payloads = list[tuple[int, int, bytes | list[bytes], bool]]
+"""For each table with rows: its number, rows, payload, and whether to compress the payload. A
+payload in pieces holds large data.
+"""
 
 LARGE_BYTES: Final = 1 << 14
 _LENGTH: Final = struct.Struct("<Q")
@@ -30,11 +32,34 @@ _START: Final = "from workbench.trace.encoder import serve; serve()"
 
 def encode(events: Sequence[tables.Event], first_seq: int) -> Payloads:
     """Encode a run of events here and now."""
+    inputs, rest = _take_out(events, first_seq)
+    return inputs + _encode(rest, first_seq)
+
+
+def _encode(events: Sequence[tables.Event | None], first_seq: int) -> Payloads:
     found: Payloads = []
     for spec, seqs, rows in tables.split(events, first_seq):
         payload, worth = tables.encode(spec, seqs, rows)
         found.append((spec.number, len(rows), payload, worth))
     return found
+
+
+def _take_out(
+    events: Sequence[tables.Event], first_seq: int
+) -> tuple[Payloads, Sequence[tables.Event | None]]:
+    """Encode the inputs if there are large data among them; what is left, None for each of those.
+
+    All or none of a run: the rows of a table stand in the order of the events.
+    """
+    places = [n for n, event in enumerate(events) if event[0] == tables.INPUT]
+    if not any(len(events[n][-1]) >= LARGE_BYTES for n in places):
+        return [], events
+    spec = tables.TABLES[tables.INPUT]
+    rest: list[tables.Event | None] = list(events)
+    for n in places:
+        rest[n] = None
+    payload = bulk.encode(spec, [first_seq + n for n in places], [events[n] for n in places])
+    return [(spec.number, len(places), payload, True)], rest
 
 
 class Helper:
@@ -57,12 +82,13 @@ class Helper:
 
     def encode(self, events: Sequence[tables.Event], first_seq: int) -> Payloads:
         """Have a run of events encoded."""
-        rest, large = _take_out(events)
-        _send(self._to, marshal.dumps((first_seq, rest, len(large))))
-        for data in large:
-            _send(self._to, data)
+        inputs, rest = _take_out(events, first_seq)
+        _send(self._to, marshal.dumps((first_seq, list(rest))))
         heads: list[tuple[int, int, bool]] = marshal.loads(_receive(self._from))
-        return [(number, rows, _receive(self._from), worth) for number, rows, worth in heads]
+        done: Payloads = [
+            (number, rows, _receive(self._from), worth) for number, rows, worth in heads
+        ]
+        return inputs + done
 
     def close(self) -> None:
         """End it."""
@@ -79,33 +105,16 @@ def serve() -> None:
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:
-            first_seq, events, count = marshal.loads(_receive(source))
-            _put_back(events, [_receive(source) for _ in range(count)])
-            payloads = encode(events, first_seq)
+            first_seq, events = marshal.loads(_receive(source))
+            payloads = _encode(events, first_seq)
             _send(
                 sink, marshal.dumps([(number, rows, worth) for number, rows, _, worth in payloads])
             )
             for _, _, payload, _ in payloads:
+                assert isinstance(payload, bytes)  # no large data come here
                 _send(sink, payload)
         except (EOFError, OSError):
             return
-
-
-def _take_out(events: Sequence[tables.Event]) -> tuple[list[tables.Event], list[bytes]]:
-    """The events without the large data of inputs, and these."""
-    rest, large = list(events), []
-    for n, event in enumerate(rest):
-        if event[0] == tables.INPUT and len(event[-1]) >= LARGE_BYTES:
-            large.append(event[-1])
-            rest[n] = (*event[:-1], None)
-    return rest, large
-
-
-def _put_back(events: list[tables.Event], large: list[bytes]) -> None:
-    left = iter(large)
-    for n, event in enumerate(events):
-        if event[0] == tables.INPUT and event[-1] is None:
-            events[n] = (*event[:-1], next(left))
 
 
 def _send(pipe: IO[bytes], data: bytes) -> None:

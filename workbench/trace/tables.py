@@ -331,13 +331,14 @@ def empty(spec: TableSpec, columns: Iterable[str] | None) -> pa.Table:
 
 
 def split(
-    events: Sequence[Event], first_seq: int
+    events: Sequence[Event | None], first_seq: int
 ) -> list[tuple[TableSpec, list[int], list[Event]]]:
-    """Sort a run of events into tables; returns those that have rows."""
+    """Sort a run of events into tables; returns those that have rows. None only counts."""
     seqs: list[list[int]] = [[] for _ in TABLES]
     rows: list[list[Event]] = [[] for _ in TABLES]
     for seq, event in enumerate(events, first_seq):
-        number = event[0]
-        rows[number].append(event)
-        seqs[number].append(seq)
+        if event is not None:
+            number = event[0]
+            rows[number].append(event)
+            seqs[number].append(seq)
     return [(spec, seqs[spec.number], rows[spec.number]) for spec in TABLES if rows[spec.number]]

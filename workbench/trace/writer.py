@@ -1,6 +1,6 @@
 """Writes a trace: header and images, then groups of table chunks that end in a mark, then the end.
 
-A group goes to the file in one `write`; a reader uses nothing after the last mark, so a recorder
+A group goes to the file in one `writev`; a reader uses nothing after the last mark, so a recorder
 that dies between two marks loses only what came after the first. When the disk fills up, the file
 is cut back to its last mark and stays a valid (cut) trace.
 """
@@ -16,15 +16,14 @@ from workbench.trace import encoder, tables
 from workbench.trace.container import (
     BLOB,
     BLOB_PART_BYTES,
-    CHUNK,
     END,
     HEAD,
     INDEX,
     MARK,
     MAX_ROWS,
     ChunkInfo,
+    chunk_head,
     compress,
-    encode_chunk,
     encode_index,
     encode_prelude,
     encode_trailer,
@@ -35,6 +34,8 @@ _QUICK_BYTES = 1 << 20  # what is larger holds data of disks and networks: speed
 _BLOB_LEVEL = 1
 _GROUP_ROWS = 65_536
 _GROUP_DATA_BYTES = 16 << 20
+_SAMPLE_BYTES = 4096
+_MOST_PIECES = 1024  # IOV_MAX of Linux
 assert _GROUP_ROWS <= MAX_ROWS
 
 
@@ -94,9 +95,12 @@ class TraceWriter:
         """Append events as groups, each ending in a mark; `icount` is reached after the last."""
         for group in _groups(events):
             for number, rows, payload, worth in self.encode(group, self.events):
-                level = 1 if len(payload) > _QUICK_BYTES else 3
                 chunk = tables.TABLES[number].chunk
-                self._chunk(chunk, payload, rows=rows, zstd=worth, level=level)
+                if isinstance(payload, bytes):
+                    level = 1 if len(payload) > _QUICK_BYTES else 3
+                    self._chunk(chunk, payload, rows=rows, zstd=worth, level=level)
+                else:
+                    self._chunk(chunk, *payload, rows=rows, zstd=_shrinks(payload), level=1)
             self.events += len(group)
             self.icount = max(self.icount, group[-1][1])
             self._mark()
@@ -131,8 +135,7 @@ class TraceWriter:
     def _chunk(
         self,
         kind: bytes,
-        payload: bytes,
-        *,
+        *payload: bytes,
         rows: int = 0,
         zstd: bool = False,
         level: int = 3,
@@ -140,33 +143,31 @@ class TraceWriter:
     ) -> None:
         raw = None
         if zstd:
+            size = sum(map(len, payload))
             packed = compress(payload, level)
-            if len(packed) < len(payload):
-                raw, payload = len(payload), packed
+            if len(packed) < size:
+                raw, payload = size, (packed,)
         offset = self._size + self._pending_size
-        data = encode_chunk(kind, len(self._chunks), payload, rows=rows, raw_bytes=raw)
+        head = chunk_head(kind, len(self._chunks), payload, rows=rows, raw_bytes=raw)
+        stored = sum(map(len, payload))
         if indexed:
-            stored = len(data) - CHUNK.size
             self._chunks.append(ChunkInfo(kind, len(self._chunks), 0, rows, stored, 0, 0, offset))
         name = kind.decode("ascii")
-        self.bytes_by_kind[name] = self.bytes_by_kind.get(name, 0) + len(data)
-        self._put(data)
+        self.bytes_by_kind[name] = self.bytes_by_kind.get(name, 0) + len(head) + stored
+        self._put(head, *payload)
 
-    def _put(self, data: bytes) -> None:
-        self._pending.append(data)
-        self._pending_size += len(data)
+    def _put(self, *data: bytes) -> None:
+        self._pending += data
+        self._pending_size += sum(map(len, data))
 
     def _flush(self) -> None:
         """Write what is pending; on failure cut the file back to what it was before."""
         if self._broken is not None:
             raise self._broken
-        data = memoryview(b"".join(self._pending))
-        self._pending.clear()
-        self._pending_size = 0
-        written = 0
+        pieces, size = self._pending, self._pending_size
+        self._pending, self._pending_size = [], 0
         try:
-            while written < len(data):
-                written += os.write(self._fd, data[written:])
+            _write_all(self._fd, pieces)
         except OSError as error:
             with contextlib.suppress(OSError):  # no regular file: nothing to cut back
                 os.ftruncate(self._fd, self._size)
@@ -180,7 +181,27 @@ class TraceWriter:
                 f" {os_error_text(error)}; {kept}"
             )
             raise self._broken from None
-        self._size += len(data)
+        self._size += size
+
+
+def _write_all(fd: int, pieces: Sequence[bytes]) -> None:
+    """Write pieces one after the other, without putting them together."""
+    left: list[bytes | memoryview] = list(pieces)
+    while left:
+        written = os.writev(fd, left[:_MOST_PIECES])
+        gone = 0
+        while gone < len(left) and written >= len(left[gone]):
+            written -= len(left[gone])
+            gone += 1
+        del left[:gone]
+        if written:
+            left[0] = memoryview(left[0])[written:]
+
+
+def _shrinks(pieces: Sequence[bytes]) -> bool:
+    """Whether data are worth compressing, by a sample of them: much of a disk is compressed."""
+    sample = b"".join(p[len(p) // 3 :][:_SAMPLE_BYTES] for p in pieces if len(p) >= _SAMPLE_BYTES)
+    return len(compress(sample, 1)) < 0.95 * len(sample)
 
 
 def _groups(events: Sequence[tables.Event]) -> Iterator[Sequence[tables.Event]]:
