@@ -7,6 +7,7 @@ import pytest
 from workbench.core.config import FirmwareConfig, MachineConfig
 from workbench.core.engine import Cpu
 from workbench.core.machine import Machine
+from workbench.core.spans import spans_of
 from workbench.hw.board import Board
 from workbench.hw.i440fx import I440fx
 from workbench.hw.shadow import ShadowRam
@@ -51,7 +52,7 @@ def test_the_rom_is_at_both_ends_and_cannot_be_written(board: Board) -> None:
     assert board.machine.cpu.get("rax") & 0xFF == 0x10
     memory.write(0xF_0010, b"\x77")
     memory.write(0xFFFF_0010, b"\x77")
-    memory.scatter([(0xF_0010, 0, 1)], b"\x77")
+    memory.scatter(spans_of([(0xF_0010, 1)]), b"\x77")
     assert memory.read(0xF_0010, 1) == memory.read(0xFFFF_0010, 1) == b"\x10"
 
 

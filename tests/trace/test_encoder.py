@@ -11,6 +11,7 @@ import pytest
 
 from tests.trace import fake
 from tests.trace.test_trace import EVENTS
+from workbench.core.spans import spans_of
 from workbench.trace import recorder, tables
 from workbench.trace.encoder import LARGE_BYTES, Helper, encode
 from workbench.trace.reader import open_trace
@@ -71,3 +72,13 @@ def test_large_inputs_go_beside_the_events() -> None:
         assert helper.encode(events, 3) == encode(events, 3)
     finally:
         helper.close()
+
+
+def test_an_event_stands_for_many_transfers() -> None:
+    spans = [(0x1000 * n, 0x200 + n) for n in range(5)]
+    many = (tables.DMA, 9, "ide", spans_of(spans).tobytes(), True)
+    fetch = (tables.INPUT, 9, 9, "drive0", "fetch", bytes(LARGE_BYTES))
+    events = [EVENTS[0], many, fetch, many, EVENTS[0]]
+    one_by_one = [(tables.DMA, 9, "ide", gpa, length, True) for gpa, length in spans]
+    assert encode(events, 3) == encode([EVENTS[0], *one_by_one, fetch, *one_by_one, EVENTS[0]], 3)
+    assert [tables.weight(event) for event in events[:3]] == [(1, 0), (5, 0), (1, LARGE_BYTES)]

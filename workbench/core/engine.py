@@ -24,6 +24,7 @@ from workbench.core.build import Image, load_image
 from workbench.core.conditions import table_of
 from workbench.core.lang import bits_of
 from workbench.core.layout import CPU, EXIT_NAMES
+from workbench.core.spans import Spans, pairs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +37,7 @@ BLOCK_MAX = 1 << 20
 HASH_ENTRIES = 1 << 16
 FIXED_INDEX = 128
 PAGE = 4096
+MANY_SPANS = 4  # from here on the compiled helper is quicker
 FOUR_GIB = 1 << 32
 MOST_ROM = 16 << 20
 A20 = 1 << 20
@@ -204,6 +206,9 @@ class Cpu:
         self._tlb_flush_all = function("tlb_flush_all")
         self._wrote_code = function("wrote_code", u64, u64)
         self._walk = function("walk", u64, u32, u32)
+        self._scatter = ctypes.CFUNCTYPE(u64, ctypes.c_void_p, u64, u64, u64)(
+            blob_at + functions["scatter"]
+        )
         self.forget_code()
 
     def forget_code(self) -> None:
@@ -564,20 +569,28 @@ class Cpu:
                 self._wrote_code(self.base, self.ram.address + index * PAGE, PAGE)
         ram[pages] = rows
 
-    def scatter(self, pieces: Iterable[tuple[int, int, int]], data: bytes | memoryview) -> None:
-        """Write `data[at : at + length]` at `gpa` for each (gpa, at, length): a transfer by DMA."""
-        ram, low, read_only_end = self.ram.view, self.low_bytes, self.read_only[1]
-        code, dirty = self._page_code.view.cast("Q"), self._page_dirty.view
-        for gpa, at, length in pieces:
-            end = gpa + length
-            if end > low or gpa < read_only_end or not length:
-                self.write_phys(gpa, bytes(data[at : at + length]))
-                continue
-            ram[gpa:end] = data[at : at + length]
-            page = gpa // PAGE
-            dirty[page] = 1
-            if end > (page + 1) * PAGE or code[page]:
-                self._written(gpa, length)
+    def scatter(self, spans: Spans, data: bytes | memoryview) -> None:
+        """Write data into spans of guest memory, one after the other: a transfer by DMA."""
+        count = len(spans) // 2
+        done = at = 0
+        if count >= MANY_SPANS:
+            import numpy as np
+
+            source = np.frombuffer(data, np.uint8)
+            assert source.size >= sum(spans[1::2])
+            start: int = source.__array_interface__["data"][0]
+            spans_at = spans.buffer_info()[0]
+            while done < count:
+                done += self._scatter(self.base, spans_at + 16 * done, count - done, start + at)
+                at = sum(spans[1 : 2 * done : 2])
+                if done < count:  # what is not ordinary RAM
+                    self.write_phys(spans[2 * done], bytes(data[at : at + spans[2 * done + 1]]))
+                    at += spans[2 * done + 1]
+                    done += 1
+            return
+        for gpa, length in pairs(spans):
+            self.write_phys(gpa, bytes(data[at : at + length]))
+            at += length
 
     def overwrite(self, at: int, data: bytes) -> None:
         """Write at a position of the RAM buffer, read-only or not."""

@@ -22,6 +22,7 @@ from workbench.core.memory import PhysMemory
 from workbench.core.pages import PageStore
 from workbench.core.requests import RequestEvent, Requests
 from workbench.core.snapshot import Snapshot
+from workbench.core.spans import Spans, pairs
 from workbench.core.system import System
 
 NEVER = 1 << 62
@@ -100,11 +101,9 @@ class Observer:
     def on_request(self, request: RequestEvent, icount: int) -> None:
         """A request to a device begins, is known better, or ends (see core/requests.py)."""
 
-    def on_dma_pieces(
-        self, device: str, pieces: Sequence[tuple[int, int, int]], is_write: bool, icount: int
-    ) -> None:
-        """As many transfers at one moment as there are pieces (gpa, place in the data, bytes)."""
-        for gpa, _, length in pieces:
+    def on_dma_spans(self, device: str, spans: Spans, is_write: bool, icount: int) -> None:
+        """As many transfers at one moment as there are spans."""
+        for gpa, length in pairs(spans):
             self.on_dma(device, gpa, length, is_write, icount)
 
     def on_irq_line(self, name: str, level: bool, icount: int) -> None:
@@ -259,12 +258,10 @@ class Machine:
         for o in self.observers:
             o.on_dma(device, gpa, length, is_write, self.clock.icount)
 
-    def trace_dma_pieces(
-        self, device: str, pieces: Sequence[tuple[int, int, int]], is_write: bool
-    ) -> None:
+    def trace_dma_spans(self, device: str, spans: Spans, is_write: bool) -> None:
         """A device's DMA handle reports many transfers at once."""
         for o in self.observers:
-            o.on_dma_pieces(device, pieces, is_write, self.clock.icount)
+            o.on_dma_spans(device, spans, is_write, self.clock.icount)
 
     def trace_request(self, request: RequestEvent) -> None:
         """A device's handle reports of a request."""

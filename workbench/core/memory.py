@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from workbench.core.engine import HOLE, RAM, READ_ONLY, Cpu
+from workbench.core.spans import Spans
 
 VGA_HOLE = (0xA0000, 0x20000)
 
@@ -27,9 +28,9 @@ class PhysMemory:
         """Write RAM; what is not RAM, or is read-only, swallows it."""
         self._cpu.write_phys(gpa, data)
 
-    def scatter(self, pieces: Iterable[tuple[int, int, int]], data: bytes | memoryview) -> None:
-        """Write `data[at : at + length]` at `gpa` for each (gpa, at, length)."""
-        self._cpu.scatter(pieces, data)
+    def scatter(self, spans: Spans, data: bytes | memoryview) -> None:
+        """Write data into spans, one after the other."""
+        self._cpu.scatter(spans, data)
 
     def map_rom(self, data: bytes) -> None:
         """Show `data`, whole pages, at the end of the first 4 GiB."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from workbench.core import mmu, segments
+from workbench.core import dma, mmu, segments
 from workbench.core.conditions import condition_at, holds, peek_host
 from workbench.core.deliver import db_trap, deliver
 from workbench.core.lang import (
@@ -439,5 +439,6 @@ HELPERS = (
     condition_at,
     holds,
     peek_host,
+    dma.scatter,
 )
 __all__ = ["HELPERS", "emit_miss_common", "emit_specials"]

@@ -137,7 +137,7 @@ class Board:
         self.pci.request_reset = machine.request_reset
         self.pci.trace_cfg = machine.trace_cfg
         self.pci.trace_dma = machine.trace_dma
-        self.pci.trace_dma_pieces = machine.trace_dma_pieces
+        self.pci.trace_dma_spans = machine.trace_dma_spans
         self.pci.trace_line = self._tell_line
         has_bios = config.firmware is not None
         self.shadow = ShadowRam(machine.memory) if has_bios else None

@@ -8,7 +8,7 @@ forwards byte accesses to the PCI bus, and so does this. Deliberately not modell
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 from workbench.core.bus import Bus, Window
 from workbench.core.irq import IrqLine, SharedLine
 from workbench.core.regs import Field, Reg, RegBank, RegMap, on_command, on_read
+from workbench.core.spans import Spans, pairs
 from workbench.hw.layout import PORT_PCI_CONFIG
 from workbench.hw.pci.config import CONFIG_BYTES
 from workbench.hw.pci.function import PciFunction
@@ -79,11 +80,9 @@ class Slot:
         self._root.memory_write(gpa, data)
         self._root.trace_dma(device, gpa, len(data), True)
 
-    def dma_scatter(
-        self, device: str, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview
-    ) -> None:
-        self._root.memory_scatter(pieces, data)
-        self._root.trace_dma_pieces(device, pieces, True)
+    def dma_scatter(self, device: str, spans: Spans, data: bytes | memoryview) -> None:
+        self._root.memory_scatter(spans, data)
+        self._root.trace_dma_spans(device, spans, True)
 
     def is_memory(self, gpa: int, length_bytes: int) -> bool:
         return self._root.is_memory(gpa, length_bytes)
@@ -129,17 +128,13 @@ class PciRoot(RegBank[PciRootState]):
         self.mmio = mmio
         self.memory_read = memory_read
         self.memory_write = memory_write
-        self.memory_scatter: Callable[
-            [Sequence[tuple[int, int, int]], bytes | memoryview], None
-        ] = self._scatter
+        self.memory_scatter: Callable[[Spans, bytes | memoryview], None] = self._scatter
         self.msi: Callable[[int, int], None] = lambda address, data: None
         self.is_memory: Callable[[int, int], bool] = lambda gpa, length_bytes: True
         self.request_reset: Callable[[str], None] = lambda reason: None
         self.trace_cfg: Callable[[str, int, int, bool, int], None] = _no_trace
         self.trace_dma: Callable[[str, int, int, bool], None] = _no_trace
-        self.trace_dma_pieces: Callable[[str, Sequence[tuple[int, int, int]], bool], None] = (
-            self._trace_pieces
-        )
+        self.trace_dma_spans: Callable[[str, Spans, bool], None] = self._trace_spans
         self.trace_line: Callable[[str, bool], None] = _no_trace
         self.functions: dict[Address, PciFunction[Any]] = {}
         self.pirq = [SharedLine(f"PIRQ{'ABCD'[n]}", partial(pirq, n)) for n in range(PIRQS)]
@@ -164,15 +159,15 @@ class PciRoot(RegBank[PciRootState]):
             ),
         )
 
-    def _trace_pieces(
-        self, device: str, pieces: Sequence[tuple[int, int, int]], is_write: bool
-    ) -> None:
-        for gpa, _, length in pieces:
+    def _trace_spans(self, device: str, spans: Spans, is_write: bool) -> None:
+        for gpa, length in pairs(spans):
             self.trace_dma(device, gpa, length, is_write)
 
-    def _scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview) -> None:
-        for gpa, at, length in pieces:
+    def _scatter(self, spans: Spans, data: bytes | memoryview) -> None:
+        at = 0
+        for gpa, length in pairs(spans):
             self.memory_write(gpa, bytes(data[at : at + length]))
+            at += length
 
     def reset(self) -> None:
         """CONFADD and RC are 0 after reset."""

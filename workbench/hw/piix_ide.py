@@ -25,6 +25,7 @@ from workbench.core.bus import Window
 from workbench.core.clock import Clock
 from workbench.core.irq import IrqLine
 from workbench.core.regs import RO, W1C, Field, Reg, RegBank, RegMap, on_write
+from workbench.core.spans import Spans, pairs, spans_of
 from workbench.core.state import sized
 from workbench.hw.ata.channel import Channel, ChannelState
 from workbench.hw.ata.drive import Drive
@@ -165,12 +166,12 @@ class _Engine:
             dma.refuse()
             drive.dma_done()
             return
-        pieces, total, ended = self._pieces(wanted)
+        spans, total, ended = self._spans(wanted)
         try:
             if drive.dma_to_memory:
-                dma.scatter(pieces, drive.dma_read(min(total, wanted)))
+                dma.scatter(spans, drive.dma_read(min(total, wanted)))
             else:
-                drive.dma_write(b"".join(dma.read(gpa, length) for gpa, _, length in pieces))
+                drive.dma_write(b"".join(dma.read(gpa, length) for gpa, length in pairs(spans)))
         except DiskError:
             drive.medium_error()
             return
@@ -184,14 +185,14 @@ class _Engine:
             master.bmis[n] &= ~BMIDEA
         drive.dma_done()
 
-    def _pieces(self, wanted: int) -> tuple[list[tuple[int, int, int]], int, bool]:
-        """(gpa, offset, bytes) of the transfer, bytes of all entries read, whether the last of
-        them was the table's last.
+    def _spans(self, wanted: int) -> tuple[Spans, int, bool]:
+        """Where the transfer goes, bytes of all entries read, whether the last of them was the
+        table's last.
         """
         table = self._ide.state.master.bmidtp[self._number]
         block = table & ~0xFFFF
         dma = self._ide.dma
-        pieces: list[tuple[int, int, int]] = []
+        spans = spans_of(())
         total = 0
         read = 0
         while read < MOST_DESCRIPTORS:
@@ -201,11 +202,12 @@ class _Engine:
             read += count
             for gpa, word in DESCRIPTOR.iter_unpack(dma.read(block | at, 8 * count)):
                 length = word & 0xFFFE or 0x10000
-                pieces.append((gpa & ~1, total, min(length, wanted - total)))
+                spans.append(gpa & ~1)
+                spans.append(min(length, wanted - total))
                 total += length
                 if word & EOT or total >= wanted:
-                    return pieces, total, bool(word & EOT)
-        return pieces, total, False
+                    return spans, total, bool(word & EOT)
+        return spans, total, False
 
 
 class PiixIde(PciFunction[PiixIdeState]):

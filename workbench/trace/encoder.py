@@ -51,15 +51,19 @@ def _take_out(
 
     All or none of a run: the rows of a table stand in the order of the events.
     """
-    places = [n for n, event in enumerate(events) if event[0] == tables.INPUT]
-    if not any(len(events[n][-1]) >= LARGE_BYTES for n in places):
+    inputs = [event for event in events if event[0] == tables.INPUT]
+    if not any(len(event[-1]) >= LARGE_BYTES for event in inputs):
         return [], events
     spec = tables.TABLES[tables.INPUT]
     rest: list[tables.Event | None] = list(events)
-    for n in places:
-        rest[n] = None
-    payload = bulk.encode(spec, [first_seq + n for n in places], [events[n] for n in places])
-    return [(spec.number, len(places), payload, True)], rest
+    seqs: list[int] = []
+    seq = first_seq
+    for n, event in enumerate(events):
+        if event[0] == tables.INPUT:
+            seqs.append(seq)
+            rest[n] = None
+        seq += tables.weight(event)[0]
+    return [(spec.number, len(inputs), bulk.encode(spec, seqs, inputs), True)], rest
 
 
 class Helper:

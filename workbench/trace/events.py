@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from workbench.core.requests import RequestEvent
+from workbench.core.spans import Spans, pairs
 from workbench.trace.protocol import InputLike
 from workbench.trace.tables import (
     ACCESS,
@@ -77,12 +78,10 @@ class EventObserver:
         """A transfer between a device and memory."""
         self._append((DMA, icount, device, gpa, length, is_write))
 
-    def on_dma_pieces(
-        self, device: str, pieces: Sequence[tuple[int, int, int]], is_write: bool, icount: int
-    ) -> None:
-        """Transfers of one moment: pieces (gpa, place in the data, bytes)."""
+    def on_dma_spans(self, device: str, spans: Spans, is_write: bool, icount: int) -> None:
+        """Transfers of one moment."""
         append = self._append
-        for gpa, _, length in pieces:
+        for gpa, length in pairs(spans):
             append((DMA, icount, device, gpa, length, is_write))
 
     def on_request(self, request: RequestEvent, icount: int) -> None:

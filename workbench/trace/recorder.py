@@ -11,7 +11,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from workbench.core.spans import Spans
 from workbench.errors import TraceWriteError
+from workbench.trace import tables
 from workbench.trace.encoder import Helper, Payloads, encode
 from workbench.trace.events import EventObserver, discard
 from workbench.trace.header import End, Header
@@ -53,11 +55,17 @@ class Recorder(EventObserver):
         self._data_bytes += len(inp.data)
         super().on_input(inp)
 
+    def on_dma_spans(self, device: str, spans: Spans, is_write: bool, icount: int) -> None:
+        """The transfers of a request: one event, of which the writer makes rows."""
+        data = spans.tobytes()
+        self._data_bytes += len(data)
+        self._append((tables.DMA, icount, device, data, is_write))
+
     # What the session calls.
 
     @property
     def events(self) -> int:
-        """Events seen so far, written or not."""
+        """About as many events as were seen so far, written or not."""
         return self.writer.events + len(self._events)
 
     def check(self) -> None:

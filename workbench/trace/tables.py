@@ -9,17 +9,23 @@ use.
 from __future__ import annotations
 
 import io
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from workbench.core.spans import pairs
 from workbench.errors import FormatError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Event = tuple[Any, ...]
-"""One event: the number of its table, then its columns in the order of the table, without `seq`."""
+"""One event: the number of its table, then its columns in the order of the table, without `seq`.
+
+While recording, one event may stand for all DMA transfers of a request: it has the bytes of their
+spans (`core.spans`) instead of `gpa` and `length`. `split` makes rows of it.
+"""
 
 SEQ: Final = "seq"
 MSI: Final = ".msi"
@@ -166,6 +172,8 @@ BY_CHUNK: Final[dict[bytes, TableSpec]] = {table.chunk: table for table in TABLE
 
 _ZSTD_LEVEL: Final = 6
 _SMALL_ROWS: Final = 256
+_MANY_DMA: Final = 5  # columns of an event that stands for many transfers
+_SPAN_BYTES: Final = 16
 MAX_NAME_BYTES: Final = 256
 MAX_DATA_BYTES: Final = 256 << 20
 
@@ -289,9 +297,14 @@ def _bounded(spec: TableSpec, table: pa.Table) -> pa.Table:
     return table
 
 
-def data_bytes(event: Event) -> int:
-    """Bytes of data that an event carries: those of an input or of console output."""
-    return len(event[-1]) if event[0] in _WITH_DATA else 0
+def weight(event: Event) -> tuple[int, int]:
+    """Rows that an event makes, and bytes of data (of an input, of the console) in it."""
+    number = event[0]
+    if number in _WITH_DATA:
+        return 1, len(event[-1])
+    if number == DMA and len(event) == _MANY_DMA:
+        return len(event[3]) // _SPAN_BYTES, 0
+    return 1, 0
 
 
 def event_rows(spec: TableSpec, table: pa.Table) -> Iterable[Event]:
@@ -336,9 +349,21 @@ def split(
     """Sort a run of events into tables; returns those that have rows. None only counts."""
     seqs: list[list[int]] = [[] for _ in TABLES]
     rows: list[list[Event]] = [[] for _ in TABLES]
-    for seq, event in enumerate(events, first_seq):
-        if event is not None:
-            number = event[0]
-            rows[number].append(event)
-            seqs[number].append(seq)
+    seq = first_seq
+    for event in events:
+        if event is None:
+            seq += 1
+            continue
+        number = event[0]
+        if number == DMA and len(event) == _MANY_DMA:
+            _, icount, device, spans, write = event
+            numbers = array("Q", spans)
+            made = [(DMA, icount, device, *span, write) for span in pairs(numbers)]
+            rows[DMA] += made
+            seqs[DMA] += range(seq, seq + len(made))
+            seq += len(made)
+            continue
+        rows[number].append(event)
+        seqs[number].append(seq)
+        seq += 1
     return [(spec, seqs[spec.number], rows[spec.number]) for spec in TABLES if rows[spec.number]]

@@ -94,14 +94,15 @@ class TraceWriter:
     def append(self, events: Sequence[tables.Event], icount: int) -> None:
         """Append events as groups, each ending in a mark; `icount` is reached after the last."""
         for group in _groups(events):
-            for number, rows, payload, worth in self.encode(group, self.events):
+            payloads = self.encode(group, self.events)
+            for number, rows, payload, worth in payloads:
                 chunk = tables.TABLES[number].chunk
                 if isinstance(payload, bytes):
                     level = 1 if len(payload) > _QUICK_BYTES else 3
                     self._chunk(chunk, payload, rows=rows, zstd=worth, level=level)
                 else:
                     self._chunk(chunk, *payload, rows=rows, zstd=_shrinks(payload), level=1)
-            self.events += len(group)
+            self.events += sum(rows for _, rows, _, _ in payloads)
             self.icount = max(self.icount, group[-1][1])
             self._mark()
         if icount > self.icount:
@@ -206,11 +207,13 @@ def _shrinks(pieces: Sequence[bytes]) -> bool:
 
 def _groups(events: Sequence[tables.Event]) -> Iterator[Sequence[tables.Event]]:
     """Runs of events that make chunks of a bounded size: by rows, and by what inputs carry."""
-    start = data_bytes = 0
+    start = rows = data_bytes = 0
     for n, event in enumerate(events):
-        data_bytes += tables.data_bytes(event)
-        if n - start == _GROUP_ROWS or (data_bytes > _GROUP_DATA_BYTES and n > start):
+        more_rows, more_bytes = tables.weight(event)
+        rows += more_rows
+        data_bytes += more_bytes
+        if n > start and (rows > _GROUP_ROWS or data_bytes > _GROUP_DATA_BYTES):
             yield events[start:n]
-            start, data_bytes = n, tables.data_bytes(event)
+            start, rows, data_bytes = n, more_rows, more_bytes
     if start < len(events):
         yield events[start:]

@@ -7,12 +7,13 @@ window behind each of them. PCI Local Bus Specification 3.0, chapter 6.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from workbench.core.bus import Bus, Window
 from workbench.core.irq import IrqLine
 from workbench.core.regs import RegBank, on_command, on_read, on_write
+from workbench.core.spans import Spans
 from workbench.hw.decode import MovableWindow
 from workbench.hw.pci.config import (
     BAR,
@@ -52,10 +53,8 @@ class PciPort(Protocol):
         """Write guest memory as bus master."""
         ...
 
-    def dma_scatter(
-        self, device: str, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview
-    ) -> None:
-        """Write pieces (gpa, place in `data`, bytes) as bus master."""
+    def dma_scatter(self, device: str, spans: Spans, data: bytes | memoryview) -> None:
+        """Write data into spans, one after the other, as bus master."""
         ...
 
     def is_memory(self, gpa: int, length_bytes: int) -> bool:
@@ -101,11 +100,11 @@ class DmaHandle:
         self.refuse()
         return False
 
-    def scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview) -> bool:
-        """As many writes as there are pieces: (gpa, place in `data`, bytes)."""
+    def scatter(self, spans: Spans, data: bytes | memoryview) -> bool:
+        """As many writes as there are spans; the data lie in them one after the other."""
         function = self._function
         if self.allowed and function.port is not None:
-            function.port.dma_scatter(function.name, pieces, data)
+            function.port.dma_scatter(function.name, spans, data)
             return True
         self.refuse()
         return False

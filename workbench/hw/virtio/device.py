@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from workbench.core.regs import RegBank, RegMap
 from workbench.core.requests import OK, Requests, RequestState
+from workbench.core.spans import Spans
 from workbench.core.state import StateError
 from workbench.hw.virtio.packed import PackedQueue
 from workbench.hw.virtio.queue import Chain, Memory, QueueState, Virtqueue, VirtqueueError
@@ -72,7 +73,7 @@ class _Nowhere:
     def write(self, gpa: int, data: bytes) -> None:
         """Nothing."""
 
-    def scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview) -> None:
+    def scatter(self, spans: Spans, data: bytes | memoryview) -> None:
         """Nothing."""
 
     def queue_interrupt(self, index: int) -> None:

@@ -7,13 +7,14 @@ memory regions (SHMLen reads as all ones, as it must without any).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from workbench.core.bus import Window
 from workbench.core.irq import IrqLine
 from workbench.core.regs import RO, WO, Field, Reg, RegBank, RegMap, on_command, on_read
+from workbench.core.spans import Spans, pairs
 from workbench.core.state import StateError
 from workbench.hw.virtio import spec
 from workbench.hw.virtio.device import VirtioDevice, VirtioState
@@ -122,10 +123,12 @@ class SystemMemory:
         self._write(gpa, data)
         self._trace(self._name, gpa, len(data), True)
 
-    def scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview) -> None:
-        """Write pieces (gpa, place in `data`, bytes)."""
-        for gpa, at, length_bytes in pieces:
+    def scatter(self, spans: Spans, data: bytes | memoryview) -> None:
+        """Write data into spans, one after the other."""
+        at = 0
+        for gpa, length_bytes in pairs(spans):
             self.write(gpa, bytes(data[at : at + length_bytes]))
+            at += length_bytes
 
 
 @dataclass(slots=True)

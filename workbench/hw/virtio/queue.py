@@ -12,10 +12,10 @@ to be in RAM before anything is read, and at most `MOST_CHAIN_BYTES` of a chain 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from workbench.core.spans import Spans, spans_of
 from workbench.hw.virtio.spec import F_EVENT_IDX, F_INDIRECT_DESC
 
 __all__ = [
@@ -54,8 +54,8 @@ class Memory(Protocol):
     def write(self, gpa: int, data: bytes) -> object:
         """Write guest memory."""
 
-    def scatter(self, pieces: Sequence[tuple[int, int, int]], data: bytes | memoryview) -> object:
-        """As many writes as there are pieces: (gpa, place in `data`, bytes)."""
+    def scatter(self, spans: Spans, data: bytes | memoryview) -> object:
+        """Write data into spans, one after the other."""
 
 
 @dataclass(slots=True)
@@ -136,13 +136,9 @@ class Chain:
 
     def write(self, data: bytes | memoryview, offset: int = 0) -> int:
         """Write into the writable part; gives how many bytes there was room for."""
-        pieces: list[tuple[int, int, int]] = []
-        done = 0
-        for gpa, length_bytes in _cut(self.writable, offset, offset + len(data)):
-            pieces.append((gpa, done, length_bytes))
-            done += length_bytes
-        self.memory.scatter(pieces, data)
-        return done
+        spans = _cut(self.writable, offset, offset + len(data))
+        self.memory.scatter(spans_of(spans), data)
+        return sum(length_bytes for _, length_bytes in spans)
 
 
 def _cut(spans: list[Span], start: int, end: int) -> list[Span]:
