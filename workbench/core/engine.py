@@ -16,7 +16,7 @@ import ctypes.util
 import gc
 import mmap
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import layout as lay
