@@ -187,3 +187,143 @@ def test_read_cd(rig):
     packet = (0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0x10)
     assert rig.packet_in(*packet) == rig.iso.data[2048:4096]
     assert rig.packet(0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0xF8) == CHECK
+
+
+def refused(rig, *packet):
+    """The sense of a packet that fails."""
+    assert rig.packet(*packet) == CHECK
+    return rig.sense()
+
+
+INVALID_FIELD = 0x052400
+
+
+def test_vital_product_data():
+    rig = IdeRig(((None, None), (AtapiDrive("cd0", MemoryDisk(256), serial="S123"), None)))
+    assert rig.packet_in(0x12, 1, 0x00, 0, 255) == b"\x05\0\0\2\0\x80"
+    assert rig.packet_in(0x12, 1, 0x80, 0, 255) == b"\x05\x80\0\4S123"
+    assert rig.packet_in(0x12, 1, 0x80, 0, 6) == b"\x05\x80\0\4S1"
+    assert refused(rig, 0x12, 1, 0x83, 0, 255) == INVALID_FIELD
+    assert refused(rig, 0x12, 0, 0x80, 0, 255) == INVALID_FIELD
+
+
+def test_mode_page_control(rig):
+    """Current and default values are equal, nothing can be changed, nothing is saved."""
+    now = rig.packet_in(0x5A, 0, 0x2A, 0, 0, 0, 0, 0, 128)
+    assert rig.packet_in(0x5A, 0, 0x2A | 0x80, 0, 0, 0, 0, 0, 128) == now
+    mask = rig.packet_in(0x5A, 0, 0x2A | 0x40, 0, 0, 0, 0, 0, 128)
+    assert mask[8:10] == b"\x2a\x12"
+    assert mask[10:] == bytes(18)
+    assert refused(rig, 0x5A, 0, 0x2A | 0xC0, 0, 0, 0, 0, 0, 128) == 0x053900
+    pages = rig.packet_in(0x5A, 0, 0x3F, 0, 0, 0, 0, 1, 0)
+    assert int.from_bytes(pages[:2], "big") == len(pages) - 2
+
+
+def test_the_lock_is_in_the_capabilities_page(rig):
+    def locked():
+        return rig.packet_in(0x5A, 0, 0x2A, 0, 0, 0, 0, 0, 128)[8 + 6] >> 1 & 1
+
+    assert not locked()
+    rig.packet(0x1E, 0, 0, 0, 1)
+    assert locked()
+    rig.control(4, 1)
+    rig.control(0, 1)
+    rig.wait(1)
+    assert not locked()
+
+
+def test_configuration_by_feature(rig):
+    one = rig.packet_in(0x46, 2, 0, 3, 0, 0, 0, 1, 0)
+    assert one == bytes.fromhex("0000000c 00000008 00030304 29000000")
+    assert rig.packet_in(0x46, 0, 0, 0x1E, 0, 0, 0, 1, 0)[8:10] == b"\0\x1e"
+    assert len(rig.packet_in(0x46, 2, 0x01, 0, 0, 0, 0, 1, 0)) == 8
+    rig.packet(0x1B, 0, 0, 0, 2)
+    assert rig.packet_in(0x46, 0, 0, 0, 0, 0, 0, 1, 0)[6:8] == b"\0\0"
+    assert refused(rig, 0x46, 3, 0, 0, 0, 0, 0, 1, 0) == INVALID_FIELD
+
+
+def test_disc_information(rig):
+    data = rig.packet_in(0x51, 0, 0, 0, 0, 0, 0, 0, 64)
+    assert data[:7] == bytes((0, 32, 0x0E, 1, 1, 1, 1))
+    assert len(data) == 34
+    assert refused(rig, 0x51, 1, 0, 0, 0, 0, 0, 0, 64) == INVALID_FIELD
+    rig.packet(0x1B, 0, 0, 0, 2)
+    assert refused(rig, 0x51, 0, 0, 0, 0, 0, 0, 0, 64) == NO_MEDIUM
+
+
+def test_sub_channel(rig):
+    assert rig.packet_in(0x42, 0, 0, 0, 0, 0, 0, 0, 64) == b"\0\x15\0\0"
+    position = rig.packet_in(0x42, 2, 0x40, 1, 0, 0, 0, 0, 64)
+    assert position == bytes.fromhex("0015000c 01140101 00000200 00000200")
+    for format_code in (2, 3):
+        data = rig.packet_in(0x42, 0, 0x40, format_code, 0, 0, 0, 0, 64)
+        assert (len(data), data[3], data[4]) == (24, 20, format_code)
+        assert data[8] == 0  # MCVAL, TCVAL: there is none
+    assert refused(rig, 0x42, 0, 0x40, 4, 0, 0, 0, 0, 64) == INVALID_FIELD
+
+
+def test_mechanism_status(rig):
+    assert rig.packet_in(0xBD, 0, 0, 0, 0, 0, 0, 0, 0, 64) == bytes((0, 0, 0, 0, 0, 1, 0, 0))
+    rig.packet(0x1B, 0, 0, 0, 2)
+    assert rig.packet_in(0xBD, 0, 0, 0, 0, 0, 0, 0, 0, 64)[1] == 0x10  # the door is open
+
+
+def test_full_toc(rig):
+    data = rig.packet_in(0x43, 0, 2, 0, 0, 0, 0, 1, 0)
+    points = {data[at + 3]: data[at : at + 11] for at in range(4, len(data), 11)}
+    assert list(points) == [0xA0, 0xA1, 0xA2, 1]
+    assert points[0xA0][8] == points[0xA1][8] == 1  # first and last track
+    assert points[0xA2][7:] == bytes((0, 0, 2, 64))  # the lead-out, 64 frames after 0:02:00
+    assert points[1][7:] == bytes((0, 0, 2, 0))
+    assert rig.packet_in(0x43, 0, 0, 0, 0, 0, 0, 1, 0, 0x80) == data  # SFF-8020's way
+    assert refused(rig, 0x43, 0, 5, 0, 0, 0, 0, 1, 0) == INVALID_FIELD
+
+
+def test_events(rig):
+    def event(classes, length=8):
+        return rig.packet_in(0x4A, 1, 0, 0, classes, 0, 0, 0, length)
+
+    assert event(0x02) == bytes((0, 2, 0x80, 0x10))  # no such class; media only
+    rig.packet(0x1B, 0, 0, 0, 2)
+    assert event(0xFF, 4) == bytes((0, 4, 4, 0x10))
+    assert event(0xFF) == bytes((0, 4, 4, 0x10, 3, 1, 0, 0))  # the header alone took nothing
+    assert event(0xFF)[4] == 0
+    rig.packet(0x1B, 0, 0, 0, 3)
+    assert event(0x10)[4:6] == bytes((2, 2))  # does not take the unit attention
+    assert rig.sense() == CHANGED
+    assert refused(rig, 0x4A, 0, 0, 0, 0x10, 0, 0, 0, 8) == INVALID_FIELD
+
+
+def test_attention_waits_for_a_command_that_reports_it(rig):
+    rig.packet(0x1B, 0, 0, 0, 2)
+    rig.packet(0x1B, 0, 0, 0, 3)
+    assert len(rig.packet_in(0x12, 0, 0, 0, 36)) == 36
+    assert refused(rig, 0x28, 0, 0, 0, 0, 0, 0, 0, 1) == CHANGED
+    assert rig.packet_in(0x28, 0, 0, 0, 0, 0, 0, 0, 1) == rig.iso.data[:2048]
+
+
+def test_a_power_condition_moves_no_tray(rig):
+    assert rig.packet(0x1B, 0, 0, 0, 0x32) == OK
+    assert rig.packet(0x00) == OK
+
+
+@pytest.mark.parametrize(
+    ("packet", "sense"),
+    [
+        ((0xBE, 4, 0, 0, 0, 1, 0, 0, 1, 0x10), 0x056400),  # audio
+        ((0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0x12), INVALID_FIELD),  # error flags
+        ((0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0x10, 1), INVALID_FIELD),  # sub-channels
+        ((0xBE, 0, 0, 0, 0, 63, 0, 0, 2, 0x10), 0x052100),
+        ((0x2B, 0, 0, 0, 0, 64), 0x052100),
+        ((0xA8, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF), 0x052100),
+    ],
+)
+def test_what_a_disc_cannot_give(rig, packet, sense):
+    assert refused(rig, *packet) == sense
+    rig.packet(0x1B, 0, 0, 0, 2)
+    assert refused(rig, *packet) == NO_MEDIUM
+
+
+def test_read_cd_of_nothing(rig):
+    assert rig.packet(0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0x00) == OK
+    assert rig.packet(0xBE, 0, 0, 0, 0, 1, 0, 0, 0, 0x10) == OK

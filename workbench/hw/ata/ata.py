@@ -450,7 +450,12 @@ class AtaDisk(Drive):
                 self._give(_smart_values())
             case 0xD1:
                 self._give(_smart_thresholds())
-            case 0xD2 | 0xD4 | 0xDA:  # attribute autosave, off-line routine, return status: good
+            case 0xD2 | 0xDA:  # attribute autosave, return status: good
+                self._nothing()
+            case 0xD4 if state.lbal & 0xFF in (
+                0x00,
+                0x7F,
+            ):  # off-line routine, its end; no self-test
                 self._nothing()
             case 0xD5 if state.lbal & 0xFF in (0x00, 0x01, 0x06) and state.count & 0xFF:
                 self._give(_smart_log(state.lbal & 0xFF))
@@ -499,6 +504,7 @@ def _smart_values() -> bytes:
     raw[362] = 0x02  # off-line collection completed without error
     raw[367] = 0x01  # EXECUTE OFF-LINE IMMEDIATE
     raw[368:370] = (0x0003).to_bytes(2, "little")
+    raw[370] = 0x01  # error logging
     return _checked(raw)
 
 

@@ -19,10 +19,23 @@ from workbench.hw.ata.drive import (
     BlockDevice,
     Described,
     Drive,
-    DriveState,
     Phase,
 )
 from workbench.hw.ata.identify import packet_words, to_bytes
+from workbench.hw.ata.mmc import (
+    INVALID_FIELD,
+    SenseError,
+    configuration,
+    disc_information,
+    inquiry,
+    mode_pages,
+    read_cd_user_data,
+    sense_data,
+    sub_channel,
+    toc,
+    u16,
+    u32,
+)
 from workbench.hw.ata.packets import SENSE_KEYS, describe_packet
 from workbench.hw.ata.registers import ABRT, DRDY, DSC
 
@@ -33,7 +46,6 @@ PACKET_BYTES: Final = 12
 SEEK_PS: Final = 500_000_000
 MOST_BYTE_COUNT: Final = 0xFFFE
 MOST_DMA: Final = 32 << 20  # a longer READ 12 is a table that is too short
-PREGAP: Final = 150  # frames before logical block 0
 
 COD, IO = 1, 2  # Interrupt Reason: command or data, to the host
 
@@ -42,20 +54,11 @@ NO_SENSE: Final = 0
 NO_MEDIUM: Final = 0x023A00
 INVALID_COMMAND: Final = 0x052000
 OUT_OF_RANGE: Final = 0x052100
-INVALID_FIELD: Final = 0x052400
 REMOVAL_PREVENTED: Final = 0x055302
 UNRECOVERED_READ: Final = 0x031100
 MEDIUM_CHANGED: Final = 0x062800
 
 EVENT_EJECT_REQUEST, EVENT_NEW_MEDIA, EVENT_MEDIA_REMOVAL = 1, 2, 3
-
-
-class _SenseError(Exception):
-    """CHECK CONDITION."""
-
-    def __init__(self, sense: int) -> None:
-        super().__init__(f"{sense:06x}")
-        self.sense = sense
 
 
 class AtapiDrive(Drive):
@@ -106,10 +109,6 @@ class AtapiDrive(Drive):
             0xBD: self._mechanism_status,
             0xBE: self._read_cd,
         }
-
-    def power_on(self, state: DriveState) -> None:
-        """The first disc is in."""
-        super().power_on(state)
 
     def settings_to_default(self) -> None:
         """A reset forgets the sense and unlocks the tray."""
@@ -228,7 +227,7 @@ class AtapiDrive(Drive):
             self._update_request(packet)
             try:
                 self._command(packet)
-            except _SenseError as error:
+            except SenseError as error:
                 self._check(error.sense)
         elif phase is Phase.READ:
             if self.state.command == 0xA0:
@@ -265,9 +264,9 @@ class AtapiDrive(Drive):
         command = self._commands.get(code)
         if state.attention and code not in (0x03, 0x12, 0x46, 0x4A):
             sense, state.attention = state.attention, 0
-            raise _SenseError(sense)
+            raise SenseError(sense)
         if command is None:
-            raise _SenseError(INVALID_COMMAND)
+            raise SenseError(INVALID_COMMAND)
         if code != 0x03:
             state.sense = NO_SENSE
         command(packet)
@@ -296,7 +295,7 @@ class AtapiDrive(Drive):
         """Give blocks of the disc."""
         disc_blocks = self._loaded()
         if block + count > disc_blocks:
-            raise _SenseError(OUT_OF_RANGE)
+            raise SenseError(OUT_OF_RANGE)
         state = self.state
         state.from_disc, state.lba = 1, block * CD_BYTES
         self._transfer(count * CD_BYTES, SEEK_PS)
@@ -359,7 +358,7 @@ class AtapiDrive(Drive):
     def _loaded(self) -> int:
         """Number of blocks; CHECK CONDITION without a disc."""
         if self.disc is None:
-            raise _SenseError(NO_MEDIUM)
+            raise SenseError(NO_MEDIUM)
         return self.blocks
 
     def _ready(self, packet: bytes) -> None:
@@ -370,15 +369,15 @@ class AtapiDrive(Drive):
         self._ready(packet)
 
     def _seek(self, packet: bytes) -> None:
-        if _u32(packet, 2) >= self._loaded():
-            raise _SenseError(OUT_OF_RANGE)
+        if u32(packet, 2) >= self._loaded():
+            raise SenseError(OUT_OF_RANGE)
         self._busy(Phase.FINISH, SEEK_PS)
 
     def _start_stop(self, packet: bytes) -> None:
-        match packet[4] & 3:
+        match packet[4] & 3 if not packet[4] >> 4 else 0:  # else a power condition
             case 2:  # LoEj without Start
                 if self.state.locked:
-                    raise _SenseError(REMOVAL_PREVENTED)
+                    raise SenseError(REMOVAL_PREVENTED)
                 if not self.state.tray_open:
                     self._open()
             case 3:
@@ -398,150 +397,71 @@ class AtapiDrive(Drive):
         if sense == state.attention:
             state.attention = 0
         state.sense = NO_SENSE
-        data = bytearray(18)
-        data[0] = 0x70
-        data[2], data[7] = sense >> 16, 10
-        data[12], data[13] = sense >> 8 & 0xFF, sense & 0xFF
-        self._send(bytes(data), packet[4])
+        self._send(sense_data(sense), packet[4])
 
     def _inquiry(self, packet: bytes) -> None:
-        data = bytearray(36)
-        data[0], data[1], data[2], data[3], data[4] = 0x05, 0x80, 0x00, 0x21, 31
-        data[8:16] = b"WORKBNCH"
-        data[16:32] = self.model.encode("ascii", "replace")[:16].ljust(16)
-        data[32:36] = self.firmware.encode("ascii", "replace")[:4].ljust(4)
-        self._send(bytes(data), packet[4])
+        reply = inquiry(packet, self.model, self.firmware, self.serial)
+        self._send(reply, packet[4])
 
     def _read_capacity(self, packet: bytes) -> None:
         last = max(self._loaded() - 1, 0)
         self._send(last.to_bytes(4, "big") + CD_BYTES.to_bytes(4, "big"), 8)
 
     def _read10(self, packet: bytes) -> None:
-        self._send_blocks(_u32(packet, 2), _u16(packet, 7))
+        self._send_blocks(u32(packet, 2), u16(packet, 7))
 
     def _read12(self, packet: bytes) -> None:
-        self._send_blocks(_u32(packet, 2), _u32(packet, 6))
+        self._send_blocks(u32(packet, 2), u32(packet, 6))
 
     def _read_cd(self, packet: bytes) -> None:
-        """READ CD: user data of mode 1 only."""
         count = int.from_bytes(packet[6:9], "big")
-        parts = packet[9] & 0xF8
-        if parts == 0 or not count:
-            self._loaded()
-            self._ready(packet)
-        elif parts == 0x10 and packet[1] >> 2 & 7 in (0, 2):
-            self._send_blocks(_u32(packet, 2), count)
+        self._loaded()
+        if read_cd_user_data(packet) and count:
+            self._send_blocks(u32(packet, 2), count)
         else:
-            raise _SenseError(INVALID_FIELD)
+            self._ready(packet)
 
     def _read_toc(self, packet: bytes) -> None:
-        """Formats 0 (tracks), 1 (sessions) and 2 (full), in LBA or MSF."""
-        blocks = self._loaded()
-        msf = bool(packet[1] & 2)
-        match packet[2] & 0xF or packet[9] >> 6:
-            case 0:
-                start = packet[6]
-                if start > 1 and start != 0xAA:
-                    raise _SenseError(INVALID_FIELD)
-                body = b"" if start == 0xAA else b"\0\x14\x01\0" + _address(0, msf)
-                body += b"\0\x16\xaa\0" + _address(blocks, msf)
-                head = b"\1\1"
-            case 1:
-                head, body = b"\1\1", b"\0\x14\x01\0" + _address(0, msf)
-            case 2:
-                head, body = b"\1\1", b""
-                for point, where in ((0xA0, None), (0xA1, None), (0xA2, blocks), (1, 0)):
-                    place = b"\0\1\0\0" if where is None else _address(where, True)
-                    body += bytes((1, 0x14, 0, point, 0, 0, 0)) + place
-            case _:
-                raise _SenseError(INVALID_FIELD)
-        data = (len(body) + 2).to_bytes(2, "big") + head + body
-        self._send(data, _u16(packet, 7))
+        self._send(toc(packet, self._loaded()), u16(packet, 7))
 
     def _read_subchannel(self, packet: bytes) -> None:
         self._loaded()
-        self._send(bytes((0, 0x15, 0, 0)), _u16(packet, 7))
+        self._send(sub_channel(packet), u16(packet, 7))
 
     def _read_disc_information(self, packet: bytes) -> None:
         self._loaded()
-        data = bytearray(34)
-        data[1], data[2], data[3], data[4], data[5], data[6] = 32, 0x0E, 1, 1, 1, 1
-        data[7] = 0x20
-        self._send(bytes(data), _u16(packet, 7))
+        self._send(disc_information(packet), u16(packet, 7))
 
     def _get_configuration(self, packet: bytes) -> None:
-        """Profile CD-ROM; features profile list, core and removable medium (MMC-3 5.3)."""
-        present = self.disc is not None
-        wanted = _u16(packet, 2)
-        kind = packet[1] & 3
-        features = {
-            0x0000: bytes((0x03, 0x04, 0x00, 0x08, int(present), 0x00)),
-            0x0001: bytes((0x03, 0x04, 0x00, 0x00, 0x00, 0x02)),
-            0x0003: bytes((0x03, 0x04, 0x29, 0x00, 0x00, 0x00)),
-            0x001E: bytes((int(present), 0x00)),
-        }
-        body = b"".join(
-            number.to_bytes(2, "big") + data
-            for number, data in features.items()
-            if (number == wanted if kind == 2 else number >= wanted) and (kind != 1 or data[0] & 1)
-        )
-        head = b"\0\0" + (8 if present else 0).to_bytes(2, "big")
-        self._send((len(body) + 4).to_bytes(4, "big") + head + body, _u16(packet, 7))
+        self._send(configuration(packet, self.disc is not None), u16(packet, 7))
 
     def _get_event(self, packet: bytes) -> None:
         """GET EVENT STATUS NOTIFICATION, polled; class 4 is media."""
         state = self.state
         if not packet[1] & 1:
-            raise _SenseError(INVALID_FIELD)
+            raise SenseError(INVALID_FIELD)
         if packet[4] & 0x10:
             status = state.tray_open | (2 if self.disc is not None else 0)
             data = bytes((0, 4, 4, 0x10, state.event, status, 0, 0))
-            if _u16(packet, 7) > 4:
+            if u16(packet, 7) > 4:
                 state.event = 0
         else:
             data = bytes((0, 2, 0x80, 0x10))
-        self._send(data, _u16(packet, 7))
+        self._send(data, u16(packet, 7))
 
     def _mechanism_status(self, packet: bytes) -> None:
-        self._send(bytes((0, self.state.tray_open << 4, 0, 0, 0, 1, 0, 0)), _u16(packet, 8))
-
-    def _mode_pages(self, wanted: int) -> bytes:
-        pages = {
-            0x01: bytes((0x01, 6, 0, 5, 0, 0, 0, 0)),
-            0x0E: bytes((0x0E, 14, 4, 0, 0, 0, 0, 75, 1, 0xFF, 2, 0xFF, 0, 0, 0, 0)),
-            # reads no CD-R; mode 2, multisession; lock, eject, tray; 706 kB/s
-            0x2A: bytes((0x2A, 18, 0, 0, 0x70, 0x60, 0x29 | self.state.locked << 1, 0))
-            + bytes((2, 0xC2, 0, 2, 2, 0, 2, 0xC2, 0, 0, 0, 0)),
-        }
-        if wanted == 0x3F:
-            return b"".join(pages.values())
-        if wanted not in pages:
-            raise _SenseError(INVALID_FIELD)
-        return pages[wanted]
+        self._send(bytes((0, self.state.tray_open << 4, 0, 0, 0, 1, 0, 0)), u16(packet, 8))
 
     def _mode_sense10(self, packet: bytes) -> None:
-        pages = self._mode_pages(packet[2] & 0x3F)
-        medium = 0x01 if self.disc is not None else 0x71 if self.state.tray_open else 0x70
-        head = (len(pages) + 6).to_bytes(2, "big") + bytes((medium, 0, 0, 0, 0, 0))
-        self._send(head + pages, _u16(packet, 7))
+        pages = mode_pages(packet, bool(self.state.locked))
+        head = (len(pages) + 6).to_bytes(2, "big") + bytes((self._medium_type, 0, 0, 0, 0, 0))
+        self._send(head + pages, u16(packet, 7))
 
     def _mode_sense6(self, packet: bytes) -> None:
-        pages = self._mode_pages(packet[2] & 0x3F)
-        medium = 0x01 if self.disc is not None else 0x71 if self.state.tray_open else 0x70
-        self._send(bytes((len(pages) + 3, medium, 0, 0)) + pages, packet[4])
+        pages = mode_pages(packet, bool(self.state.locked))
+        self._send(bytes((len(pages) + 3, self._medium_type, 0, 0)) + pages, packet[4])
 
-
-def _u16(packet: bytes, at: int) -> int:
-    return int.from_bytes(packet[at : at + 2], "big")
-
-
-def _u32(packet: bytes, at: int) -> int:
-    return int.from_bytes(packet[at : at + 4], "big")
-
-
-def _address(block: int, msf: bool) -> bytes:
-    """Four bytes: a logical block, or minutes, seconds and frames."""
-    if not msf:
-        return block.to_bytes(4, "big")
-    frames = block + PREGAP
-    return bytes((0, min(frames // 4500, 255), frames // 75 % 60, frames % 75))
+    @property
+    def _medium_type(self) -> int:
+        """A data disc of 120 mm, no disc, or the tray is open (SFF-8020i 10.8.6)."""
+        return 0x01 if self.disc is not None else 0x71 if self.state.tray_open else 0x70

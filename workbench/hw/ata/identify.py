@@ -83,10 +83,10 @@ def disk_words(
         # SMART, power management, write cache, look-ahead, WRITE and READ BUFFER, NOP
         82: 0x7069,
         83: 0x7400,  # 48-bit, FLUSH CACHE, FLUSH CACHE EXT
-        84: 0x4040,  # WRITE DMA FUA EXT
+        84: 0x4041,  # WRITE DMA FUA EXT, SMART error logging
         85: 0x7008 | state.smart | state.write_cache << 5 | state.look_ahead << 6,
         86: 0x3400,
-        87: 0x4040,
+        87: 0x4041,
         93: 0x4600 | 0x2000 if second else 0x6001,
         105: TRIM_BLOCKS,
         106: 0x4000,
