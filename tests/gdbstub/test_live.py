@@ -1,9 +1,10 @@
-"""gdb on a machine while it is recorded."""
+"""gdb on a machine while it is recorded, and on its past."""
 
 from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from tests.gdbstub.test_gdb import Gdb
 from workbench.core.config import MachineConfig
 from workbench.firmware import demo
-from workbench.gdbstub.live import LiveDebugger, LiveTarget
+from workbench.gdbstub.live import LiveDebugger
 from workbench.gdbstub.server import Server, listen
 from workbench.gdbstub.stub import Stub
+from workbench.gdbstub.target import ReplayTarget
 from workbench.trace.guest import Guest
+from workbench.trace.live import LiveTimeline
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay
 from workbench.trace.session import Limits, Outcome, Recording
@@ -22,39 +25,94 @@ from workbench.trace.session import Limits, Outcome, Recording
 pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 
 
-def test_a_recording_is_stepped_and_its_trace_replays(tmp_path: Path, demo_path: Path) -> None:
-    path = tmp_path / "live.wbt"
+class Live:
+    """A recording in a thread, which gdb may drive."""
+
+    def __init__(self, folder: Path, config: dict[str, object]) -> None:
+        self.path = folder / "live.wbt"
+        self.recording = Recording(
+            str(self.path), config, Guest(demo.image(), kernel_path="demo.elf"),
+            limits=Limits(icount=50_000_000),
+        )  # fmt: skip
+        self.timeline = LiveTimeline(self.recording)
+        self.server = Server(
+            Stub(ReplayTarget(self.timeline)), listen(f"unix:{folder / 'gdb'}")
+        ).__enter__()
+        self.recording.driver = LiveDebugger(self.server, self.timeline, wait=True).run
+        self.outcomes: list[Outcome] = []
+        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.thread.start()
+        self.gdb = Gdb(self.server.address)
+
+    def _work(self) -> None:
+        self.outcomes.append(self.recording.run())
+
+    def ends_like(self, path: Path) -> bool:
+        """Wait for the end: is the trace that of a run without a debugger, and right?"""
+        self.thread.join(30)
+        assert self.outcomes
+        with open_trace(self.path) as trace, open_trace(path) as plain:
+            assert trace.end is not None
+            assert plain.end is not None
+            assert Replay(trace).run().identical
+            return trace.end.digest == plain.end.digest
+
+
+@pytest.fixture
+def live(tmp_path: Path, demo_path: Path) -> Iterator[Live]:
     with open_trace(demo_path) as trace:
         config = MachineConfig.from_json(trace.header.machine).to_json()
-    recording = Recording(
-        str(path), config, Guest(demo.image(), kernel_path="demo.elf"),
-        limits=Limits(icount=50_000_000),
-    )  # fmt: skip
-    target = LiveTarget(recording)
-    outcomes: list[Outcome] = []
-    with Server(Stub(target), listen(f"unix:{tmp_path / 'gdb'}")) as server:
-        debugger = recording.debugger = LiveDebugger(server, target, wait=True)
+    found = Live(tmp_path, config)
+    yield found
+    found.gdb.close()
+    found.recording.interrupt()
+    found.thread.join(10)
+    found.server.__exit__(None, None, None)
+    assert not found.thread.is_alive()
 
-        def work() -> None:
-            outcomes.append(recording.run())
-            debugger.ended()
 
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        gdb = Gdb(server.address)
-        assert gdb.icount() == 0
-        gdb.do("stepi 3")
-        assert gdb.icount() == 3
-        assert "does not support" in gdb.do("reverse-stepi")
-        gdb.do("hbreak *$pc")
-        gdb.do("set $rax = 5")
-        assert "cannot be written" in gdb.do("monitor when")
-        gdb.do("detach")
-        thread.join(20)
-        gdb.close()
-    assert outcomes
-    with open_trace(path) as trace, open_trace(demo_path) as plain:
-        assert trace.end is not None
-        assert plain.end is not None
-        assert trace.end.digest == plain.end.digest
-        assert Replay(trace).run().identical
+def test_the_past_of_a_recording_and_on(live: Live, demo_path: Path) -> None:
+    gdb = live.gdb
+    assert gdb.icount() == 0
+    assert "live" in gdb.do("monitor when")
+    assert "No more reverse-execution history" in gdb.do("reverse-stepi")
+    gdb.do("stepi 3000")
+    pc, present = gdb.value("$pc"), gdb.icount()
+    gdb.do("reverse-stepi")
+    assert gdb.icount() == present - 1
+    assert "in the past" in gdb.do("monitor when")
+    gdb.do("monitor seek 1000")
+    assert gdb.icount() == 1000
+    there = gdb.value("$pc")
+    gdb.do(f"hbreak *{there:#x}")
+    gdb.do("continue")
+    assert 1000 < gdb.icount() < present
+    gdb.do("delete")
+    gdb.do("monitor seek end")
+    gdb.do("maintenance flush register-cache")
+    assert (gdb.icount(), gdb.value("$pc")) == (present, pc)
+    assert "live" in gdb.do("monitor when")
+    gdb.do("reverse-stepi")
+    gdb.do("stepi 2")
+    assert gdb.icount() == present + 1
+    gdb.do("detach")
+    assert live.ends_like(demo_path)
+
+
+def test_writing_leaves_the_recording(live: Live, demo_path: Path) -> None:
+    gdb = live.gdb
+    gdb.do("stepi 3000")
+    present = gdb.icount()
+    rax = gdb.value("$rax")
+    gdb.do("set $rax = 0x55")
+    assert gdb.value("$rax") == 0x55
+    assert "off the recording" in gdb.do("monitor when")
+    gdb.do("stepi 10")
+    gdb.do("monitor drop")
+    gdb.do("maintenance flush register-cache")
+    assert gdb.icount() == present
+    assert gdb.value("$rax") == rax
+    gdb.do("stepi 10")
+    gdb.do("set $rax = 0x66")
+    gdb.do("detach")
+    assert live.ends_like(demo_path)

@@ -201,7 +201,7 @@ def test_a_tiny_budget_is_kept_and_all_works(
 
 
 def test_steps_pass_over_interrupt_handlers(timeline: Timeline) -> None:
-    counts, pcs = timeline._interrupts
+    counts, pcs = timeline._interrupted()
     assert counts
     for icount, pc in list(zip(counts, pcs, strict=True))[:5]:
         timeline.seek(icount)

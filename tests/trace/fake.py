@@ -97,6 +97,9 @@ class FakeMachine:
         copy.update(b"%d" % self.clock.icount)
         return copy.digest()
 
+    def interrupt(self) -> None:
+        """It never waits."""
+
     def undefined_opcodes(self) -> list[tuple[str, str, int]]:
         return [(code.hex(" "), "nonsense", times) for code, times in self.undefined.items()]
 

@@ -127,17 +127,17 @@ def held(recording: Recording, where: str | None, wait: bool) -> Iterator[None]:
         yield
         return
     from workbench.cli.main import complain
-    from workbench.gdbstub.live import LiveDebugger, LiveTarget
+    from workbench.gdbstub.live import LiveDebugger
     from workbench.gdbstub.server import Server, listen
     from workbench.gdbstub.stub import Stub
+    from workbench.gdbstub.target import ReplayTarget
+    from workbench.trace.live import LiveTimeline
 
-    target = LiveTarget(recording)
-    with Server(Stub(target), listen(where)) as server:
+    timeline = LiveTimeline(recording)
+    with Server(Stub(ReplayTarget(timeline)), listen(where)) as server:
         complain(f"gdb may connect: target remote {server.address}")
-        debugger = LiveDebugger(server, target, wait)
-        recording.debugger = debugger
+        recording.driver = LiveDebugger(server, timeline, wait).run
         yield
-        debugger.ended()
 
 
 def _kernel_symbols(timeline: Timeline, path: Path) -> list[str]:

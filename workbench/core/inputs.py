@@ -1,10 +1,8 @@
 """The one seam between the guest and the world outside.
 
 While recording, `post` (from any thread) adds an input, and the run loop delivers it at an
-instruction
-boundary, stamped with the instruction count and guest time.  In replay the inputs of the trace take
-their
-place and `post` does nothing.
+instruction boundary, stamped with the instruction count and guest time.  In replay the inputs of
+the trace take their place and `post` does nothing.
 """
 
 from __future__ import annotations
@@ -78,6 +76,11 @@ class Inputs:
         """Deliver these inputs, in order, at their own times, and nothing else."""
         self._replay, self._next = [], 0
         self._fetches, self._fetched = {}, {}
+        self.extend(inputs)
+
+    def extend(self, inputs: Iterable[Any]) -> None:
+        """The recording that is replayed has got more inputs."""
+        assert self._replay is not None
         for i in inputs:
             if i.kind == FETCH:
                 self._fetches.setdefault(i.target, []).append(bytes(i.data))
@@ -88,16 +91,15 @@ class Inputs:
         """Data that a device needs at once from outside, such as sectors of an image.
 
         Recording, `supply` gives it and observers hear of it as an input of kind "fetch"; in replay
-        it
-        comes from the trace, in the order in which `target` asked, and `supply` is not called.
-        Raises
-        ReplayMissing if the trace has no more.
+        it comes from the trace, in the order in which `target` asked, and `supply` is not called.
+        Raises ReplayMissing if the trace has no more.
         """
+        n = self._fetched.get(target, 0)
         if self._replay is None:
             data = supply()
+            self._fetched[target] = n + 1
             self._note(target, data)
             return data
-        n = self._fetched.get(target, 0)
         queue = self._fetches.get(target, ())
         if n >= len(queue):
             raise ReplayMissing(
@@ -118,7 +120,7 @@ class Inputs:
         return self._replay is not None
 
     def mark(self) -> tuple[int, dict[str, int]]:
-        """How far a replay has come, for `rewind`."""
+        """How far a replay has come, for `rewind`; or a recording, for that of its replay."""
         return self._next, dict(self._fetched)
 
     def rewind(self, mark: tuple[int, dict[str, int]]) -> None:
@@ -147,9 +149,11 @@ class Inputs:
             return
         while self._scheduled and self._scheduled[0][0] <= time_ps:
             _, target, kind, data = self._scheduled.pop(0)
+            self._next += 1
             yield Input(icount, time_ps, target, kind, data)
         while self._posted:
             target, kind, data = self._posted.popleft()
+            self._next += 1
             yield Input(icount, time_ps, target, kind, data)
 
     def dispatch(self, i: Input) -> None:

@@ -202,7 +202,8 @@ class Machine:
 
     def interrupt(self) -> None:
         """Ask `run` to return at the next instruction boundary at which it looks up."""
-        self._stop = Stop("interrupted")
+        if self._stop is None:
+            self._stop = Stop("interrupted")
 
     def take_stop(self) -> Stop | None:
         """Why the next `run` would return at once, if a device or a host has asked for it; once."""

@@ -1,8 +1,7 @@
 """The saved state of a processor in a form that another process can take, checked when it is read.
 
-In memory the entries of the data TLBs hold addresses of the host. Kept in a file they count from
-the start of RAM, and what comes back is untrusted: an entry that leaves RAM, or an index that
-leaves its array, is a `StateError`.
+What comes back from a file is untrusted: an entry of a TLB that leaves RAM, or an index that leaves
+its array, is a `StateError`.
 """
 
 from __future__ import annotations
@@ -26,10 +25,9 @@ _A20 = {(1 << 64) - 1, (1 << 64) - 1 ^ 1 << 20}
 
 
 def dump_cpu(cpu: Cpu, data: bytes) -> bytes | None:
-    """What `save_cpu` gave, without addresses of the host; None if it cannot be moved."""
+    """What `save_cpu` gave, without what lies in dead entries; None if one leaves RAM."""
     entries = _entries(data)
     used = _valid(entries)
-    entries[:, 3] -= _u64(cpu.ram.address)
     if _outside(entries, used, cpu.ram_bytes):
         return None
     entries[~used.any(axis=1)] = _u64((1 << 64) - 1)
@@ -57,7 +55,6 @@ def load_cpu(cpu: Cpu, data: bytes, expected: int, icount: int) -> bytes:
     if _outside(entries, used, cpu.ram_bytes):
         raise StateError("an entry of a TLB leaves the memory")
     entries[~used.any(axis=1)] = _u64((1 << 64) - 1)
-    entries[used.any(axis=1), 3] += _u64(cpu.ram.address)
     return data[:-_TLBS_BYTES] + entries.tobytes()
 
 

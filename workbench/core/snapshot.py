@@ -77,10 +77,25 @@ def _regions() -> list[tuple[int, int]]:
     return out
 
 
+def _moved(tlbs: bytes | memoryview, by: int) -> bytes:
+    """Entries of TLBs with another start of RAM: their last word leads from the guest's address to
+    the host's.
+    """
+    import numpy as np
+
+    entries = np.frombuffer(tlbs, np.uint64).reshape(-1, 4).copy()
+    entries[:, 3] += np.uint64(by & (1 << 64) - 1)
+    return entries.tobytes()
+
+
 def save_cpu(cpu: Cpu) -> bytes:
-    """The processor's state with its data TLBs."""
+    """The processor's state with its data TLBs, whose entries count from the start of RAM: another
+    machine of the same configuration can take them.
+    """
     counts = cpu.icount.to_bytes(8, "little")
-    return counts + b"".join(bytes(cpu.state_view[at : at + n]) for at, n in _regions())
+    parts = [bytes(cpu.state_view[at : at + n]) for at, n in _regions()]
+    parts[-1] = _moved(parts[-1], -cpu.ram.address)
+    return counts + b"".join(parts)
 
 
 def restore_cpu(cpu: Cpu, data: bytes) -> None:
@@ -90,6 +105,7 @@ def restore_cpu(cpu: Cpu, data: bytes) -> None:
     for at, n in _regions():
         cpu.state_view[at : at + n] = data[pos : pos + n]
         pos += n
+    cpu.state_view[at : at + n] = _moved(data[-n:], cpu.ram.address)
     icount = int.from_bytes(data[:8], "little")
     cpu.set("end_icount", icount)
     cpu.set("budget", 0)

@@ -5,6 +5,8 @@ It asks for no rights: who debugs a kernel may look everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from workbench.core.engine import Cpu
 from workbench.core.pagewalk import PAGE, Paging
 
@@ -17,9 +19,14 @@ def physical(cpu: Cpu, linear: int) -> int | None:
 class Memory:
     """Reads and writes by linear address, or by physical address while `is_physical` is set."""
 
-    def __init__(self, cpu: Cpu) -> None:
-        self._cpu = cpu
+    def __init__(self, cpu: Cpu | Callable[[], Cpu]) -> None:
+        """`cpu` may be asked for at each use: another position may have another one."""
+        self._ask = cpu if callable(cpu) else lambda: cpu
         self.is_physical = False
+
+    @property
+    def _cpu(self) -> Cpu:
+        return self._ask()
 
     def _pieces(self, address: int, count: int) -> list[tuple[int, int]] | None:
         """(guest-physical address, bytes) of a range up to the first gap; None if all is gap."""

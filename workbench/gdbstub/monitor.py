@@ -150,6 +150,8 @@ class Monitor:
         timeline = self._target.timeline
         if timeline is not None:
             text += f" of {timeline.end_icount:,}"
+            if timeline.present:
+                text += f" ({timeline.present})"
             if timeline.diverted is not None:
                 text += f"; a diversion since {timeline.diverted:,}"
         if self.note:

@@ -99,9 +99,9 @@ class Queries:
             b"binary-upload+",
             b"ConditionalBreakpoints+",
             b"BreakpointCommands+",
+            b"ReverseStep+",
+            b"ReverseContinue+",
         ]
-        if self._stub.target.can_reverse:
-            features += [b"ReverseStep+", b"ReverseContinue+"]
         return b";".join(features)
 
     def _no_acks(self, args: bytes) -> bytes:

@@ -44,7 +44,7 @@ class Stub:
         self.detached = False
         self.killed = False
         self.interrupted = False
-        self.memory = Memory(target.machine.cpu)
+        self.memory = Memory(lambda: target.machine.cpu)
         self.monitor = Monitor(target, self)
         self.points = Points(target)
         self.features: set[bytes] = set()
@@ -132,11 +132,11 @@ class Stub:
         match found.kind:
             case "interrupted":
                 return b"T" + _SIGINT + thread
+            case "closed":
+                return b"W00"
             case "begin" | "end":
                 if found.text:
                     self.monitor.note = f"the recording ends here: {found.text}"
-                if not self.target.can_reverse:
-                    return b"W00"
                 return b"T%sreplaylog:%s;%s" % (_SIGTRAP, found.kind.encode(), thread)
             case "watch":
                 watch = self.points.watch(found.range)
@@ -181,7 +181,9 @@ class Stub:
             case packets.WriteRegister(number, data):
                 if number >= len(self.layout.registers):
                     return MALFORMED
-                return self._write(lambda: self.layout.write(cpu, number, data), REFUSED)
+                return self._write(
+                    lambda: self.layout.write(self.target.machine.cpu, number, data), REFUSED
+                )
             case packets.Breakpoint():
                 return OK if self.points.change(packet) else TOO_MANY
             case packets.Resume():
@@ -202,10 +204,9 @@ class Stub:
         layout = self.layout
         if len(data) != layout.bytes:
             return MALFORMED
-        cpu = self.target.machine.cpu
 
         def write() -> bool:
-            at = 0
+            cpu, at = self.target.machine.cpu, 0
             for number, register in enumerate(layout.registers):
                 layout.write(cpu, number, data[at : at + register.bytes])
                 at += register.bytes
@@ -214,16 +215,14 @@ class Stub:
         return self._write(write, REFUSED)
 
     def _resume(self, packet: packets.Resume) -> bytes | None:
-        if packet.reverse and not self.target.can_reverse:
-            return REFUSED
         if packet.address is not None:
-            cpu, address = self.target.machine.cpu, packet.address
-            if cpu.get("rip") != address:
+            address = packet.address
+            if self.target.machine.cpu.get("rip") != address:
                 why = self.target.before_write()
                 if why:
                     self.monitor.note = why
                     return REFUSED
-                cpu.set("rip", address)
+                self.target.machine.cpu.set("rip", address)
         self.running = packet
         return None
 

@@ -21,10 +21,6 @@ class Target(Protocol):
         """The machine at this moment."""
 
     @property
-    def can_reverse(self) -> bool:
-        """Are `bs` and `bc` possible?"""
-
-    @property
     def timeline(self) -> Timeline | None:
         """The recording, when it is one."""
 
@@ -49,8 +45,6 @@ class Target(Protocol):
 
 class ReplayTarget:
     """A recording under a debugger: forward, back, and diversions."""
-
-    can_reverse = True
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline

@@ -216,9 +216,17 @@ class ContainerFile:
         indexed = self._indexed()
         if indexed is not None:
             return Layout(indexed, True, "", self.file_bytes)
+        return self._walked(None)
+
+    def grown(self, after: ChunkInfo) -> Layout:
+        """Find the chunks that were appended behind one."""
+        self.file_bytes = os.fstat(self._fd).st_size
+        return self._walked(after)
+
+    def _walked(self, after: ChunkInfo | None) -> Layout:
         chunks: list[ChunkInfo] = []
         problem = ""
-        for item in self._walk():
+        for item in self._walk(after):
             if isinstance(item, str):
                 problem = item
             else:
@@ -257,10 +265,12 @@ class ContainerFile:
             raise self.error("the index does not cover the file", position)
         return tuple(chunks)
 
-    def _walk(self) -> Iterator[ChunkInfo | str]:
-        """Yield each whole chunk from the start; a last string says why the walk ended early."""
-        position = PRELUDE.size
-        number = 0
+    def _walk(self, after: ChunkInfo | None) -> Iterator[ChunkInfo | str]:
+        """Yield each whole chunk from the start, or behind one; a last string says why the walk
+        ended early.
+        """
+        position = PRELUDE.size if after is None else after.end
+        number = 0 if after is None else after.number + 1
         while position < self.file_bytes and number < MAX_CHUNKS:
             left = self.file_bytes - position
             if left < CHUNK.size:

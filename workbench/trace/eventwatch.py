@@ -135,6 +135,13 @@ class WatchLog(Observer):
         observers = [observer for observer in self.machine.observers if observer is not self]
         self.machine.observers[:] = [*observers, self] if every else observers
 
+    def look_at(self, machine: Machine) -> None:
+        """Go on in another machine; what was passed over counts."""
+        watches = self.watches
+        self.watch(())
+        self.machine = machine
+        self.watch(watches)
+
     def begin(self) -> None:
         """A move begins: nothing was passed over yet."""
         self._passed = {watch: 0 for watch in self.watches if watch.count > 1}

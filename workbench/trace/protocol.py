@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+Poll = Callable[[], bool]
+"""Called some times a second while the guest runs; True ends the run."""
+
 
 class StopLike(Protocol):
     """Why `run` returned."""
@@ -98,6 +101,9 @@ class MachineLike(Protocol):
 
     def run(self, until_icount: int | None = None) -> StopLike:
         """Run until something happens, at the latest to that instruction count."""
+
+    def interrupt(self) -> None:
+        """Ask `run` to return at the next boundary."""
 
     def digest(self) -> bytes:
         """Digest of the whole state."""

@@ -9,6 +9,7 @@ any bytes at all and the answer is a `FormatError`.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -30,6 +31,7 @@ from workbench.trace.container import (
     PAGES,
     ChunkInfo,
     ContainerFile,
+    Layout,
 )
 from workbench.trace.header import End, Header, Image, Mark, load_json
 
@@ -52,32 +54,57 @@ class Trace:
         layout = self._file.layout()
         self.path = self._file.path
         self.version = self._file.version
-        self.file_bytes = layout.file_bytes
-        self.problem = layout.problem
-        """What is wrong with the end of a file that was not closed; empty when nothing is."""
         chunks = layout.chunks
         if not chunks:
             raise self._file.error(layout.problem or "the trace was cut before its header")
         if chunks[0].kind != HEAD:
             raise self._file.error("the trace does not begin with its header", chunks[0].offset)
         self.header: Header = self._parse(chunks[0], Header.from_json)
+        self._chunks: list[ChunkInfo] = []
+        """Those of whole groups; only ever appended to, so that who reads need not know."""
+        self._mark: ChunkInfo | None = None
+        self._take(layout)
+
+    def _take(self, layout: Layout) -> None:
+        """Take chunks that come behind those that are known."""
+        chunks = layout.chunks
         for chunk in chunks:
             spec = tables.BY_CHUNK.get(chunk.kind)
             known = chunk.kind in _KNOWN if spec is None else spec.since <= self.version
             if not known and chunk.kind[:1].isupper():
                 raise self._file.error(f"chunk {chunk.name!r} is of an unknown kind", chunk.offset)
-        ended = chunks[-1].kind == END
+        ended = bool(chunks) and chunks[-1].kind == END
         if layout.closed and not ended:
             raise self._file.error("the trace has an index and no end", chunks[-1].offset)
-        self.end: End | None = self._parse(chunks[-1], End.from_json) if ended else None
-        self._marks = [chunk for chunk in chunks if chunk.kind == MARK]
-        last = len(chunks) if ended else self._marks[-1].number if self._marks else 0
-        self._chunks = chunks[:last]
-        self._blobs = [chunk for chunk in chunks if chunk.kind == BLOB]
-        self.closed = ended
-        if not self._marks:
+        before = self._mark
+        mark = next((chunk for chunk in reversed(chunks) if chunk.kind == MARK), before)
+        if mark is None:
             raise self._file.error("the trace was cut before the guest was started")
-        self.last_mark: Mark = self._parse(self._marks[-1], Mark.from_json)
+        self.file_bytes = layout.file_bytes
+        self.problem = layout.problem
+        """What is wrong with the end of a file that was not closed; empty when nothing is."""
+        self.end: End | None = self._parse(chunks[-1], End.from_json) if ended else None
+        self.closed = ended
+        if mark is not before:
+            self.last_mark: Mark = self._parse(mark, Mark.from_json)
+        if mark is before and not ended:
+            return
+        if before is not None:
+            self._chunks.append(before)
+        end = len(chunks) if ended else chunks.index(mark)
+        self._chunks.extend(chunks[:end])
+        self._mark = mark
+
+    def refresh(self) -> None:
+        """See what a recording that goes on has appended; it costs no more than that.
+
+        Tables and images that were taken stay as they are.
+        """
+        if not self.closed:
+            assert self._mark is not None
+            self._take(self._file.grown(self._mark))
+            for name in tables.BY_NAME:
+                self.__dict__.pop(name, None)
 
     def _parse(self, chunk: ChunkInfo, parse: Any) -> Any:
         try:
@@ -127,13 +154,15 @@ class Trace:
 
         return pa.concat_tables(parts).unify_dictionaries()
 
-    def batches(self, name: str, columns: Iterable[str] | None = None) -> Iterator[pa.Table]:
-        """Read a table piece by piece, in order, in bounded memory."""
+    def batches(
+        self, name: str, columns: Iterable[str] | None = None, *, first: int = 0
+    ) -> Iterator[pa.Table]:
+        """Read a table piece by piece, in order, in bounded memory; from the piece `first` on."""
         spec = tables.BY_NAME[name]
         names = None if columns is None else list(columns)
-        for chunk in self._chunks:
-            if chunk.kind == spec.chunk:
-                yield self._decode(spec, chunk, names)
+        pieces = (chunk for chunk in self._chunks if chunk.kind == spec.chunk)
+        for chunk in itertools.islice(pieces, first, None):
+            yield self._decode(spec, chunk, names)
 
     def pieces(self, name: str) -> list[int]:
         """Rows of each piece of a table, from the chunk headers alone."""
@@ -253,7 +282,8 @@ class Trace:
         for image in self.header.images:
             if image.role == role:
                 if image.embedded:
-                    return self._embedded(image, self._blobs[position : position + image.parts])
+                    parts = self.chunks(BLOB)[position : position + image.parts]
+                    return self._embedded(image, parts)
                 return _outside(self.path, image)
             position += image.parts
         return None

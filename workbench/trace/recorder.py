@@ -43,6 +43,7 @@ class Recorder(EventObserver):
         self._stopping = False
         self._requested = 0
         self._done = 0
+        self._reached = 0
         self._helper: Helper | None = None
         self._switch_seconds = sys.getswitchinterval()
         # The writer must not keep the guest waiting for the interpreter lock.
@@ -77,10 +78,11 @@ class Recorder(EventObserver):
         if self.failure is not None:
             raise self.failure
 
-    def flush(self) -> None:
-        """Have everything up to now written before this returns."""
+    def flush(self, icount: int = 0) -> None:
+        """Have everything up to now written before this returns, with a mark at `icount`."""
         with self._wake:
             self._requested += 1
+            self._reached = max(self._reached, icount)
             mine = self._requested
             self._wake.notify_all()
             self._wake.wait_for(lambda: self._done >= mine or not self._thread.is_alive())
@@ -119,9 +121,11 @@ class Recorder(EventObserver):
                         lambda: self._stopping or self._requested > self._done, FLUSH_SECONDS
                     )
                     stopping, request = self._stopping, self._requested
+                    reached = self._reached
                 if self._helper is None and self._events and not stopping and request == self._done:
                     self._start_helper()
                 self._drain()
+                self.writer.append((), reached)
                 with self._wake:
                     self._done = request
                     self._wake.notify_all()

@@ -24,9 +24,7 @@ from workbench.trace.guest import Builder, Guest
 from workbench.trace.pace import Pace
 from workbench.trace.protocol import MachineLike, StopLike
 from workbench.trace.reader import Trace
-from workbench.trace.session import FULL
-
-_USER_STOPS = frozenset({"limit", "interrupted"})
+from workbench.trace.session import FULL, USER_STOPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +231,7 @@ class Replay:
         if end is None:
             # The last event may belong to the instruction that begins at this count.
             return self._run_to(self.trace.icount + 1, rest)
-        return self._run_to(end.icount if end.stop in _USER_STOPS else end.icount + 1, rest)
+        return self._run_to(end.icount if end.stop in USER_STOPS else end.icount + 1, rest)
 
     def _digest_points(self) -> Iterator[tuple[int, int, str]]:
         for batch in self.trace.batches("digests", ("seq", "icount", "scope")):
@@ -261,7 +259,7 @@ class Replay:
         if end is None:
             return ""
         icount = self.machine.clock.icount
-        by_user = end.stop in _USER_STOPS
+        by_user = end.stop in USER_STOPS
         # A guest that has halted may be waiting for the user, who then ends the run.
         same = (
             stop.kind in ("icount", "halted")
@@ -295,10 +293,10 @@ class _Stop:
     reason: str = ""
 
 
-def inputs_of(trace: Trace) -> Iterator[tuple[int, ReplayInput]]:
-    """Give the inputs of a trace in order, each with its `seq`."""
+def inputs_of(trace: Trace, first: int = 0) -> Iterator[tuple[int, ReplayInput]]:
+    """Give the inputs of a trace in order, each with its `seq`; from a piece of the table on."""
     spec = tables.BY_NAME["inputs"]
-    for batch in trace.batches("inputs"):
+    for batch in trace.batches("inputs", first=first):
         rows = tables.event_rows(spec, batch)
         for seq, (_, *columns) in zip(batch["seq"].to_pylist(), rows, strict=True):
             yield seq, ReplayInput(*columns)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from workbench.trace import guest as guests
 from workbench.trace.guest import Builder, Guest
 from workbench.trace.header import End, Header, host_facts
 from workbench.trace.pace import Pace
-from workbench.trace.protocol import MachineLike, StopLike
+from workbench.trace.protocol import MachineLike, Poll, StopLike
 from workbench.trace.provenance import DiskHasher
 from workbench.trace.recorder import Recorder
 from workbench.trace.writer import TraceWriter
@@ -22,6 +22,14 @@ _IDLE_SECONDS = 1.0
 _INTERACTIVE_SLICE = 1_000_000
 _CHECKPOINT_SECONDS = 0.5
 _HASHING_SECONDS = 2.0
+
+_LOOK_UP_SECONDS = 0.1
+_NEVER = 1 << 62
+_GOES_ON = frozenset({"icount", "interrupted", "breakpoint", "watch"})
+
+USER_STOPS = frozenset({"limit", "interrupted"})
+"""Stops that are not the guest's doing."""
+_MOST_STOPS = 16
 
 FULL = "full"
 CLOCK = "clock"
@@ -38,6 +46,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Over:
+    """Why the guest does not run any more: the kind of the machine's stop, `limit` or
+    `interrupted`.
+    """
+
+    kind: str
+    code: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a run ended; `stop` is the kind of the machine's stop, `limit` or `interrupted`."""
 
@@ -51,18 +70,13 @@ class Outcome:
     digest: str
 
 
-class Debugger(Protocol):
-    """Who may hold the guest while it is recorded; called in the thread that runs it."""
-
-    def before_slice(self) -> int | None:
-        """Called before the guest runs; may wait. Gives the instruction count to stop at."""
-
-    def after_slice(self, stop: StopLike) -> bool:
-        """Called when the guest does not run; True for a stop that was the debugger's own."""
+_BY_USER = Over("interrupted", 0, "the recording was ended by the user")
 
 
 class Recording:
-    """One recording. Build it, then `run` it; `interrupt` may come from a signal handler."""
+    """One recording. Build it, then `run` it, or `advance` and `finish` it; `interrupt` may come
+    from a signal handler.
+    """
 
     def __init__(
         self,
@@ -77,6 +91,7 @@ class Recording:
         disks: DiskHasher | None = None,
     ) -> None:
         self.disks = disks
+        self.config, self.guest = config, guest
         self.machine: MachineLike = (build or guests.build_machine)(config, guest)
         self.limits = limits or Limits()
         header = Header(
@@ -92,10 +107,22 @@ class Recording:
         self.machine.observers.append(self.recorder)
         self.interactive = False
         """Someone types: a halted guest waits for them, and guest time does not run ahead."""
-        self.debugger: Debugger | None = None
+        self.driver: Callable[[], None] | None = None
+        """Who calls `advance` instead of `run`, until the recording is over."""
+        self.over: Over | None = None
+        """How the guest's run ended; None while it can go on."""
+        self._outcome: Outcome | None = None
         self._interrupted = False
-        self._started = 0.0
-        self._ahead = _Ahead(0.0)
+        self._settled = True
+        """Does the guest stand where a replay to its instruction count stands?  Not while it is
+        halted, nor at a breakpoint, which may come after an interrupt at the same count.
+        """
+        self._poll: Poll | None = None
+        self._started: float | None = None
+        self._ahead: _Ahead | None = None
+        self._pace = Pace()
+        self._next_digest = self.limits.digest_every
+        self._checked_s, self._checked_icount = 0.0, 0
         self.stopped = threading.Event()
         """Set when the guest does not run any more; the trace may still have to be closed."""
         self._attention = threading.Event()
@@ -111,20 +138,41 @@ class Recording:
         """Was `interrupt` called?"""
         return self._interrupted
 
+    @property
+    def finished(self) -> bool:
+        """Is the trace closed?"""
+        return self._outcome is not None
+
     def run(self) -> Outcome:
         """Run the guest to its end and close the trace.
 
         Raises `TraceWriteError` when the trace cannot be written; it keeps what was written. Any
         other exception leaves a cut trace, which is valid too.
         """
-        started = self._started = time.monotonic()
         try:
-            stop, code, reason = self._loop(started)
+            self._start()
+            if self.driver is not None:
+                self.driver()
+            while self.over is None:
+                self.advance()
+        except BaseException:
+            self.recorder.abandon()
+            raise
+        return self.finish()
+
+    def finish(self) -> Outcome:
+        """Close the trace where the guest stands; a second call does nothing. Raises like `run`."""
+        if self._outcome is not None:
+            return self._outcome
+        started = self._start()
+        try:
+            self._settle()
+            self.over = self.over or _BY_USER
             self.stopped.set()
             digest = self._digest(FULL)
             clock = self.machine.clock
             end = End(
-                clock.icount, clock.now_ps, 0, stop, code, reason,
+                clock.icount, clock.now_ps, 0, self.over.kind, self.over.code, self.over.reason,
                 time.monotonic() - started, digest.hex(),
                 self.disks.finish(_HASHING_SECONDS) if self.disks else (),
             )  # fmt: skip
@@ -132,57 +180,88 @@ class Recording:
         except BaseException:
             self.recorder.abandon()
             raise
-        return Outcome(
-            stop, code, reason, end.icount, end.time_ps, end.wall_s, self.writer.events, end.digest
-        )
+        self._outcome = Outcome(
+            end.stop, end.code, end.reason, end.icount, end.time_ps, end.wall_s,
+            self.writer.events, end.digest,
+        )  # fmt: skip
+        return self._outcome
 
-    def _loop(self, started: float) -> tuple[str, int, str]:
+    def _settle(self) -> None:
+        """Bring the guest to where a replay can find it; nobody watches it any more."""
+        if self.over is not None and self.over.kind not in USER_STOPS:
+            return
+        self._interrupted = True  # it rests no more
         clock = self.machine.clock
+        until = clock.icount + 1
+        for _ in range(_MOST_STOPS):
+            if self._settled or clock.icount >= until:
+                break
+            self._ran(self.machine.run(until))
+
+    def _start(self) -> float:
+        """Note when it began, at the first call."""
+        if self._started is None:
+            self._started = self._checked_s = time.monotonic()
+        return self._started
+
+    def advance(self, until: int | None = None, poll: Poll | None = None) -> StopLike:
+        """Run the guest for about a tenth of a second, at the latest to an instruction count.
+
+        `poll` is also asked while the guest is idle; the stop is then "interrupted". When the
+        recording has come to its end, `over` is set: nothing runs any more.
+        """
+        started, clock = self._start(), self.machine.clock
+        self.recorder.check()
         limit = self.limits.icount
-        pace = Pace(_INTERACTIVE_SLICE) if self.interactive else Pace()
-        next_digest = self.limits.digest_every
-        checked_s, checked_icount = started, 0
-        if self.interactive:
-            self._ahead = _Ahead(started)
-            self.recorder.halt_hook = self._halted
-        while True:
-            if self._interrupted:
-                return "interrupted", 0, "the recording was ended by the user"
-            self.recorder.check()
-            now = time.monotonic()
-            if self.limits.wall_s is not None and now - started >= self.limits.wall_s:
-                reason = f"the time limit of {self.limits.wall_s:g} s was reached"
-                return "limit", 0, reason + self._where()
-            if limit is not None and clock.icount >= limit:
-                reason = f"the limit of {limit:,} instructions was reached"
-                return "limit", 0, reason + self._where()
-            if now - checked_s >= _CHECKPOINT_SECONDS and clock.icount > checked_icount:
-                self.recorder.on_digest(CLOCK, b"", clock.icount, clock.now_ps)
-                checked_s, checked_icount = now, clock.icount
-            until = None if self.debugger is None else self.debugger.before_slice()
-            stop = self.machine.run(pace.start(clock.icount, limit, next_digest, until))
-            pace.end(clock.icount)
-            if self.debugger is not None and self.debugger.after_slice(stop):
-                continue
-            if stop.kind == "icount":
-                if next_digest is not None and clock.icount >= next_digest:
-                    self._digest(FULL)
-                    next_digest += self.limits.digest_every or 0
-            elif not self._goes_on(stop):
-                return stop.kind, stop.code, stop.reason
-
-    def _where(self) -> str:
-        """Say where the guest is: who set a limit wants to know what it was doing."""
-        return f" with the guest at PC {self.machine.cpu.get('rip'):#x}"
-
-    def _goes_on(self, stop: StopLike) -> bool:
-        """Whether to run again after a stop; waits when only an input can wake the guest."""
-        if stop.kind == "interrupted":
-            return True
-        if stop.kind == "halted" and self.interactive:
+        now = time.monotonic()
+        self.over = self.over or self._ending(now - started)
+        if self.over is not None:
+            return Over("interrupted")
+        is_due = now - self._checked_s >= _CHECKPOINT_SECONDS
+        if is_due and self._settled and clock.icount > self._checked_icount:
+            self.recorder.on_digest(CLOCK, b"", clock.icount, clock.now_ps)
+            self._checked_s, self._checked_icount = now, clock.icount
+        self._go_interactive(now)
+        self._poll = poll
+        stop = self.machine.run(self._pace.start(clock.icount, limit, self._next_digest, until))
+        self._pace.end(clock.icount)
+        self._ran(stop)
+        if stop.kind == "icount" and clock.icount >= (self._next_digest or _NEVER):
+            self._digest(FULL)
+            assert self._next_digest is not None
+            self._next_digest += self.limits.digest_every or 0
+        elif stop.kind == "halted" and self.over is None:
             self._rest(_IDLE_SECONDS)
-            return True
-        return False
+        self._poll = None
+        return stop
+
+    def _ran(self, stop: StopLike) -> None:
+        """What a stop of the machine means for the recording."""
+        self._settled = stop.kind in ("icount", "halted")
+        if stop.kind == "halted" and self.interactive:
+            return
+        if stop.kind not in _GOES_ON:
+            self.over = Over(stop.kind, stop.code, stop.reason)
+
+    def _ending(self, elapsed_s: float) -> Over | None:
+        """Whether a limit is reached, or the user wants no more."""
+        if self._interrupted:
+            return _BY_USER
+        limits = self.limits
+        where = f" with the guest at PC {self.machine.cpu.get('rip'):#x}"
+        if limits.wall_s is not None and elapsed_s >= limits.wall_s:
+            return Over("limit", 0, f"the time limit of {limits.wall_s:g} s was reached{where}")
+        if limits.icount is not None and self.machine.clock.icount >= limits.icount:
+            reason = f"the limit of {limits.icount:,} instructions was reached{where}"
+            return Over("limit", 0, reason)
+        return None
+
+    def _go_interactive(self, now: float) -> None:
+        """Let guest time run no faster than real time from here on, if somebody is there."""
+        if self.interactive and self._ahead is None:
+            self._pace = Pace(_INTERACTIVE_SLICE)
+            self._ahead = _Ahead(now - self.machine.clock.now_ps / 1e12)
+            self.recorder.halt_hook = self._halted
 
     def _halted(self) -> None:
         """Let real time catch up with an idle guest, which skips from one deadline to the next.
@@ -190,17 +269,24 @@ class Recording:
         This only delays the run; inputs still get their stamps when they are delivered.
         """
         if not self._interrupted:
+            assert self._ahead is not None
             seconds = self._ahead.seconds(self.machine.clock.now_ps)
             if self.limits.wall_s is not None:
-                seconds = min(seconds, self._started + self.limits.wall_s - time.monotonic())
-            self._rest(seconds)
+                seconds = min(seconds, self._start() + self.limits.wall_s - time.monotonic())
+            if self._rest(seconds):
+                self.machine.interrupt()
 
-    def _rest(self, seconds: float) -> None:
-        """Wait, at most until there is an input or an interruption."""
-        if seconds > 0:
-            self._attention.wait(seconds)
+    def _rest(self, seconds: float) -> bool:
+        """Wait, at most until there is an input or an interruption; True if `poll` wants a stop."""
+        end, poll = time.monotonic() + seconds, self._poll
+        wanted = False
+        while (left := end - time.monotonic()) > 0 and not wanted:
+            wanted = poll is not None and poll()
+            if self._attention.wait(min(left, _LOOK_UP_SECONDS) if poll is not None else left):
+                break
         if not self._interrupted:
             self._attention.clear()
+        return wanted
 
     def _digest(self, scope: str) -> bytes:
         digest = self.machine.digest()

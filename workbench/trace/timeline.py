@@ -15,11 +15,10 @@ import bisect
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from workbench.core.layout import WATCH_WRITE
-from workbench.core.machine import Machine
+from workbench.core.machine import Machine, Observer
 from workbench.core.pagewalk import Paging
 from workbench.trace import guest as guests
 from workbench.trace.checkpoints import DEFAULT_BUDGET_BYTES, Checkpoints
@@ -27,20 +26,18 @@ from workbench.trace.eventfind import Row, Where, find_event
 from workbench.trace.eventwatch import EventWatch, WatchLog
 from workbench.trace.guest import Builder, Guest
 from workbench.trace.pace import Pace
+from workbench.trace.protocol import Poll
 from workbench.trace.reader import Trace
 from workbench.trace.replayer import inputs_of
 from workbench.trace.requests import Relations
+from workbench.trace.session import USER_STOPS
 from workbench.trace.stored import Stored
 
 if TYPE_CHECKING:
     from workbench.core.snapshot import Snapshot
 
 NEAR_ICOUNT = 50_000
-_NEVER = (1 << 64) - 1
-_USER_STOPS = frozenset({"limit", "interrupted"})
-
-Poll = Callable[[], bool]
-"""Called some times a second while the guest runs; True ends the run."""
+NEVER = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +65,17 @@ class Writer:
     request: str = ""
 
 
+class _Taken(Observer):
+    """Hears whether an interrupt is taken, and at which PC."""
+
+    pc: int | None = None
+
+    def on_interrupt(self, vector: int, icount: int, pc: int) -> None:
+        """Note the first."""
+        if self.pc is None:
+            self.pc = pc
+
+
 class Timeline:
     """A position in a recording that moves in both directions."""
 
@@ -78,13 +86,18 @@ class Timeline:
         build: Builder | None = None,
         budget_bytes: int = DEFAULT_BUDGET_BYTES,
     ) -> None:
-        self.trace = trace
+        self._trace = trace
         make = build or guests.build_machine
-        self.machine = cast(Machine, make(trace.header.machine, Guest.from_trace(trace)))
-        self.machine.inputs.replay([item for _, item in inputs_of(trace)])
+        machine = cast(Machine, make(trace.header.machine, Guest.from_trace(trace)))
+        machine.inputs.replay([item for _, item in inputs_of(trace)])
         end = trace.end
-        self.end_icount = trace.icount
-        self._bound = trace.icount + (0 if end is not None and end.stop in _USER_STOPS else 1)
+        self._bound = trace.icount + (0 if end is not None and end.stop in USER_STOPS else 1)
+        self._begin(machine, Checkpoints(machine, budget_bytes, Stored(trace, machine)))
+
+    def _begin(self, machine: Machine, kept: Checkpoints) -> None:
+        self._machine = machine
+        self._log = WatchLog(machine)
+        self.kept = kept
         self.breakpoints: set[int] = set()
         self.conditions: dict[int, tuple[bytes, ...]] = {}
         """Agent expressions of breakpoints: a hit counts only if one of them holds, or if it cannot
@@ -95,12 +108,37 @@ class Timeline:
         self.watches: list[tuple[int, int, int]] = []
         self.diverted: int | None = None
         """Instruction count at which a diversion began, None on the recording itself."""
-        self._log = WatchLog(self.machine)
+        self.progress: float | None = None
+        """How much of a move is done, from 0 to 1, for `poll` to look at; None: nobody knows."""
+        self._way = (0.0, 0, 1)
         self._ended = ""
         self._origin: Snapshot | None = None
-        self.kept = Checkpoints(self.machine, budget_bytes, Stored(trace, self.machine))
+        self._interrupts: tuple[list[int], list[int]] = [], []
+        self._interrupt_pieces = 0
 
     # Where we are.
+
+    @property
+    def trace(self) -> Trace:
+        """The recording, as far as it has come."""
+        return self._trace
+
+    @property
+    def machine(self) -> Machine:
+        """The machine at this position; another position may have another one."""
+        return self._machine
+
+    @property
+    def end_icount(self) -> int:
+        """Instruction count at which the recording ends."""
+        return self._trace.icount
+
+    @property
+    def present(self) -> str:
+        """How this position is to the present of a recording that goes on, in words for people;
+        empty when all is recorded.
+        """
+        return ""
 
     @property
     def icount(self) -> int:
@@ -132,7 +170,7 @@ class Timeline:
 
     # Forward.
 
-    def _arm(self, stopping: bool, points: bool = True, before: int = _NEVER) -> None:
+    def _arm(self, stopping: bool, points: bool = True, before: int = NEVER) -> None:
         """Stop at hits, or only count them; without `points` what was armed stays and counts."""
         cpu = self.machine.cpu
         if points:
@@ -147,10 +185,16 @@ class Timeline:
         self._log.last = None
         self._log.before = before
 
-    def _run_to(
+    def _run_to(self, icount: int, poll: Poll | None = None) -> Moved:
+        """Run forward with what is armed, and to nowhere else."""
+        return self._replay_to(icount, poll)
+
+    def _replay_to(
         self, icount: int, poll: Poll | None = None, keep: bool = True, exploring: bool = False
     ) -> Moved:
-        """Run with what is armed; leaves checkpoints on the way, more of them while `exploring`."""
+        """Run the replay with what is armed; leaves checkpoints on the way, more of them while
+        `exploring`.
+        """
         machine, pace = self.machine, Pace()
         target = min(icount, self._bound)
         while not self._ended:
@@ -159,7 +203,7 @@ class Timeline:
                     self._ended = self._end_text()
                     break
                 return Moved("icount")
-            if poll is not None and poll():
+            if poll is not None and self._asked(poll):
                 return Moved("interrupted")
             keeping = keep and self.diverted is None
             bound = self.kept.next_icount(self.icount) if keeping else None
@@ -178,6 +222,24 @@ class Timeline:
                 self.kept.keep()
         return Moved("end", text=self._ended)
 
+    def _expect(self, start: int, length: int, done: float = 0.0) -> None:
+        """A run from `start` will come to `progress` 1 after `length` instructions, if what is done
+        before it counts for `done`.
+        """
+        self._way = done, start, max(length, 1)
+
+    def _asked(self, poll: Poll) -> bool:
+        done, start, length = self._way
+        self.progress = min(max(done + (self.icount - start) / length, 0.0), 1.0)
+        return poll()
+
+    def _is_at_end(self) -> bool:
+        """Has the guest's last instruction run?"""
+        return bool(self._ended)
+
+    def _leave_present(self) -> None:
+        """What follows is about the past."""
+
     def _end_text(self) -> str:
         end = self.trace.end
         return end.stop if end is not None else "the trace was cut here"
@@ -187,21 +249,21 @@ class Timeline:
         self._arm(stopping=False, points=False)
         return self._run_to(self.icount + count)
 
-    def go(self, poll: Poll | None = None, until: int = _NEVER) -> Moved:
+    def go(self, poll: Poll | None = None, until: int = NEVER) -> Moved:
         """Run forward to a breakpoint, a watchpoint, `until` or the end.
 
         A breakpoint at the present position does not count.
         """
-        cpu = self.machine.cpu
         self._log.begin()
         self._arm(stopping=True)
-        cpu.set("bp_skip", self.icount)
+        self.machine.cpu.set("bp_skip", self.icount)
+        self._expect(self.icount, min(until, self.end_icount) - self.icount)
         found = self._run_to(until, poll)
         if found.kind == "access":
             self._arm(stopping=False, points=False)
             self._run_to(self.icount + 1)
         elif found.kind == "watch":
-            hit = cpu.get("watch_last")
+            hit = self.machine.cpu.get("watch_last")
             if hit + 1 < self.icount and self.diverted is None:
                 # A string instruction in the middle of a block: the run went on for a little.
                 self.seek(hit + 1)
@@ -212,12 +274,16 @@ class Timeline:
 
         A breakpoint or watchpoint in a handler ends it too.
         """
-        cpu = self.machine.cpu
-        context = cpu.get("rip"), cpu.get("rsp")
+        context = self._context()
         while True:
-            masked = self.diverted is None and self._interrupted_at(self.icount, context[0])
-            moved = self.step()
-            if not masked or moved.kind != "icount" or cpu.get("rip") == context[0]:
+            taken, observers = _Taken(), self.machine.observers
+            observers.append(taken)
+            try:
+                moved = self.step()
+            finally:
+                observers.remove(taken)
+            masked = self.diverted is None and taken.pc == context[0]
+            if not masked or moved.kind != "icount" or self._context()[0] == context[0]:
                 return moved
             mine, self.breakpoints = self.breakpoints, self.breakpoints | {context[0]}
             conditions = self.conditions
@@ -225,26 +291,29 @@ class Timeline:
             try:
                 while True:
                     moved = self.go(poll)
-                    if (cpu.get("rip"), cpu.get("rsp")) == context:
+                    if self._context() == context:
                         break
-                    if moved.kind != "breakpoint" or cpu.get("rip") in mine:
+                    if moved.kind != "breakpoint" or self._context()[0] in mine:
                         return moved
             finally:
                 self.breakpoints, self.conditions = mine, conditions
 
+    def _context(self) -> tuple[int, int]:
+        cpu = self.machine.cpu
+        return cpu.get("rip"), cpu.get("rsp")
+
     def step_back_masked(self) -> Moved:
         """Undo `step_masked`: a handler that returned to this instruction is passed over."""
-        cpu = self.machine.cpu
-        context = cpu.get("rip"), cpu.get("rsp")
+        context = self._context()
         icount = self.icount
         moved = self.step_back()
         if self.diverted is not None or moved.kind != "icount" or not self._at_iret():
             return moved
-        counts, pcs = self._interrupts
+        counts, pcs = self._interrupted()
         for n in range(bisect.bisect_left(counts, icount) - 1, -1, -1):
             if pcs[n] == context[0]:
                 self.seek(counts[n])
-                if (cpu.get("rip"), cpu.get("rsp")) == context:
+                if self._context() == context:
                     return self.step_back_masked()
                 break
         self.seek(icount - 1)
@@ -259,18 +328,17 @@ class Timeline:
         code = b"" if gpa is None else machine.memory.read(gpa, 2)
         return code[:1] == b"\xcf" or code == b"\x48\xcf"
 
-    def _interrupted_at(self, icount: int, pc: int) -> bool:
-        counts, pcs = self._interrupts
-        place = bisect.bisect_left(counts, icount)
-        return place < len(counts) and (counts[place], pcs[place]) == (icount, pc)
-
-    @cached_property
-    def _interrupts(self) -> tuple[list[int], list[int]]:
+    def _interrupted(self) -> tuple[list[int], list[int]]:
         """Counts and PCs at which the recording was interrupted, in order."""
-        table = self.trace.table("interrupts", ("icount", "pc", "kind"))
-        rows = zip(*(table[name].to_pylist() for name in ("icount", "pc", "kind")), strict=True)
-        found = [(icount, pc) for icount, pc, kind in rows if kind == "interrupt"]
-        return [icount for icount, _ in found], [pc for _, pc in found]
+        counts, pcs = self._interrupts
+        names = ("icount", "pc", "kind")
+        for batch in self.trace.batches("interrupts", names, first=self._interrupt_pieces):
+            rows = zip(*(batch[name].to_pylist() for name in names), strict=True)
+            found = [(icount, pc) for icount, pc, kind in rows if kind == "interrupt"]
+            counts += [icount for icount, _ in found]
+            pcs += [pc for _, pc in found]
+            self._interrupt_pieces += 1
+        return counts, pcs
 
     # Anywhere.
 
@@ -282,12 +350,13 @@ class Timeline:
         if self.diverted is not None or not below <= self.icount <= target or self._ended:
             self._restore(self.kept.nearest(target))
         self._arm(stopping=False, points=False)
+        self._expect(self.icount, target - self.icount)
         if target - self.icount > 2 * NEAR_ICOUNT:
-            found = self._run_to(target - NEAR_ICOUNT, poll, exploring=True)
+            found = self._replay_to(target - NEAR_ICOUNT, poll, exploring=True)
             if found.kind != "icount":
                 return found
             self.kept.keep_near()
-        return self._run_to(target, poll, keep=False)
+        return self._replay_to(target, poll, keep=False)
 
     def step_back(self, count: int = 1) -> Moved:
         """Go back by `count` instructions."""
@@ -307,11 +376,12 @@ class Timeline:
         """
         if self.diverted is not None:
             self.seek(self.diverted)
-        cpu = self.machine.cpu
         self._log.begin()
         present = high = self.icount
-        if self._ended:
+        if self._is_at_end():
             high += 1
+        self._leave_present()
+        cpu = self.machine.cpu
         places = [icount for icount in self.kept.icounts() if icount < high]
         stride, place = 1, len(places)
         while place > 0:
@@ -320,8 +390,9 @@ class Timeline:
             snapshot = self.kept.nearest(places[place])
             self._restore(snapshot)
             self._arm(stopping=False, before=high)
-            cpu.set("bp_skip", _NEVER)
-            found = self._run_to(high, poll, keep=False)
+            self._expect(self.icount, present, 1 - high / max(present, 1))
+            cpu.set("bp_skip", NEVER)
+            found = self._replay_to(high, poll, keep=False)
             if found.kind == "interrupted":
                 self.seek(present)
                 return found
@@ -349,8 +420,8 @@ class Timeline:
         if found.kind == "breakpoint":
             # It may be at the first instruction of an interrupt that is delivered at this count.
             self._arm(stopping=True)
-            self.machine.cpu.set("bp_skip", _NEVER)
-            self._run_to(icount + 1, keep=False)
+            self.machine.cpu.set("bp_skip", NEVER)
+            self._replay_to(icount + 1, keep=False)
         return found
 
     def seek_event(
@@ -397,7 +468,7 @@ class Timeline:
         """
         if self.diverted is not None:
             raise ValueError("this needs the recording: leave the diversion first")
-        present, icount, ended = self.kept.spare(), self.icount, self._ended
+        return_here = self._hold()
         breakpoints, watches, devices = self.breakpoints, self.watches, self.device_watches
         self.breakpoints, self.watches = set(), [(address, address + length, WATCH_WRITE)]
         self.set_device_watches([])
@@ -407,11 +478,20 @@ class Timeline:
         finally:
             self.breakpoints, self.watches = breakpoints, watches
             self.set_device_watches(devices)
+            return_here()
+
+    def _hold(self) -> Callable[[], None]:
+        """Something that comes back to here."""
+        present, icount, ended = self.kept.spare(), self.icount, self._ended
+
+        def return_here() -> None:
             if present is None:
                 self.seek(icount)
             else:
                 self._restore(present)
                 self._ended = ended
+
+        return return_here
 
     # Writing.
 
