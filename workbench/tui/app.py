@@ -129,6 +129,7 @@ class TuiApp:
             full_screen=True,
             mouse_support=True,
             before_render=lambda _: self._sync(),
+            after_render=lambda _: self._drawn(),
         )
         self.app.ttimeoutlen = _KEY_SECONDS
         self.app.timeoutlen = _KEY_SECONDS
@@ -140,6 +141,7 @@ class TuiApp:
         self.interrupted = False
         """Was it a signal that ended it?"""
         self._early: list[Callable[[], None]] = []
+        self._start: Callable[[], None] | None = None
 
     # Keys.
 
@@ -197,6 +199,12 @@ class TuiApp:
         if not self.view.asking and not self.app.layout.has_focus(self._main):
             self.app.layout.focus(self._main)
 
+    def _drawn(self) -> None:
+        """What takes long begins when the first screen is there, not before."""
+        start, self._start = self._start, None
+        if start is not None:
+            asyncio.get_running_loop().call_soon(start)
+
     def _copy(self, text: str) -> None:
         """OSC 52, towards the user's own terminal; `text` is ours, never the guest's."""
         data = base64.b64encode(text.encode()).decode()
@@ -226,14 +234,14 @@ class TuiApp:
     def run(self, start: Callable[[], None]) -> None:
         """Show the screen until the user leaves; `start` is called when it is there."""
         sys.setswitchinterval(0.001)
-        asyncio.run(self._run(start))
+        self._start = start
+        asyncio.run(self._run())
 
-    async def _run(self, start: Callable[[], None]) -> None:
+    async def _run(self) -> None:
         loop = self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled)
         ticker = loop.create_task(self._tick())
-        loop.call_soon(start)
         for call in self._early:
             loop.call_soon(call)
         try:

@@ -5,6 +5,7 @@ They are read once, in the background, and looked up by position afterwards.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -22,14 +23,20 @@ MOST_EVENTS: Final = 4_000_000
 _NEVER: Final = 1 << 62
 
 
+class _Requests:
+    """Those of a device: where they begin and end, and their numbers."""
+
+    def __init__(self) -> None:
+        self.begins, self.ends, self.numbers = array("q"), array("q"), array("Q")
+
+
 @dataclass(slots=True)
 class Events:
     """Ascending instruction counts, by kind of event."""
 
     interrupts: Any = field(default_factory=lambda: np.zeros(0, np.int64))
     requests: Any = field(default_factory=lambda: np.zeros(0, np.int64))
-    by_device: dict[str, tuple[list[int], list[int], list[str]]] = field(default_factory=dict)
-    """Of each device with requests: where they begin and end, and their names."""
+    by_device: dict[str, _Requests] = field(default_factory=dict)
     console_icounts: list[int] = field(default_factory=list)
     console_ends: list[int] = field(default_factory=list)
     console: bytes = b""
@@ -54,9 +61,12 @@ class Events:
     def request_of(self, device: str, icount: int) -> str:
         """The request that a device (or a window of it, `ide0.control`) had in work; or ""."""
         name = device if device in self.by_device else device.partition(".")[0]
-        begins, ends, names = self.by_device.get(name, ([], [], []))
-        place = bisect_right(begins, icount) - 1
-        return names[place] if place >= 0 and icount <= ends[place] else ""
+        found = self.by_device.get(name)
+        if found is None:
+            return ""
+        place = bisect_right(found.begins, icount) - 1
+        inside = place >= 0 and icount <= found.ends[place]
+        return f"{name}/{found.numbers[place]}" if inside else ""
 
 
 def read(trace: Trace) -> Events:
@@ -97,20 +107,22 @@ def _console(trace: Trace, found: Events) -> None:
 
 
 def _requests(trace: Trace, found: Events) -> None:
-    counts: list[int] = []
+    counts = array("q")
     open_at: dict[tuple[str, int], int] = {}
     for batch in trace.batches("requests", ("icount", "device", "id", "phase")):
         columns = (values(batch[name]) for name in ("icount", "device", "id", "phase"))
         for icount, device, number, phase in zip(*columns, strict=True):
-            begins, ends, names = found.by_device.setdefault(device, ([], [], []))
+            held = found.by_device.get(device)
+            if held is None:
+                held = found.by_device[device] = _Requests()
             if phase == "begin":
                 counts.append(icount)
-                open_at[device, number] = len(begins)
-                begins.append(icount)
-                ends.append(_NEVER)
-                names.append(f"{device}/{number}")
+                open_at[device, number] = len(held.begins)
+                held.begins.append(icount)
+                held.ends.append(_NEVER)
+                held.numbers.append(number)
             elif (device, number) in open_at:
-                ends[open_at.pop((device, number))] = icount
+                held.ends[open_at.pop((device, number))] = icount
         if len(counts) > MOST_EVENTS:
             break
     found.requests = np.array(counts, np.int64)

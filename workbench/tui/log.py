@@ -9,7 +9,7 @@ yet is decoded as if nothing had been selected; `exact` says so.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from workbench.trace import tables
 from workbench.trace.columns import coded, integers, words
+from workbench.trace.container import MARK
 from workbench.trace.decode import Decoder, Register, WindowDecoder
+from workbench.trace.header import Mark, load_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +91,10 @@ class AccessLog:
         self._lock = threading.RLock()
         self._pieces: OrderedDict[int, pa.Table] = OrderedDict()
         self._blocks: OrderedDict[int, Block] = OrderedDict()
-        self._firsts: dict[int, int] = {}
+        self._marks = trace.chunks(MARK)
+        chunks = trace.chunks(tables.BY_NAME["accesses"].chunk)
+        self._numbers = [chunk.number for chunk in chunks]
+        self._ends: dict[int, int] = {}
         self._decoder = Decoder(trace.header.machine)
         self._reset: State = {}
         self._states: list[State] = [{}]
@@ -213,27 +219,23 @@ class AccessLog:
         block = self.block(row // BLOCK)
         return int(block.numbers["icount"][row - block.first])
 
-    def _first(self, piece: int) -> int:
-        """Instruction count of the first row of a piece of the table."""
-        found = self._firsts.get(piece)
+    def _end(self, piece: int) -> int:
+        """Instruction count of the mark behind a piece: none of its rows is later."""
+        found = self._ends.get(piece)
         if found is None:
-            counts = integers(self.trace.piece("accesses", piece, ("icount",))["icount"])
-            found = self._firsts[piece] = int(counts[0]) if len(counts) else 0
+            number = bisect_right(self._marks, self._numbers[piece], key=lambda c: c.number)
+            mark = load_json(self.trace.payload(self._marks[number]))
+            found = self._ends[piece] = Mark.from_json(mark).icount
         return found
 
     def row_at(self, icount: int) -> int:
         """The first row that is not before an instruction count; the number of rows if none is."""
-        low, high = 0, len(self._starts) - 1
-        while low < high:
-            middle = (low + high) // 2
-            if self._first(middle) < icount:
-                low = middle + 1
-            else:
-                high = middle
-        if low == 0:
-            return 0
-        counts = integers(self._piece(low - 1)["icount"])
-        return self._starts[low - 1] + int(np.searchsorted(counts, icount))
+        pieces = range(len(self._numbers))
+        piece = bisect_left(pieces, icount, key=self._end)
+        if piece == len(pieces):
+            return self.rows
+        counts = integers(self._piece(piece)["icount"])
+        return self._starts[piece] + int(np.searchsorted(counts, icount))
 
     # What registers mean.
 

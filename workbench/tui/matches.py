@@ -1,8 +1,8 @@
 """Which rows of the log a filter matches: block by block, in bounded memory.
 
 A block's rows are narrowed down term by term, the cheap terms as arrays; names of registers are
-only made for what is left. For each block only the number of its matches is kept (`-1`: not
-looked at yet), besides the rows of some blocks.
+only made for what is left. For each block the number of its matches is kept (`-1`: not looked
+at yet), and the matches where they are few, so that a screen of rare ones is there at once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from workbench.tui.log import BLOCK, AccessLog, Block
 Rows = np.ndarray[Any, Any]
 Names = Callable[[int], str]
 _KEPT: Final = 64
+_FEW: Final = 256
+"""Matches of a block that are kept for good: two bytes each."""
 _OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "=": np.equal,
     "!=": np.not_equal,
@@ -37,6 +39,21 @@ class Context:
 
     function: Names = hex
     request: Callable[[int], str] = lambda row: ""
+
+
+@dataclass(slots=True)
+class Budget:
+    """How many blocks may still be looked through for an answer."""
+
+    left: int
+    spent: bool = False
+    """Was there no answer for want of it?"""
+
+    def take(self) -> bool:
+        """May another block be looked through?"""
+        self.spent |= self.left <= 0
+        self.left -= 1
+        return not self.spent
 
 
 def _cost(node: Node) -> int:
@@ -59,7 +76,10 @@ class Matches:
         self.node = node
         self.context = context or Context()
         self.counts = np.full(log.blocks, -1, np.int32)
+        self.center = 0
+        """Block around which `scan` goes on: where the user is."""
         self._rows: OrderedDict[int, Rows] = OrderedDict()
+        self._few: dict[int, Rows] = {}
 
     @property
     def known(self) -> int:
@@ -78,35 +98,50 @@ class Matches:
         first = number * BLOCK
         if self.node is None:
             return np.arange(first, min(first + BLOCK, self.log.rows))
+        few = self._few.get(number)
+        if few is not None:
+            return few.astype(np.int64) + first
         found = self._rows.get(number)
         if found is None:
-            found = self._evaluate(number)
-            self.counts[number] = len(found)
+            found = self._look(number)
             self._rows[number] = found
             while len(self._rows) > _KEPT:
                 self._rows.pop(next(iter(self._rows)), None)
         return found
 
-    def scan(self, stopping: Callable[[], bool], start: int = 0) -> None:
-        """Look at every block, from one on and then from the first."""
-        for number in (*range(start, self.log.blocks), *range(start)):
-            if stopping():
+    def _look(self, number: int) -> Rows:
+        found = self._evaluate(number)
+        if 0 < len(found) <= _FEW:
+            self._few[number] = (found - number * BLOCK).astype(np.uint16)
+        self.counts[number] = len(found)
+        return found
+
+    def scan(self, stopping: Callable[[float], bool]) -> None:
+        """Look at every block, those around `center` first; `stopping` is told the share done."""
+        while self.node is not None:
+            unknown = np.flatnonzero(self.counts < 0)
+            if not len(unknown) or stopping(1 - len(unknown) / self.log.blocks):
                 return
-            if self.node is not None and self.counts[number] < 0:
-                self.counts[number] = len(self._evaluate(number))
+            place = int(np.searchsorted(unknown, self.center))
+            near = unknown[max(place - 1, 0) : place + 1]
+            self._look(int(min(near, key=lambda number: abs(number - self.center))))
 
-    def after(self, row: int, budget: int = -1) -> int | None:
-        """The next match after a row; None at the end, or when `budget` unknown blocks did not do.
+    def _empty(self, number: int, budget: Budget | None) -> bool | None:
+        """Has a block no match?  None if it must not be looked through for that."""
+        if self.node is None:
+            return False
+        if self.counts[number] < 0 and budget is not None and not budget.take():
+            return None
+        return bool(self.counts[number] == 0)
 
-        A negative budget is none. The same holds for `before`.
-        """
+    def after(self, row: int, budget: Budget | None = None) -> int | None:
+        """The next match after a row; None at the end, or when the budget did not do."""
         number = max(row + 1, 0) // BLOCK
         while number < self.log.blocks:
-            if self.node is not None and self.counts[number] < 0:
-                if budget == 0:
-                    return None
-                budget -= 1
-            if self.counts[number] or self.node is None:
+            empty = self._empty(number, budget)
+            if empty is None:
+                return None
+            if not empty:
                 found = self.rows(number)
                 place = int(np.searchsorted(found, row, "right"))
                 if place < len(found):
@@ -114,15 +149,14 @@ class Matches:
             number += 1
         return None
 
-    def before(self, row: int, budget: int = -1) -> int | None:
-        """The last match before a row."""
+    def before(self, row: int, budget: Budget | None = None) -> int | None:
+        """The last match before a row; None like `after`."""
         number = min((row - 1) // BLOCK, self.log.blocks - 1)
         while number >= 0 and row > 0:
-            if self.node is not None and self.counts[number] < 0:
-                if budget == 0:
-                    return None
-                budget -= 1
-            if self.counts[number] or self.node is None:
+            empty = self._empty(number, budget)
+            if empty is None:
+                return None
+            if not empty:
                 found = self.rows(number)
                 place = int(np.searchsorted(found, row))
                 if place > 0:

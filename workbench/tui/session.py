@@ -20,7 +20,7 @@ from workbench.tui.events import Events
 from workbench.tui.events import read as read_events
 from workbench.tui.lines import safe
 from workbench.tui.log import BLOCK, AccessLog
-from workbench.tui.matches import Context, Matches
+from workbench.tui.matches import Budget, Context, Matches
 from workbench.tui.moment import Moment
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _MOST_HISTORY: Final = 200
 _MOST_WAITING: Final = 16
+_BUDGET: Final = 4
+"""Blocks of the log that are looked through at once; more are looked through beside the screen."""
 
 
 class Jobs(Protocol):
@@ -93,6 +95,7 @@ class Session:
         self.machine_jobs = make_jobs("machine", self.fail)
         self.read_jobs = make_jobs("reader", self.fail)
         self._scanning = make_jobs("filter", self.fail)
+        self._searching = make_jobs("search", self.fail)
         self._naming = make_jobs("symbols", self.fail)
 
     # Beginning and end.
@@ -108,8 +111,13 @@ class Session:
     def close(self) -> None:
         """Stop all work."""
         self._closing = True
-        for jobs in (self.machine_jobs, self.read_jobs, self._scanning, self._naming):
+        for jobs in self.all_jobs:
             jobs.close()
+
+    @property
+    def all_jobs(self) -> tuple[Jobs, ...]:
+        """All that may work beside the screen, what the user waits for first."""
+        return (self._searching, self.machine_jobs, self._scanning, self.read_jobs, self._naming)
 
     def _build(self, job: Job) -> Timeline:
         from workbench.trace.timeline import Timeline
@@ -192,7 +200,7 @@ class Session:
         if self.log.rows:
             row = min(self.log.row_at(icount), self.log.rows - 1)
             if self.matches.node is not None:
-                found = self.matches.after(row - 1, 4)
+                found = self.matches.after(row - 1, Budget(_BUDGET))
                 row = row if found is None else found
             self.row = row
         self.changed()
@@ -230,19 +238,46 @@ class Session:
     def next_access(self, forward: bool, filtered: bool) -> None:
         """Go to the next or the last access; `filtered`: that the filter matches."""
         matches = self.matches if filtered else Matches(self.log, None)
-        present = self.log.row_at(self.icount)
-        if forward:
-            # Several accesses of one instruction have one count.
-            row = matches.after(present - 1)
-            while row is not None and self.log.icount(row) <= self.icount:
-                row = matches.after(row)
-        else:
-            row = matches.before(present)
-        if row is None:
-            self.say("there is no " + ("later" if forward else "earlier") + " access"
-                     + (" that matches" if filtered and self.filter_text else ""))  # fmt: skip
-        else:
-            self.go_to_row(row)
+        # Several accesses of one instruction have one count.
+        present = self.log.row_at(self.icount + forward) - forward
+
+        def found(row: int | None) -> None:
+            if row is None:
+                self.say("there is no " + ("later" if forward else "earlier") + " access"
+                         + (" that matches" if filtered and self.filter_text else ""))  # fmt: skip
+            else:
+                self.go_to_row(row)
+
+        self.find_row(present, forward, matches, found)
+
+    def find_row(
+        self, row: int, forward: bool, matches: Matches, found: Callable[[int | None], None]
+    ) -> None:
+        """Look for a match beyond a row, at once or beside the screen; `found` is told it."""
+        look = matches.after if forward else matches.before
+        stopped = -1
+        budget = Budget(_BUDGET)
+        near = look(row, budget)
+        if near is not None or not budget.spent:
+            found(near)
+            return
+
+        def search(job: Job) -> int | None:
+            at = row
+            while not job.stopping() and not self._closing:
+                budget = Budget(_BUDGET)
+                near = look(at, budget)
+                if near is not None or not budget.spent:
+                    return near
+                # What was looked through; the first of the blocks was not seen as a whole.
+                at += (_BUDGET - 1) * (BLOCK if forward else -BLOCK)
+                job.progress = abs(at - row) / max(self.log.rows, 1)
+            return stopped
+
+        self._searching.cancel()
+        self._searching.submit(
+            "searching", search, lambda row: None if row == stopped else found(row)
+        )
 
     def next_event(self, kind: str, forward: bool) -> None:
         """Go to the next or the last interrupt or request."""
@@ -330,8 +365,9 @@ class Session:
 
     def stay(self) -> None:
         """Stop what runs: the position is where the machine is then."""
-        self._scanning.cancel()
-        if self.machine_jobs.cancel():
+        if self._searching.cancel():
+            self.say("stopped")
+        elif self.machine_jobs.cancel():
             self._staying = True
             self.say("stopped")
 
@@ -429,16 +465,27 @@ class Session:
         """Show only what matches; raises `FilterError`."""
         node = language.parse(text, self.end_icount)
         self.filter_text = text.strip()
+        self.matches = Matches(self.log, node, self.context)
+        self.matches.center = self.row // BLOCK
+        self._scan()
+        self.changed()
+
+    def _scan(self) -> None:
+        """Look at the whole log for the filter, beside the screen."""
+        matches = self.matches
         self._scanning.cancel()
-        matches = self.matches = Matches(self.log, node, self.context)
-        start = min(self.row, max(self.log.rows - 1, 0)) // BLOCK
+        self._searching.cancel()
+        if matches.complete:
+            return
 
         def scan(job: Job) -> None:
-            matches.scan(lambda: self._closing or job.stopping(), start)
+            def stopping(share: float) -> bool:
+                job.progress = share
+                return self._closing or job.stopping()
 
-        if node is not None:
-            self._scanning.submit("filter", scan, lambda _: self._scanned(matches))
-        self.changed()
+            matches.scan(stopping)
+
+        self._scanning.submit("filter", scan, lambda _: self._scanned(matches))
 
     def _scanned(self, matches: Matches) -> None:
         if matches is self.matches and matches.complete:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 from prompt_toolkit.styles import Style
@@ -131,8 +132,9 @@ def choose(wanted: str, environment: Mapping[str, str] = os.environ) -> str:
     return "light" if background in ("7", "15") else "dark"
 
 
+@cache
 def style(theme: str) -> Style:
-    """The style of a theme for prompt_toolkit."""
+    """The style of a theme for prompt_toolkit; for another object it would draw everything anew."""
     extra = {
         "completion-menu.completion": "reverse" if theme == "mono" else "bg:#3a4654 #ffffff",
         "completion-menu.completion.current": "bold" if theme == "mono" else "bg:#6fb3ff #000000",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from workbench.tui.lines import Line, clip, restyle, safe
+from workbench.tui.log import BLOCK
+from workbench.tui.matches import Budget
 from workbench.tui.panes.base import Pane
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from workbench.tui.session import Session
 
 _BUDGET: Final = 3
-"""Blocks that may be looked through for a row while the screen is drawn."""
+"""Blocks that may be looked through for a key or while the screen is drawn."""
 
 
 class LogPane(Pane):
@@ -46,19 +48,21 @@ class LogPane(Pane):
         if self._seen != (row, session.icount):
             self._follow(row, height)
         self._seen = row, session.icount
+        matches.center = row // BLOCK
         line = max(0, min(self._line, height - 1))
+        budget = Budget(_BUDGET)
         before: list[int] = []
         at: int | None = row
         while len(before) < line:
-            at = matches.before(at if at is not None else row, _BUDGET)
+            at = matches.before(at if at is not None else row, budget)
             if at is None:
                 break
             before.append(at)
-        here = row if self._fits(row) else matches.after(row, _BUDGET)
+        here = matches.after(row - 1, budget)
         found = before[::-1]
         while here is not None and len(found) < height:
             found.append(here)
-            here = matches.after(here, _BUDGET)
+            here = matches.after(here, budget)
         self._shown = found
         out = [self._styled(r, width, focused) for r in found]
         if not matches.complete and len(out) < height:
@@ -66,10 +70,6 @@ class LogPane(Pane):
         elif not out:
             out.append([("class:dim", "no access matches the filter; / changes it")])
         return out
-
-    def _fits(self, row: int) -> bool:
-        matches = self.session.matches
-        return matches.node is None or matches.after(row - 1, _BUDGET) == row
 
     def _follow(self, row: int, height: int) -> None:
         """Keep the lines where they are when the cursor moves among them."""
@@ -106,9 +106,10 @@ class LogPane(Pane):
         """Select another row, without going there."""
         session = self.session
         row = session.row
+        budget = Budget(_BUDGET)
         for _ in range(abs(count)):
             look = session.matches.after if count > 0 else session.matches.before
-            found = look(row, _BUDGET)
+            found = look(row, budget)
             if found is None:
                 break
             row = found
@@ -117,10 +118,13 @@ class LogPane(Pane):
     def edge(self, end: bool) -> None:
         """Select the first or the last row."""
         session = self.session
-        rows = session.log.rows
-        found = session.matches.before(rows, 64) if end else session.matches.after(-1, 64)
-        if found is not None:
-            session.row = found
+
+        def select(row: int | None) -> None:
+            if row is not None:
+                session.row = row
+                session.changed()
+
+        session.find_row(session.log.rows if end else -1, not end, session.matches, select)
 
     def enter(self) -> None:
         """Go to the selected access."""

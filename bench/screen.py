@@ -1,0 +1,367 @@
+"""``python -m bench.screen``: how soon the screen answers, in a real terminal.
+
+The application runs in a pseudo-terminal of 120x40, as a user starts it. Measured on the trace of a
+boot with drivers and on one of 50 million accesses, which is made from it: the time to the first
+screen, the time from a key to what it changes, at rest and while the machine or a scan of the log
+runs beside the screen, and the memory that the process needs at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import io
+import os
+import pty
+import queue
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import guests
+from guests.initramfs import run_option
+from workbench.trace import container, tables
+from workbench.trace.header import End, dump_json
+from workbench.trace.reader import open_trace
+
+COLUMNS, ROWS = 120, 40
+ACCESSES = 50_000_000
+_UNKNOWN = re.compile(rb"\x1b\[[<=>][0-9;]*[a-zA-Z]")
+_FIRST = r"[\d,]{3,} .* (->|<-) 0x"
+SCRIPT = """\
+dd if=/dev/vda of=/dev/null bs=4k iflag=direct count=8
+dd if=/dev/sda of=/dev/null bs=4k iflag=direct count=8
+ifconfig eth0 10.0.2.15 up; ping -c 2 10.0.2.2
+"""
+
+
+class Screen:
+    """The application in a terminal; a thread notes when it prints."""
+
+    def __init__(self, *args: str) -> None:
+        import pyte
+
+        self.screen = pyte.Screen(COLUMNS, ROWS)
+        self._stream = pyte.ByteStream(self.screen)
+        self.started = self.heard = time.perf_counter()
+        """When it was started, and when it printed what is on the screen."""
+        self._printed: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            variables = {**os.environ, "TERM": "xterm-256color"}
+            variables["XDG_CONFIG_HOME"] = tempfile.gettempdir()
+            variables.pop("PYTHONDONTWRITEBYTECODE", None)
+            argv = [sys.executable, "-m", "workbench", "tui", *args]
+            os.execve(argv[0], argv, variables)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(self.fd, 1 << 16):
+                self._printed.put((time.perf_counter(), data))
+                if b"\x1b[6n" in data:
+                    os.write(self.fd, b"\x1b[1;1R")
+
+    def pump(self, seconds: float) -> bool:
+        """Take one piece of what is printed within some time; was there something?"""
+        try:
+            self.heard, data = self._printed.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        self._stream.feed(_UNKNOWN.sub(b"", data))
+        return True
+
+    @property
+    def text(self) -> str:
+        """What is on it."""
+        return "\n".join(self.screen.display)
+
+    def until(self, true: Callable[[], Any], seconds: float = 120) -> float:
+        """Wait for something to be seen; gives when it came."""
+        end = time.perf_counter() + seconds
+        while not true():
+            if time.perf_counter() > end:
+                raise TimeoutError(f"the screen does not answer:\n{self.text}")
+            self.pump(0.05)
+        return self.heard
+
+    def see(self, pattern: str, seconds: float = 120) -> float:
+        """Wait for a pattern."""
+        return self.until(lambda: re.search(pattern, self.text), seconds)
+
+    def quiet(self, seconds: float = 0.15) -> None:
+        """Wait until nothing is printed for a while."""
+        while self.pump(seconds):
+            pass
+
+    def press(self, keys: str) -> None:
+        """Type, without waiting."""
+        os.write(self.fd, keys.encode())
+
+    def answer(self, keys: str, seen: Callable[[], Any] | None = None) -> float:
+        """Seconds from a key to what it changes on the screen (or to what is to be seen)."""
+        before = self.screen.display[:]
+        changed = seen or (lambda: self.screen.display != before)
+        at = time.perf_counter()
+        self.press(keys)
+        return self.until(changed) - at
+
+    def worked(self) -> float:
+        """Seconds that the screen's thread has computed so far."""
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
+
+    def peak_bytes(self) -> int:
+        """The most memory that it had."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+)", status)
+        return int(found[1]) << 10 if found else 0
+
+    def close(self) -> None:
+        """End it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+@dataclass(slots=True)
+class Times:
+    """Seconds of one kind of answer."""
+
+    what: str
+    seconds: list[float] = field(default_factory=list)
+    worked: list[float] = field(default_factory=list)
+    """Seconds that the screen's thread computed for each: what another load does not change."""
+
+    def add(self, screen: Screen, keys: str, seen: Callable[[], Any] | None = None) -> None:
+        """Press a key."""
+        before = screen.worked()
+        self.seconds.append(screen.answer(keys, seen))
+        self.worked.append(screen.worked() - before)
+
+    def text(self) -> str:
+        """A line of the table."""
+        worst = max(self.seconds)
+        late = sum(1 for s in self.seconds if s > 0.05)
+        return (f"{self.what:44} {1e3 * median(self.seconds):7.1f} {1e3 * worst:8.1f}"
+                f" {len(self.seconds):5} {late:5}"
+                f" {1e3 * median(self.worked):7.1f} {1e3 * max(self.worked):8.1f}")  # fmt: skip
+
+
+def record(directory: Path) -> Path:
+    """Record a boot of Debian's kernel with drivers at work; raises `guests.GuestError`."""
+    guest = guests.ensure("cloud")
+    disk, path = directory / "disk.raw", directory / "boot.wbt"
+    disk.write_bytes(bytes(1 << 20))
+    subprocess.run(
+        [
+            sys.executable, "-m", "workbench", "record", "--kernel", str(guest.kernel), "--initrd",
+            str(guest.images["drivers"]), "-m", "128", "--seed", "1", "--rtc", "2026-01-01", "-q",
+            "--append", f"console=ttyS0 {run_option(SCRIPT)}", "--serial", "none",
+            "--drive", f"file={disk},if=virtio,format=raw",
+            "--drive", f"file={disk},if=ide,format=raw", "--nic", "e1000,user", "-o", str(path),
+        ],
+        check=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return path
+
+
+def enlarge(source: Path, target: Path, accesses: int) -> None:
+    """Write a trace whose log is that of another again and again, with counts that go on."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    spec = tables.BY_NAME["accesses"]
+    with open_trace(source) as trace, target.open("wb") as file:
+        pieces = [trace.piece("accesses", n) for n in range(len(trace.pieces("accesses")))]
+        whole = trace.icount + 1
+        chunks: list[container.ChunkInfo] = []
+
+        def put(kind: bytes, data: bytes, rows: int = 0) -> None:
+            offset = file.tell()
+            file.write(container.encode_chunk(kind, len(chunks), data, rows=rows))
+            size = len(data)
+            chunks.append(
+                container.ChunkInfo(kind, len(chunks), 0, rows, size, size, 0, offset)
+            )
+
+        file.write(container.encode_prelude())
+        for chunk in trace.chunks(container.HEAD, container.BLOB):
+            put(chunk.kind, trace.payload(chunk))
+        seq = copies = 0
+        while seq < accesses:
+            for piece in pieces:
+                rows = piece.num_rows
+                columns = {
+                    name: pa.array(range(seq, seq + rows), pa.int64())
+                    if name == "seq"
+                    else pa.compute.add(column, copies * whole)
+                    if name == "icount"
+                    else pa.chunked_array([p.dictionary_decode() for p in column.chunks])
+                    if pa.types.is_dictionary(column.type)
+                    else column
+                    for name, column in zip(piece.column_names, piece.columns, strict=True)
+                }
+                sink = io.BytesIO()
+                schema = pa.schema([(c.name, pa.type_for_alias(c.type), False)
+                                    for c in spec.columns])  # fmt: skip
+                pq.write_table(pa.table(columns, schema=schema), sink, compression="zstd")
+                put(spec.chunk, sink.getvalue(), rows)
+                seq += rows
+            copies += 1
+        mark = {"icount": copies * whole, "events": seq}
+        put(container.MARK, dump_json(mark))
+        end = trace.end
+        assert end is not None
+        put(container.END, dump_json({**end.to_json(), **mark}))
+        index = file.tell()
+        file.write(container.encode_chunk(container.INDEX, len(chunks),
+                                          container.encode_index(chunks)))  # fmt: skip
+        file.write(container.encode_trailer(index, len(chunks)))
+
+
+@contextlib.contextmanager
+def _open(*args: str) -> Iterator[Screen]:
+    screen = Screen(*args)
+    try:
+        yield screen
+    finally:
+        screen.close()
+
+
+def _row(screen: Screen) -> int:
+    """Number of the selected row, from the heading of the log, which is in the first lines."""
+    for line in screen.screen.display[:12]:
+        if found := re.search(r"accesses ([\d,]+)/", line):
+            return int(found[1].replace(",", ""))
+    return -1
+
+
+def _scroll(screen: Screen, times: Times, keys: Sequence[str], pause: float) -> None:
+    """Press keys that move the selection, while other things may be printed too."""
+    for key in keys:
+        row = _row(screen)
+        times.add(screen, key, lambda row=row: _row(screen) != row)  # type: ignore[misc]
+        time.sleep(pause)
+        while screen.pump(0.001):
+            pass
+
+
+DOWN, UP, PAGE_DOWN, PAGE_UP = "\x1b[B", "\x1b[A", "\x1b[6~", "\x1b[5~"
+END, HOME = "\x1b[F", "\x1b[H"
+
+
+def first_screens(path: str, runs: int) -> Times:
+    """From the start of the process to rows of the log."""
+    times = Times("first screen")
+    for _ in range(runs):
+        with _open(path) as screen:
+            times.seconds.append(screen.see(_FIRST) - screen.started)
+            times.worked.append(screen.worked())
+    return times
+
+
+def keys_of_boot(path: str) -> list[Times]:
+    """Keys on the trace of the boot."""
+    early, rest, layouts, moving, busy, typing = (
+        Times("boot: keys from the first screen on"), Times("boot: log, at rest"),
+        Times("boot: layouts, inspectors, help"), Times("boot: steps, shown by the log"),
+        Times("boot: log, while the machine runs"), Times("boot: typing a filter"),
+    )  # fmt: skip
+    with _open(path) as screen:
+        screen.see(_FIRST)
+        _scroll(screen, early, [DOWN, DOWN, PAGE_DOWN, PAGE_DOWN, UP, DOWN] * 6, 0.03)
+        screen.see(r"rbx[ *]\w{16}")
+        screen.quiet(3.0)
+        _scroll(screen, rest, [DOWN, PAGE_DOWN, UP, PAGE_DOWN, END, HOME] * 8, 0.1)
+        for key in "2345689261pppPP??t\x1b" * 2:
+            layouts.add(screen, key)
+            screen.quiet()
+        for key in ("aaaaAAssssSS" + "nnNN") * 2:
+            position = _position(screen)
+            moving.add(screen, key, lambda p=position: _position(screen) != p)  # type: ignore[misc]
+            screen.quiet()
+        for key in "/device=com1":
+            typing.add(screen, key)
+            screen.quiet()
+        screen.press("\x1b")
+        screen.quiet()
+        screen.press(":go 95%\r")
+        screen.see("seek")
+        while "seek" in screen.text and len(busy.seconds) < 60:
+            _scroll(screen, busy, [DOWN, PAGE_DOWN, UP], 0.03)
+    return [early, rest, layouts, moving, typing, busy]
+
+
+def _position(screen: Screen) -> str:
+    found = re.search(r"([\d,]+)  \? help", screen.text)
+    return found[1] if found else ""
+
+
+def keys_of_long(path: str) -> tuple[list[Times], int]:
+    """Keys on a long log, from the first screen on; and the most memory."""
+    early, jumps, filtered, later = (
+        Times("long: log, while it is being read"), Times("long: ends, while it is being read"),
+        Times("long: log with a filter, being scanned"), Times("long: log, afterwards"),
+    )  # fmt: skip
+    with _open(path) as screen:
+        screen.see(_FIRST)
+        _scroll(screen, early, [DOWN, PAGE_DOWN, PAGE_DOWN, UP] * 20, 0.02)
+        _scroll(screen, jumps, [END, PAGE_UP, HOME, PAGE_DOWN] * 6, 0.02)
+        screen.press("/device=pit and write\r")
+        screen.see(r"\[device=pit")
+        _scroll(screen, filtered, [DOWN, PAGE_DOWN, PAGE_DOWN, UP] * 10, 0.02)
+        screen.see("accesses match", 600)
+        screen.press("\x1b")
+        screen.see("all accesses are shown")
+        screen.quiet(2.0)
+        _scroll(screen, later, [DOWN, PAGE_DOWN, END, PAGE_UP, HOME, PAGE_DOWN] * 6, 0.05)
+        return [early, jumps, filtered, later], screen.peak_bytes()
+
+
+def main() -> int:
+    """Print a table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.screen", description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="starts (default: 5)")
+    parser.add_argument("--boot", help="a trace of a boot (default: one is recorded)")
+    parser.add_argument("--long", help="a trace with a long log (default: one is made)")
+    parser.add_argument("--accesses", type=int, default=ACCESSES, help="of the long one")
+    parser.add_argument("--quick", action="store_true", help="only the boot's trace")
+    options = parser.parse_args()
+    sys.setswitchinterval(1e-4)
+    with tempfile.TemporaryDirectory(prefix="workbench-bench-") as name:
+        boot = options.boot or str(record(Path(name)))
+        found = [first_screens(boot, options.runs), *keys_of_boot(boot)]
+        peak = 0
+        if not options.quick:
+            long = options.long
+            if not long:
+                long = str(Path(name) / "long.wbt")
+                enlarge(Path(boot), Path(long), options.accesses)
+            first = first_screens(long, options.runs)
+            first.what = f"first screen, {options.accesses:,} accesses"
+            times, peak = keys_of_long(long)
+            found += [first, *times]
+    print(f"{'ms':44} {'median':>7} {'longest':>8} {'of':>5} {'>50':>5} {'thread':>7} {'longest':>8}")
+    for times_ in found:
+        print(times_.text())
+    if peak:
+        print(f"most memory, {options.accesses:,} accesses: {peak / 1e6:,.0f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
