@@ -33,7 +33,7 @@ from typing import Any
 import guests
 from guests.initramfs import run_option
 from workbench.trace import container, tables
-from workbench.trace.header import End, dump_json
+from workbench.trace.header import dump_json
 from workbench.trace.reader import open_trace
 
 COLUMNS, ROWS = 120, 40
@@ -194,9 +194,7 @@ def enlarge(source: Path, target: Path, accesses: int) -> None:
             offset = file.tell()
             file.write(container.encode_chunk(kind, len(chunks), data, rows=rows))
             size = len(data)
-            chunks.append(
-                container.ChunkInfo(kind, len(chunks), 0, rows, size, size, 0, offset)
-            )
+            chunks.append(container.ChunkInfo(kind, len(chunks), 0, rows, size, size, 0, offset))
 
         file.write(container.encode_prelude())
         for chunk in trace.chunks(container.HEAD, container.BLOB):
@@ -221,9 +219,10 @@ def enlarge(source: Path, target: Path, accesses: int) -> None:
                 pq.write_table(pa.table(columns, schema=schema), sink, compression="zstd")
                 put(spec.chunk, sink.getvalue(), rows)
                 seq += rows
+                last = int(piece["icount"][rows - 1].as_py()) + copies * whole
+                put(container.MARK, dump_json({"icount": last, "events": seq}))
             copies += 1
         mark = {"icount": copies * whole, "events": seq}
-        put(container.MARK, dump_json(mark))
         end = trace.end
         assert end is not None
         put(container.END, dump_json({**end.to_json(), **mark}))
@@ -355,7 +354,9 @@ def main() -> int:
             first.what = f"first screen, {options.accesses:,} accesses"
             times, peak = keys_of_long(long)
             found += [first, *times]
-    print(f"{'ms':44} {'median':>7} {'longest':>8} {'of':>5} {'>50':>5} {'thread':>7} {'longest':>8}")
+    print(
+        f"{'ms':44} {'median':>7} {'longest':>8} {'of':>5} {'>50':>5} {'thread':>7} {'longest':>8}"
+    )
     for times_ in found:
         print(times_.text())
     if peak:

@@ -16,6 +16,7 @@ from workbench.inspect import Page, capture
 from workbench.trace.bookmarks import Bookmarks
 from workbench.tui import language, moves
 from workbench.tui.density import Density
+from workbench.tui.disassembly import disassemble
 from workbench.tui.events import Events
 from workbench.tui.events import read as read_events
 from workbench.tui.lines import safe
@@ -122,7 +123,16 @@ class Session:
     def _build(self, job: Job) -> Timeline:
         from workbench.trace.timeline import Timeline
 
-        return Timeline(self.trace)
+        timeline = Timeline(self.trace)
+        self._warm()
+        return timeline
+
+    def _warm(self) -> None:
+        """Load what the first stop needs, here and not while the screen is drawn."""
+        from rich import console, table  # noqa: F401
+
+        for bits in (16, 32, 64):
+            disassemble(b"\x90", 0, bits, 1)
 
     def _built(self, timeline: Timeline) -> None:
         self.timeline = timeline
