@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -66,15 +64,6 @@ def test_open_filter_move_resize_quit(tui: Open, demo: str) -> None:
     assert b"\x1b]52;c;" in t.raw
     t.send("q")
     assert t.end() == 0
-    assert t.restored()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_the_terminal_as_it_was(tui: Open, demo: str, number: int) -> None:
-    t = tui(demo)
-    t.wait("rbx 0")
-    os.kill(t.pid, number)
-    assert t.end() == 130
     assert t.restored()
 
 

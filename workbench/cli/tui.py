@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli import engine
+from workbench.cli.main import complain
 from workbench.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("expected a terminal; 'workbench log' writes to a file or a pipe")
     if len(args.traces) > 2:
         raise UsageError("expected one trace, or two to compare")
+    from workbench.tui import guardian
+
+    guardian.stand_by()
     from workbench.trace.reader import open_trace
 
     status = EXIT_OK
@@ -59,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
             paths = [_demo(Path(folder) / "demo.wbt")]
         if _show(args, [stack.enter_context(open_trace(path)) for path in paths]):
             status = EXIT_INTERRUPTED
+            with contextlib.suppress(OSError):  # the terminal may have gone
+                complain("a signal or the loss of the terminal ended it")
     # Threads of the machine may be in guest code, which does not come back when asked to.
     sys.stdout.flush()
     sys.stderr.flush()

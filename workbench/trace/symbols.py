@@ -193,7 +193,9 @@ def of_trace(
 
 def find_apart(path: str) -> None:
     """Have another process find the symbols of a trace and put them into the cache."""
-    code = "import sys, workbench; from workbench.trace import symbols;"
+    # Killed with this process: 1 is PR_SET_PDEATHSIG.
+    code = "import ctypes, sys; ctypes.CDLL(None).prctl(1, 9);"
+    code += "import workbench; from workbench.trace import symbols;"
     code += "symbols.of_trace(workbench.open(sys.argv[1]))"
     where = {**os.environ, "PYTHONPATH": os.pathsep.join(part or "." for part in sys.path)}
     quiet = subprocess.DEVNULL

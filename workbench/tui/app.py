@@ -34,6 +34,7 @@ from prompt_toolkit.mouse_events import MouseButton, MouseEvent, MouseEventType
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import DynamicStyle
 
+from workbench.errors import WorkbenchError
 from workbench.tui import commands
 from workbench.tui.keys import KEYS
 from workbench.tui.language import FilterError
@@ -51,12 +52,18 @@ _KEY_SECONDS: Final = 0.03
 class _Screen(UIControl):
     """Everything but the line at the bottom."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, failed: Callable[[Exception], None]) -> None:
         self._view = view
+        self._failed = failed
 
     def create_content(self, width: int, height: int) -> UIContent:
         """Draw the view."""
-        lines: list[Line] = compose(self._view, width, height)
+        lines: list[Line] = [[]]
+        try:
+            lines = compose(self._view, width, height)
+        except Exception as error:
+            # The library draws once more when it leaves: raised here, it would not get to that.
+            self._failed(error)
         return UIContent(
             get_line=lambda y: lines[y],  # type: ignore[arg-type,return-value]
             line_count=len(lines),
@@ -106,7 +113,7 @@ class TuiApp:
             )
             for kind, history in self._histories.items()
         }  # fmt: skip
-        self._main = Window(_Screen(view), always_hide_cursor=True)
+        self._main = Window(_Screen(view, self._fail), always_hide_cursor=True)
         asking = [
             ConditionalContainer(
                 Window(
@@ -137,11 +144,14 @@ class TuiApp:
         if view.comparison is not None:
             view.comparison.second.changed = self.app.invalidate
         view.copied = self._copy
+        view.suspend = self.app.suspend_to_background
         self._loop: asyncio.AbstractEventLoop | None = None
         self.interrupted = False
         """Was it a signal that ended it?"""
         self._early: list[Callable[[], None]] = []
         self._start: Callable[[], None] | None = None
+        self._error: Exception | None = None
+        """What `run` ends with."""
 
     # Keys.
 
@@ -194,8 +204,11 @@ class TuiApp:
 
     def _sync(self) -> None:
         """The model may have closed the line, or moved one of two traces."""
-        if self.view.comparison is not None:
-            self.view.comparison.follow()
+        if self.view.comparison is not None and self._error is None:
+            try:
+                self.view.comparison.follow()
+            except WorkbenchError as error:
+                self._fail(error)
         if not self.view.asking and not self.app.layout.has_focus(self._main):
             self.app.layout.focus(self._main)
 
@@ -214,6 +227,14 @@ class TuiApp:
     def _exit(self) -> None:
         with contextlib.suppress(Exception):  # it has been told already
             self.app.exit()
+
+    def _fail(self, error: BaseException | None) -> None:
+        """A damaged trace or a fault of ours, in a key or in drawing: leave, `run` raises it."""
+        if isinstance(error, EOFError | OSError):  # the terminal has gone
+            self.interrupted = True
+        elif self._error is None and isinstance(error, Exception):
+            self._error = error
+        self._exit()
 
     def _signalled(self) -> None:
         """SIGTERM or SIGHUP: leave, and leave the terminal as it was."""
@@ -241,14 +262,18 @@ class TuiApp:
         loop = self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled)
+        loop.set_exception_handler(lambda _, context: self._fail(context.get("exception")))
         ticker = loop.create_task(self._tick())
         for call in self._early:
             loop.call_soon(call)
         try:
-            with contextlib.suppress(EOFError):  # the terminal has gone
-                await self.app.run_async(handle_sigint=False)
+            await self.app.run_async(handle_sigint=False, set_exception_handler=False)
+        except (EOFError, OSError):  # the terminal has gone
+            self.interrupted = True
         finally:
             ticker.cancel()
+        if self._error is not None:
+            raise self._error
 
     async def _tick(self) -> None:
         """Draw while something runs, a few times a second."""

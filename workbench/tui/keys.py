@@ -153,5 +153,6 @@ KEYS: Final[tuple[Key, ...]] = (
     Key(("?",), "?", "help", "every key", _help),
     Key(("t",), "t", "help", "the tour, and its next step", lambda v: v.next_tour(1)),
     Key(("T",), "T", "help", "the step of the tour before", lambda v: v.next_tour(-1)),
+    Key(("c-z",), "Ctrl-Z", "help", "back to the shell, until `fg`", lambda v: v.suspend()),
     Key(("q",), "q", "help", "quit", _quit),
 )  # fmt: skip

@@ -70,6 +70,8 @@ class View:
         self.quitting = False
         self.copied: Callable[[str], None] = lambda text: None
         """Called with a text for the user's clipboard."""
+        self.suspend: Callable[[], None] = lambda: None
+        """Gives the terminal back to the shell until `fg`."""
         self._path = path
         self._focus_log()
 
