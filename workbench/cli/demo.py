@@ -47,10 +47,9 @@ def run(args: argparse.Namespace) -> int:
 def demonstrate(path: str, as_json: bool, kept: bool) -> int:
     """Record to `path`, replay, print."""
     from workbench.cli import engine, info, text
-    from workbench.cli.main import complain
     from workbench.cli.record import machine_config, record_on_terminal
-    from workbench.cli.replay import failure_text
-    from workbench.cli.summary import replay_json, verdict
+    from workbench.cli.summary import failure_text, replay_json, verdict
+    from workbench.cli.text import complain
     from workbench.firmware import demo
     from workbench.trace.guest import Guest
     from workbench.trace.reader import open_trace

@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Go there and hand over to drgn."""
-    from workbench.cli.main import complain
+    from workbench.cli.text import complain
     from workbench.gdbstub.drgn_program import program
     from workbench.trace import position
     from workbench.trace.bookmarks import Bookmarks

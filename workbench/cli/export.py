@@ -62,8 +62,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write what the options ask for."""
-    from workbench.cli.main import complain
     from workbench.cli.replay import cut_notice
+    from workbench.cli.text import complain
     from workbench.trace.reader import open_trace
 
     names = ("parquet", *(name for name, _, _ in (*_FORMATS, *_STACK_FORMATS)))

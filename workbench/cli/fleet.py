@@ -52,7 +52,7 @@ def values(results: Iterator[Result[T]]) -> tuple[list[tuple[str, T]], int]:
 
     Raises `InputFileError` when there is nothing but one failure.
     """
-    from workbench.cli.main import complain
+    from workbench.cli.text import complain
 
     found, problems = [], []
     for result in results:

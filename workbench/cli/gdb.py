@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve the trace to gdb."""
     from workbench import gdbstub
     from workbench.cli import text
-    from workbench.cli.main import complain
+    from workbench.cli.text import complain
     from workbench.gdbstub.server import Server, listen
     from workbench.gdbstub.stub import Stub
     from workbench.gdbstub.target import ReplayTarget
@@ -126,7 +126,7 @@ def held(recording: Recording, where: str | None, wait: bool) -> Iterator[None]:
             raise UsageError("expected --gdb with --wait")
         yield
         return
-    from workbench.cli.main import complain
+    from workbench.cli.text import complain
     from workbench.gdbstub.live import LiveDebugger
     from workbench.gdbstub.server import Server, listen
     from workbench.gdbstub.stub import Stub
@@ -144,7 +144,7 @@ def _kernel_symbols(timeline: Timeline, path: Path) -> list[str]:
     """Go to the end, which leaves checkpoints on the way, and take the symbols from memory; gives
     arguments for gdb.
     """
-    from workbench.cli.main import complain
+    from workbench.cli.text import complain
     from workbench.gdbstub import debuginfo
     from workbench.gdbstub.symbols import elf, guest_symbols
 

@@ -43,7 +43,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Go there and look."""
     from workbench import inspect
-    from workbench.cli.main import complain
+    from workbench.cli.text import complain
     from workbench.trace import position
     from workbench.trace.bookmarks import Bookmarks
     from workbench.trace.reader import open_trace

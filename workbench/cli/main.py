@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import workbench
+from workbench.cli.text import complain
 from workbench.errors import EXIT_INTERRUPTED, UsageError, WorkbenchError, os_error_text
 
 COMMANDS = (
@@ -114,10 +115,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         complain(f"internal error ({type(error).__name__}: {error}); run with --debug to see where")
         return 1
-
-
-def complain(sentence: str) -> None:
-    """Write one sentence to stderr, safe for a terminal."""
-    from workbench.cli.text import safe
-
-    print(f"workbench: {safe(sentence)}", file=sys.stderr)

@@ -172,7 +172,7 @@ def record_on_terminal(
 
     `more` has the file descriptors of further consoles by device; `acts` is what keys can do.
     """
-    from workbench.cli.main import complain
+    from workbench.cli.text import complain
 
     console = None
     if output is not None:
@@ -229,8 +229,8 @@ def _to_all(consoles: list[terminal.ConsoleOutput]) -> Callable[[str, bytes], No
 
 def finish(args: argparse.Namespace, recording: Recording, outcome: Outcome) -> int:
     """Print the summary and choose the exit status."""
-    from workbench.cli.main import complain
     from workbench.cli.summary import print_recording
+    from workbench.cli.text import complain
 
     if not args.quiet:
         print_recording(recording.writer.path, outcome)

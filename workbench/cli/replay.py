@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import workbench
 from workbench.cli import engine, terminal, text
 from workbench.cli import fleet as fleet_options
 from workbench.cli.options import CONSOLE_DEVICE, add_serial, serial_output
@@ -58,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
 
 def replay_trace(trace: Trace, args: argparse.Namespace) -> int:
     """Replay an open trace; returns the exit status."""
-    from workbench.cli.main import complain
-    from workbench.cli.summary import print_replay, replay_json
+    from workbench.cli.summary import failure_text, print_replay, replay_json
+    from workbench.cli.text import complain
     from workbench.trace.replayer import Replay
 
     if not trace.closed and not args.quiet:
@@ -84,7 +83,7 @@ def replay_trace(trace: Trace, args: argparse.Namespace) -> int:
 
 
 def _last_resort() -> None:
-    from workbench.cli.main import complain
+    from workbench.cli.text import complain
 
     complain("the guest's machine code does not come back")
     os._exit(EXIT_INTERRUPTED)
@@ -100,25 +99,6 @@ def run_with_console(replay: Replay, output: int | None) -> ReplayResult:
             console.write(b"\n")
         return result
     return replay.run()
-
-
-def failure_text(replay: Replay, result: ReplayResult) -> str:
-    """Say why a replay is not identical; empty when it is."""
-    from workbench.core.build import source_key
-
-    header = replay.trace.header
-    other = ""
-    if not result.identical and header.host.get("engine") != source_key():
-        other = (
-            f"; it was recorded by another engine, that of workbench {header.workbench_version}"
-            f" (this is {workbench.__version__})"
-        )
-    if result.divergence is None:
-        return result.message + other if result.message else ""
-    from workbench.trace.explain import describe_divergence
-
-    before = replay.events_before(result.divergence.index)
-    return describe_divergence(result.divergence, replay.machine, before) + other
 
 
 def cut_notice(trace: Trace) -> str:

@@ -12,7 +12,7 @@ from workbench.errors import EXIT_BAD_INPUT, EXIT_DIVERGED, EXIT_OK
 
 def replay_one(path: str, verify: bool) -> dict[str, Any]:
     """Replay one trace; runs in any process."""
-    from workbench.cli.replay import failure_text
+    from workbench.cli.summary import failure_text
     from workbench.trace.reader import open_trace
     from workbench.trace.replayer import Replay
 
@@ -30,7 +30,7 @@ def replay_one(path: str, verify: bool) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Replay all, and show a table; gives the worst exit status."""
-    from workbench.cli.main import complain
+    from workbench.cli.text import complain
     from workbench.trace import fleet
 
     fleet_options.check(args)

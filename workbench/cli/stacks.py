@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from workbench.cli import engine, text
-from workbench.cli.main import complain
+from workbench.cli.text import complain
 
 if TYPE_CHECKING:
     from workbench.trace.reader import Trace

@@ -132,7 +132,7 @@ def count_one(
 
 def write_html(args: argparse.Namespace, paths: list[str]) -> int:
     """Write the report of one trace."""
-    from workbench.cli.main import complain
+    from workbench.cli.text import complain
     from workbench.report import write_report
     from workbench.trace.reader import open_trace
 

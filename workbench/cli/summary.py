@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import workbench
 from workbench.cli import text
 from workbench.trace.reader import Trace, open_trace
 
 if TYPE_CHECKING:
-    from workbench.trace.replayer import ReplayResult
+    from workbench.trace.replayer import Replay, ReplayResult
     from workbench.trace.session import Outcome
 
 _MOST_DEVICES = 12
@@ -135,6 +136,25 @@ def print_replay(path: str, result: ReplayResult) -> None:
         ("file", path),
     ]
     text.print_pairs("replayed", pairs, sys.stderr)
+
+
+def failure_text(replay: Replay, result: ReplayResult) -> str:
+    """Say why a replay is not identical; empty when it is."""
+    from workbench.core.build import source_key
+
+    header = replay.trace.header
+    other = ""
+    if not result.identical and header.host.get("engine") != source_key():
+        other = (
+            f"; it was recorded by another engine, that of workbench {header.workbench_version}"
+            f" (this is {workbench.__version__})"
+        )
+    if result.divergence is None:
+        return result.message + other if result.message else ""
+    from workbench.trace.explain import describe_divergence
+
+    before = replay.events_before(result.divergence.index)
+    return describe_divergence(result.divergence, replay.machine, before) + other
 
 
 def replay_json(path: str, result: ReplayResult, message: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Choice:
     def load(self, trace: Trace, always: bool = False) -> SymbolTable | None:
         """Load the symbols; None when none are asked for."""
         from workbench.cli import engine
-        from workbench.cli.main import complain
+        from workbench.cli.text import complain
 
         if not (self.wanted or always):
             return None

@@ -23,16 +23,18 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
+def complain(sentence: str) -> None:
+    """Write one sentence to stderr, safe for a terminal."""
+    print(f"workbench: {safe(sentence)}", file=sys.stderr)
+
+
 def note_unmatched(what: str, wanted: Iterable[str], names: Iterable[str]) -> None:
     """Say on stderr which patterns of a filter fit none of the `what`s that the trace names."""
     known = sorted({name for name in names if name})
     for pattern in wanted:
         if not any(fnmatchcase(name, pattern) for name in known):
             have = f"it has {', '.join(known)}" if known else "it has none"
-            print(
-                safe(f"workbench: no {what} in this trace fits {pattern!r}: {have}"),
-                file=sys.stderr,
-            )
+            complain(f"no {what} in this trace fits {pattern!r}: {have}")
 
 
 def parse_size(text: str) -> int:
