@@ -108,10 +108,11 @@ class MsrFile:
 
     def read(self, number: int) -> int | None:
         """The value; None: there is no such register."""
-        m = TABLE.get(number)
-        if m is None:
-            return None
-        return self.values.get(number, m.reset)
+        return self.value(number) if number in TABLE else None
+
+    def value(self, number: int) -> int:
+        """The value of a register of the table; KeyError for another one."""
+        return self.values.get(number, TABLE[number].reset)
 
     def write(self, number: int, value: int) -> bool:
         """Write; False means #GP(0)."""

@@ -10,6 +10,8 @@ from workbench.core.bus import Window
 from workbench.core.regs import Reg
 from workbench.errors import UsageError
 from workbench.gdbstub.commands import Command, Wrong
+from workbench.gdbstub.msrs import msr_names, msr_text
+from workbench.gdbstub.qemu import mappings, processor
 from workbench.gdbstub.target import Target
 
 if TYPE_CHECKING:
@@ -63,12 +65,17 @@ class Devices:
                     "info registers DEVICE",
                     "info queues",
                     "info requests",
+                    "info registers",
+                    "info mem",
+                    "info msr [NAME|NUMBER]",
                     "info NAME",
                 ),
                 "what the machine looks like here\n"
                 "devices: where they are. registers, NAME: what an inspector shows, with a * before"
                 " what\nhas changed since it was last shown. queues: of all virtio devices and"
-                " NICs. requests: the last ones. NAME: pci, irq,\ntimers, cpu, tlb, or a device.",
+                " NICs. requests: the last ones. registers without"
+                " a device and mem: the\nprocessor and what is mapped, in the words of QEMU."
+                " NAME: pci, irq, timers, cpu, tlb, or a device.",
                 self._info,
                 self._info_words,
             ),
@@ -80,7 +87,9 @@ class Devices:
     def _info_words(self, given: list[str]) -> Iterable[str]:
         names = inspect.names(self._target.machine)
         if not given:
-            return ["devices", "registers", "queues", "requests", *names]
+            return ["devices", "registers", "queues", "requests", "mem", "msr", *names]
+        if given == ["msr"]:
+            return msr_names(self._target.machine)
         if given == ["registers"]:
             return [*names, *(w.name for _, w in windows(self._target.machine))]
         return ()
@@ -102,6 +111,12 @@ class Devices:
                 if self._trace() is None:
                     raise Wrong("this needs a recording: the machine runs live")
                 return self._page(inspect.capture(machine, "requests", trace=self._trace()), "")
+            case ["mem"]:
+                return mappings(machine.cpu)
+            case ["registers"]:
+                return processor(machine)
+            case ["msr", *names] if len(names) <= 1:
+                return msr_text(machine, "".join(names))
             case ["registers", name] | [name] if _resolves(machine, name):
                 page = inspect.capture(machine, name, trace=self._trace())
                 return self._page(page, page.name)
@@ -113,6 +128,8 @@ class Devices:
                     "registers DEVICE",
                     "queues",
                     "requests",
+                    "mem",
+                    "msr",
                     *inspect.names(machine),
                 ]
                 raise Wrong(f"expected one of {', '.join(choices)}, not {name!r}")

@@ -34,6 +34,7 @@ _FIXED: Final = {
     "qSymbol": OK,
     "qTStatus": UNKNOWN,
     "qqemu.sstepbits": b"ENABLE=1,NOIRQ=2,NOTIMER=4",
+    "Qqemu.sstepbits": b"ENABLE=1,NOIRQ=2,NOTIMER=4",  # as pwndbg and gef ask for it
 }
 _TRIPLES: Final = {
     registers.X86_64: (b"x86_64-unknown-linux", 8),

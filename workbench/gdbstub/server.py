@@ -163,7 +163,7 @@ class Server:
             return
         self.stub.receive(data)
         self.flush()
-        if self.stub.detached:
+        if self.stub.detached or self.stub.killed:
             self._drop()
 
     def _refuse(self) -> None:

@@ -1,0 +1,100 @@
+"""All that is mapped in an address space, read from the guest's page tables without side effects.
+
+The tables are the guest's: they may point at each other in any way, so that the walk is bounded.
+Intel SDM volume 3, 4.3 to 4.6.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from workbench.core.layout import CR0_PG, CR4_PAE, CR4_PSE
+from workbench.core.pagewalk import Paging, Read
+
+__all__ = ["Range", "ranges"]
+
+MOST_TABLES: Final = 1 << 13
+_PRESENT, _WRITE, _USER, _LARGE = 1 << 0, 1 << 1, 1 << 2, 1 << 7
+_FRAME: Final = 0x000F_FFFF_FFFF_F000
+_RIGHTS: Final = _WRITE | _USER
+_HIGH_HALF: Final = 0xFFFF_0000_0000_0000
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Linear addresses from `start` up to (not with) `end` that have the same rights."""
+
+    start: int
+    end: int
+    user: bool
+    write: bool
+
+
+def ranges(paging: Paging, read: Read) -> Iterator[Range]:
+    """What is mapped, by address; neighbours with the same rights are one. Nothing without paging.
+
+    The walk ends after `MOST_TABLES` tables.
+    """
+    start = end = rights = 0
+    for first, size, found in _Walk(read).pages(paging):
+        if first == end and found == rights and end:
+            end += size
+            continue
+        if end:
+            yield Range(start, end, bool(rights & _USER), bool(rights & _WRITE))
+        start, end, rights = first, first + size, found
+    if end:
+        yield Range(start, end, bool(rights & _USER), bool(rights & _WRITE))
+
+
+class _Walk:
+    """Gives (linear address, bytes, rights) of each page."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._left = MOST_TABLES
+
+    def pages(self, paging: Paging) -> Iterator[tuple[int, int, int]]:
+        if not paging.cr0 & CR0_PG:
+            return iter(())
+        if paging.is_long:
+            return self._table(paging.cr3 & _FRAME, 0, (39, 30, 21, 12), _RIGHTS)
+        if paging.cr4 & CR4_PAE:
+            return self._pointers(paging.cr3 & 0xFFFF_FFE0)
+        large = bool(paging.cr4 & CR4_PSE)
+        return self._table(paging.cr3 & 0xFFFF_F000, 0, (22, 12), _RIGHTS, 4, large)
+
+    def _entries(self, gpa: int, count: int, size: int) -> tuple[int, ...]:
+        if not self._left:
+            return ()
+        self._left -= 1
+        raw = self._read(gpa, count * size)
+        if raw == b"\xff" * len(raw):  # beside RAM
+            return ()
+        return struct.unpack(f"<{count}{'IQ'[size == 8]}", raw)
+
+    def _pointers(self, gpa: int) -> Iterator[tuple[int, int, int]]:
+        """The four entries at the top of PAE paging, which have no rights."""
+        for n, entry in enumerate(self._entries(gpa, 4, 8)):
+            if entry & _PRESENT:
+                yield from self._table(entry & _FRAME, n << 30, (21, 12), _RIGHTS)
+
+    def _table(
+        self, gpa: int, base: int, shifts: tuple[int, ...], above: int, size: int = 8,
+        large: bool = True,
+    ) -> Iterator[tuple[int, int, int]]:  # fmt: skip
+        shift, rest = shifts[0], shifts[1:]
+        for n, entry in enumerate(self._entries(gpa, 4096 // size, size)):
+            if not entry & _PRESENT:
+                continue
+            rights = entry & above
+            linear = base + (n << shift)
+            if shift == 39 and n & 256:
+                linear |= _HIGH_HALF
+            if not rest or (entry & _LARGE and large and shift < 39):
+                yield linear, 1 << shift, rights
+            else:
+                yield from self._table(entry & _FRAME, linear, rest, rights, size, large)
