@@ -16,7 +16,7 @@ USAGE = [
     ([], "the following arguments are required: COMMAND"),
     (["frobnicate"], "invalid choice: 'frobnicate'"),
     (["record"], "expected --kernel FILE, or --bios seabios"),
-    (["record", "--kernel", "k", "--bios", "b"], "expected --kernel or --bios, not both"),
+    (["record", "--initrd", "i", "--bios", "b"], "expected --initrd with --kernel"),
     (["record", "--kernel", "k", "--boot", "c"], "expected --boot with --bios"),
     (["record", "--bios", "b", "--boot", "x"], "expected up to three of acdn to boot from"),
     (["record", "--bios", "b", "--boot", "c,once=d"], "expected --boot with order=, menu="),

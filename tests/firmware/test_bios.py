@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from workbench import firmware
-from workbench.cli.boot import SEABIOS_FILES
+from workbench.cli.roms import SEABIOS_FILES
 from workbench.core.config import DriveConfig, FirmwareConfig, MachineConfig, NicConfig
 from workbench.core.machine import Machine, Observer
 from workbench.errors import GuestError

@@ -14,7 +14,7 @@ from guests.build import ensure
 from guests.errors import GuestError
 from tests.firmware import disks
 from workbench.block.opening import open_image
-from workbench.cli.boot import SEABIOS_FILES
+from workbench.cli.roms import SEABIOS_FILES
 from workbench.core.config import DriveConfig, FirmwareConfig, MachineConfig
 from workbench.core.machine import Observer
 from workbench.trace.guest import Guest, build_machine

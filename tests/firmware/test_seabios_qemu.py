@@ -14,7 +14,7 @@ import pytest
 
 from tests.firmware.test_bios import Ear
 from workbench.block.opening import open_image
-from workbench.cli.boot import SEABIOS_FILES
+from workbench.cli.roms import SEABIOS_FILES
 from workbench.core.config import DriveConfig, FirmwareConfig, MachineConfig
 from workbench.core.machine import Machine
 from workbench.trace.guest import Guest, build_machine

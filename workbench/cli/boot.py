@@ -5,20 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from workbench.cli.options import serial_output
+from workbench.cli.roms import linuxboot_path, seabios_path
 from workbench.cli.specs import switch
 from workbench.core.config import FirmwareConfig
-from workbench.errors import InputFileError, UsageError
+from workbench.errors import UsageError
 
-SEABIOS = "seabios"
-SEABIOS_FILES = (
-    "/usr/share/seabios/bios-256k.bin",
-    "/usr/share/qemu/bios-256k.bin",
-    "/usr/share/seabios/bios.bin",
-)
 DEBUG_DEVICE = "bios"
 _TIMES = {"splash-time": "splash_time_ms", "reboot-timeout": "reboot_timeout_ms"}
 
@@ -27,7 +21,7 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     add("--bios", "-bios", metavar="FILE|seabios",
-        help="start in a PC BIOS, which boots from a drive, CD or network")  # fmt: skip
+        help="start in a PC BIOS, which boots the kernel, a drive, CD or network")  # fmt: skip
     add("--boot", "-boot", metavar="SPEC",
         help="with --bios: [order=]acdn (floppy, disk, CD, network)[,menu=on][,splash-time=MS]"
         "[,reboot-timeout=MS][,strict=on]; a bootindex=N goes before it")  # fmt: skip
@@ -35,16 +29,6 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
         help="with --bios: a ROM for it to run (may be repeated)")  # fmt: skip
     add("--debugcon", "-debugcon", metavar="stdio|file:PATH",
         help="where the BIOS's debug messages go; they are in the trace anyway")  # fmt: skip
-
-
-def bios_path(text: str) -> str:
-    """The file that `--bios` means; raises InputFileError for a SeaBIOS that is not installed."""
-    if text != SEABIOS or Path(text).exists():
-        return text
-    for path in SEABIOS_FILES:
-        if Path(path).exists():
-            return path
-    raise InputFileError("SeaBIOS is not installed: expected one of " + ", ".join(SEABIOS_FILES))
 
 
 def firmware_config(args: argparse.Namespace) -> dict[str, Any]:
@@ -56,8 +40,10 @@ def firmware_config(args: argparse.Namespace) -> dict[str, Any]:
             if getattr(args, name):
                 raise UsageError(f"expected --{name.replace('_', '-')} with --bios")
         return {}
-    if args.kernel is not None:
-        raise UsageError("expected --kernel or --bios, not both")
+    if args.kernel is None:
+        for name in ("initrd", "append"):
+            if getattr(args, name):
+                raise UsageError(f"expected --{name} with --kernel")
     return {"firmware": asdict(_boot(args.boot))}
 
 
@@ -101,6 +87,8 @@ def guest_roms(args: argparse.Namespace, of_devices: Mapping[str, str]) -> dict[
     """Files of the BIOS, of the option ROMs, and of those that devices have, by role."""
     roms = {f"romfile:{name}": path for name, path in of_devices.items()}
     if args.bios is not None:
-        roms["bios"] = bios_path(args.bios)
+        roms["bios"] = seabios_path(args.bios)
+        if args.kernel is not None:
+            roms["option-rom-kernel"] = linuxboot_path()
         roms |= {f"option-rom{n}": path for n, path in enumerate(args.option_rom)}
     return roms

@@ -25,8 +25,8 @@ DRIVE_HELP = (
     "[,serial=S][,bootindex=N][,VIRTIO]; the image is not written unless rw=on (may be repeated)"
 )
 NIC_HELP = (
-    "a network interface: e1000|virtio-net[,mac=M][,link=off][,bootindex=N][,romfile=FILE][,VIRTIO]"
-    "[,none|user|stream|dgram|tap|pcap[,OPTION=VALUE...]] (default: user; may be repeated)"
+    "a network interface: e1000|virtio-net[,mac=M][,link=off][,bootindex=N][,romfile=FILE|ipxe]"
+    "[,VIRTIO][,none|user|stream|dgram|tap|pcap[,OPTION=VALUE...]] (default: user; may be repeated)"
 )
 NETDEV_HELP = "a network for --device: user|stream|dgram|tap|pcap,id=NAME[,OPTION=VALUE...]"
 DEVICE_HELP = (

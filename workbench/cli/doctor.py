@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes.util
 import importlib.util
 import os
 import platform
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.cli import text
+from workbench.cli.roms import IPXE_FILES, LINUXBOOT_FILES, SEABIOS_FILES, first_of
 from workbench.errors import EXIT_BAD_INPUT, EXIT_OK
 
 EXAMPLES = """\
@@ -34,6 +36,10 @@ _PACKAGES = (
     ("capstone", "capstone", True, "disassembly for people"),
     ("prompt_toolkit", "prompt_toolkit", True, "the terminal user interface"),
     ("rich", "rich", True, "tables and progress in the terminal"),
+    ("duckdb", "duckdb", False, "workbench query"),
+    ("bokeh", "bokeh", False, "workbench stats --html"),
+    ("drgn", "drgn", False, "workbench drgn"),
+    ("distributed", "distributed", False, "--scheduler: many traces on a Dask cluster"),
     ("unicorn", "unicorn", False, "tests: oracle for instruction semantics"),
     ("iced-x86", "iced_x86", False, "tests: second decoder"),
     ("hypothesis", "hypothesis", False, "tests: random inputs"),
@@ -41,12 +47,24 @@ _PACKAGES = (
     ("pygdbmi", "pygdbmi", False, "tests: driving gdb"),
 )
 _PROGRAMS = (
-    ("qemu-system-x86_64", "bench: what the figures are compared with", "qemu-system-x86"),
-    ("qemu-img", "making disk images", "qemu-utils"),
     ("gdb", "debugging a guest", "gdb"),
     ("tshark", "tests of exported network captures", "tshark"),
+    ("qemu-storage-daemon", "images in formats other than raw and qcow2, iSCSI and Gluster",
+     "qemu-system-common"),
+    ("qemu-nbd", "the same, where there is no qemu-storage-daemon", "qemu-utils"),
+    ("nbdkit", "images by HTTP and SSH, where there is neither of them", "nbdkit"),
+    ("qemu-img", "making disk images", "qemu-utils"),
+    ("qemu-system-x86_64", "bench: what the figures are compared with", "qemu-system-x86"),
     ("apt-get", "fetching kernels for tests and benchmarks", "apt"),
     ("cpio", "making initial RAM disks", "cpio"),
+    ("grub-mkrescue", "tests: disks and CDs that boot", "grub-common grub-pc-bin"),
+    ("chromium", "tests of reports", "chromium"),
+)  # fmt: skip
+_FILES = (
+    ("SeaBIOS", SEABIOS_FILES, "--bios seabios", "seabios"),
+    ("iPXE, e1000", IPXE_FILES["e1000"], "booting from the network, romfile=ipxe", "ipxe-qemu"),
+    ("iPXE, virtio-net", IPXE_FILES["virtio-net"], "the same", "ipxe-qemu"),
+    ("linuxboot", LINUXBOOT_FILES, "--bios with --kernel", "qemu-system-data"),
 )
 
 
@@ -94,6 +112,9 @@ def all_checks() -> Iterator[Check]:
     yield _cache()
     for program, purpose, debian in _PROGRAMS:
         yield _program(program, purpose, debian)
+    yield _libslirp()
+    for name, paths, purpose, debian in _FILES:
+        yield _file(name, paths, purpose, debian)
     yield _kvm()
     yield _memory()
     yield _terminal()
@@ -150,6 +171,16 @@ def _program(program: str, purpose: str, debian: str) -> Check:
     if path is None:
         return Check(program, False, False, "", purpose, f"apt-get install {debian}")
     return Check(program, True, False, _version(path), purpose)
+
+
+def _libslirp() -> Check:
+    found, purpose = ctypes.util.find_library("slirp") or "", "--nic ...,user: the guest's network"
+    return Check("libslirp", bool(found), False, found, purpose, "apt-get install libslirp0")
+
+
+def _file(name: str, paths: tuple[str, ...], purpose: str, debian: str) -> Check:
+    path = first_of(paths) or ""
+    return Check(name, bool(path), False, path, purpose, f"apt-get install {debian}")
 
 
 def _version(path: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from workbench.cli.roms import ipxe_path
 from workbench.core.config import DRIVE_INTERFACES, NIC_MODELS, VirtioConfig
 from workbench.errors import UsageError
 
@@ -197,7 +198,7 @@ def _nic(option: str, model: str, values: Values, network: str) -> Nic:
         switch(option, values, "link", "on"),
         network,
         _boot_index(option, values),
-        values.get("romfile", ""),
+        ipxe_path(values.get("romfile", ""), model),
         _only_virtio(option, values, model == "virtio-net"),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.config import FirmwareConfig, MachineConfig
-from workbench.firmware import bootorder, loader_script, smbios
+from workbench.firmware import bioskernel, bootorder, loader_script, smbios
 from workbench.firmware.errors import LoaderError
 from workbench.hw.acpi import build_relocatable
 from workbench.hw.fw_cfg import FwCfg
@@ -33,9 +33,15 @@ NUMA, BOOT_MENU, MAX_CPUS = 0x0D, 0x0E, 0x0F
 IRQ0_OVERRIDE = 0x8002
 
 
-def load(machine: "Machine", image: bytes, option_roms: Mapping[str, bytes] | None = None) -> None:
+def load(
+    machine: "Machine",
+    image: bytes,
+    option_roms: Mapping[str, bytes] | None = None,
+    kernel: Mapping[int, bytes] | None = None,
+) -> None:
     """Put the BIOS into a machine that was configured for one; `option_roms` by file name.
 
+    `kernel`: items of a kernel to boot (`bioskernel.items`); its option ROM is among the others.
     Raises `LoaderError` if the image can be no BIOS.
     """
     config = machine.config
@@ -52,7 +58,10 @@ def load(machine: "Machine", image: bytes, option_roms: Mapping[str, bytes] | No
     assert isinstance(shadow, ShadowRam)
     assert isinstance(fw_cfg, FwCfg)
     shadow.plug(image)
-    tell(fw_cfg, config, machine.devices["pci"])
+    first = f"/rom@genroms/{bioskernel.ROM_NAME}" if kernel else ""
+    tell(fw_cfg, config, machine.devices["pci"], first)
+    for key, data in (kernel or {}).items():
+        fw_cfg.add_item(key, data)
     for name, rom in (option_roms or {}).items():
         try:
             fw_cfg.add_file(f"genroms/{name}", rom)
@@ -105,8 +114,11 @@ def check(image: bytes) -> None:
         )
 
 
-def tell(fw_cfg: FwCfg, config: MachineConfig, pci: Any) -> None:
-    """Fill fw_cfg from the configuration and from what is on the PCI bus."""
+def tell(fw_cfg: FwCfg, config: MachineConfig, pci: Any, first: str = "") -> None:
+    """Fill fw_cfg from the configuration and from what is on the PCI bus.
+
+    `first`: the path of what is booted before all else.
+    """
     firmware = config.firmware
     assert firmware is not None
     fw_cfg.add_item(UUID, bytes(16))
@@ -120,7 +132,7 @@ def tell(fw_cfg: FwCfg, config: MachineConfig, pci: Any) -> None:
     fw_cfg.add_file("etc/e820", e820_entries(config))
     for name, data in timing(firmware).items():
         fw_cfg.add_file(name, data)
-    order = bootorder.lines(config, pci)
+    order = bootorder.lines(config, pci, first)
     if order:
         fw_cfg.add_file("bootorder", order)
     if config.serial_ports:  # the screen of a machine without one

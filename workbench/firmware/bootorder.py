@@ -11,8 +11,10 @@ __all__ = ["lines"]
 ROOT = "/pci@i0cf8"
 
 
-def lines(config: MachineConfig, pci: Any) -> bytes:
-    """Lines of the devices that have an index, least first; `pci` is the bus they are on."""
+def lines(config: MachineConfig, pci: Any, first: str = "") -> bytes:
+    """Lines of the devices that have an index, least first; `pci` is the bus they are on, `first`
+    a path that goes before them.
+    """
     firmware = config.firmware
     assert firmware is not None
     slots = {function.name: address for address, function in pci.functions.items()}
@@ -32,6 +34,8 @@ def lines(config: MachineConfig, pci: Any) -> bytes:
         if nic.name in slots
     ]
     order = [path for index, path in sorted(found) if index >= 0]
+    if first:
+        order.insert(0, first)
     if firmware.strict:
         order.append("HALT")
     return "\n".join(order).encode() + b"\0" if order else b""

@@ -34,7 +34,7 @@ class Rom:
 @dataclass(frozen=True, slots=True)
 class Guest:
     """What the machine starts from: a kernel for the loader, or `roms` by role, a BIOS among
-    them.
+    them, or both: then the BIOS boots the kernel by the option ROM among them that does so.
     """
 
     kernel: bytes | None = None
@@ -122,10 +122,16 @@ def build_machine(
             f"the host has no memory for a guest of {settings.ram_bytes >> 20:,} MiB"
         ) from None
     try:
-        if guest.kernel is not None:
-            firmware.load(machine, guest.kernel, guest.initrd, guest.cmdline)
+        if BIOS in guest.roms:
+            items = None
+            if guest.kernel is not None:
+                items = firmware.bios_kernel(
+                    guest.kernel, guest.initrd, guest.cmdline, settings.ram_bytes
+                )
+            firmware.load_bios(machine, guest.roms[BIOS].data, _option_roms(guest), items)
         else:
-            firmware.load_bios(machine, guest.roms[BIOS].data, _option_roms(guest))
+            assert guest.kernel is not None
+            firmware.load(machine, guest.kernel, guest.initrd, guest.cmdline)
         for role, rom in guest.roms.items():
             if role.startswith(ROM_OF):
                 firmware.plug_rom(machine, role.removeprefix(ROM_OF), rom.data)

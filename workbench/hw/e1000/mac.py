@@ -148,8 +148,9 @@ class Mac(RegBank[MacState]):
     def _read_icr(self) -> int:
         state = self.state
         value = state.icr
-        state.icr = 0
-        self._sync_interrupt()
+        if value:  # a driver that polls reads 0 a million times a second
+            state.icr = 0
+            self._sync_interrupt()
         return value
 
     @on_command(r.ICR)

@@ -1,0 +1,65 @@
+"""Where distributions put the ROMs of a PC, and the short names that options take for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workbench.errors import InputFileError
+
+__all__ = [
+    "IPXE_FILES",
+    "LINUXBOOT_FILES",
+    "SEABIOS_FILES",
+    "first_of",
+    "ipxe_path",
+    "linuxboot_path",
+    "seabios_path",
+]
+
+SEABIOS, IPXE = "seabios", "ipxe"
+SEABIOS_FILES = (
+    "/usr/share/seabios/bios-256k.bin",
+    "/usr/share/qemu/bios-256k.bin",
+    "/usr/share/seabios/bios.bin",
+)
+LINUXBOOT_FILES = ("/usr/share/qemu/linuxboot_dma.bin", "/usr/lib/qemu/linuxboot_dma.bin")
+IPXE_FILES = {
+    "e1000": ("/usr/lib/ipxe/qemu/pxe-e1000.rom", "/usr/share/qemu/pxe-e1000.rom"),
+    "virtio-net": ("/usr/lib/ipxe/qemu/pxe-virtio.rom", "/usr/share/qemu/pxe-virtio.rom"),
+}
+
+
+def first_of(paths: tuple[str, ...]) -> str | None:
+    """The first that exists."""
+    return next((path for path in paths if Path(path).exists()), None)
+
+
+def seabios_path(text: str) -> str:
+    """The file that `--bios` means; raises InputFileError for a SeaBIOS that is not installed."""
+    return _path(text, SEABIOS, SEABIOS_FILES, "SeaBIOS", "seabios")
+
+
+def ipxe_path(text: str, model: str) -> str:
+    """The file that `romfile=` of a NIC means; raises InputFileError likewise."""
+    return _path(text, IPXE, IPXE_FILES[model], f"iPXE for {model}", "ipxe-qemu")
+
+
+def linuxboot_path() -> str:
+    """The option ROM that boots a kernel which `--kernel` gives to a BIOS; raises likewise."""
+    return _installed(LINUXBOOT_FILES, "the option ROM linuxboot_dma.bin", "qemu-system-data")
+
+
+def _path(text: str, short: str, paths: tuple[str, ...], what: str, package: str) -> str:
+    if text != short or Path(text).exists():
+        return text
+    return _installed(paths, what, package)
+
+
+def _installed(paths: tuple[str, ...], what: str, package: str) -> str:
+    found = first_of(paths)
+    if found is None:
+        raise InputFileError(
+            f"{what} is not installed (Debian's package {package}): expected one of "
+            + ", ".join(paths)
+        )
+    return found
