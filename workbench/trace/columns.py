@@ -6,7 +6,7 @@ what is done here; the buffers of numbers are taken as they are instead.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Words = np.ndarray[Any, np.dtype[np.uint64]]
+_DENSE: Final = 1 << 16
 
 
 def _numbers(part: pa.Array) -> np.ndarray[Any, Any]:
@@ -48,10 +49,31 @@ def coded(column: pa.ChunkedArray) -> tuple[Ints, list[Any]]:
 
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    chunks = column.unify_dictionaries().chunks
+    chunks = (column if column.num_chunks == 1 else column.unify_dictionaries()).chunks
     codes = [_numbers(part.indices).astype(np.int64, copy=False) for part in chunks]
     names = chunks[0].dictionary.to_pylist() if chunks else []
-    return np.concatenate([np.empty(0, np.int64), *codes]), names
+    return codes[0] if len(codes) == 1 else np.concatenate([np.empty(0, np.int64), *codes]), names
+
+
+def encode(numbers: Ints) -> tuple[list[int], Ints]:
+    """Different numbers, none of them negative, and for each number its place among them."""
+    most = int(numbers.max(initial=0))
+    if most < 4 * len(numbers) + _DENSE:
+        there = np.zeros(most + 1, np.bool_)
+        there[numbers] = True
+        found = np.flatnonzero(there)
+        place = np.empty(most + 1, np.int64)
+        place[found] = np.arange(len(found))
+        return found.tolist(), place[numbers]
+    codes, known = coded(_as_arrow(np.ascontiguousarray(numbers)))
+    return known, codes
+
+
+def _as_arrow(numbers: Ints) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    part = pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+    return pa.chunked_array([part])
 
 
 def values(column: pa.ChunkedArray) -> list[Any]:

@@ -1,20 +1,19 @@
-"""What accesses are counted by: each key gives every access of a batch the number of its label.
+"""What accesses are counted by. A key turns a batch into codes, and codes into labels.
 
-Windows whose registers depend on earlier writes are small automata: only the writes that select are
-stepped through one by one, all else is arithmetic on arrays.
+The first (`code`) is arithmetic on columns, knows nothing of other batches and runs in any thread; the
+second (`names`) sees only the few different codes of a batch, one batch after the other. So the
+work for each access is a dozen operations on arrays, whatever is counted. Registers that depend on
+what was written before are in `keys_registers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from workbench.errors import FormatError
-from workbench.trace.columns import Ints, Words, coded, integers, words
-from workbench.trace.decode import Decoder, WindowDecoder
+from workbench.trace.columns import Ints, coded, encode, integers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,236 +23,183 @@ if TYPE_CHECKING:
 
 Label = tuple[str, ...]
 """What a count belongs to: ("com1",), ("com1", "LSR"), ("com1", "THR", "0x41"), ..."""
-Labeller = Callable[["pa.Table"], Ints]
 
 NOBODY: Final = "(nothing)"
 OTHERS: Final = "(others)"
-_DENSE: Final = 1 << 16
-_REGISTER: Final = ("kind", "device", "offset", "size", "write", "value")
-COLUMNS: Final[dict[str, tuple[str, ...]]] = {
-    "device": ("device",),
-    "register": _REGISTER,
-    "value": _REGISTER,
-    "direction": ("write",),
-    "pc": ("pc",),
-    "function": ("pc",),
-    "phase": ("icount",),
-}
-"""The keys, and the columns of `accesses` that each looks at."""
+NAMES: Final = ("device", "register", "direction", "value", "pc", "function", "phase")
+"""The keys."""
+
+
+class Key(Protocol):
+    """One way to count."""
+
+    columns: tuple[str, ...]
+    """The columns of `accesses` that it looks at."""
+    in_order: bool
+    """Whether `code`, too, has to see one batch after the other."""
+
+    def code(self, batch: pa.Table) -> tuple[Ints, Any]:
+        """Give each access of a batch a small number, and what `names` needs to know of them."""
+
+    def names(self, about: Any) -> list[Hashable]:
+        """Give what each number of a batch stands for; called in the order of the batches."""
+
+    def label(self, name: Hashable) -> Label:
+        """Give the label of a name."""
 
 
 class Labels:
-    """Numbers for labels, in order of appearance; those beyond a bound share one."""
+    """Numbers for names, in order of appearance; those beyond a bound share one."""
 
     def __init__(self, most: int) -> None:
-        self.known: dict[Label, int] = {}
+        self.known: dict[Hashable, int] = {}
         self._most = most
 
-    def number(self, label: Label) -> int:
-        """Give the number of a label."""
-        if len(self.known) >= self._most and label not in self.known:
-            label = (OTHERS,)
-        return self.known.setdefault(label, len(self.known))
-
-    def numbers(self, labels: list[Label]) -> Ints:
-        """Give the numbers of some labels."""
-        return np.array([self.number(label) for label in labels] or [0], np.int64)
-
-
-def labeller(
-    keys: tuple[str, ...], trace: Trace, labels: Labels, symbols: SymbolTable | None
-) -> Labeller:
-    """Make the function that labels a batch by one key, or by several at once."""
-    if len(keys) == 1:
-        return _single(keys[0], trace, labels, symbols)
-    inner = [Labels(1 << 20) for _ in keys]
-    parts = [_single(k, trace, own, symbols) for k, own in zip(keys, inner, strict=True)]
-
-    def combined(batch: pa.Table) -> Ints:
-        ids = parts[0](batch)
-        pairs: list[Label] = list(inner[0].known)
-        for part, own in zip(parts[1:], inner[1:], strict=True):
-            more = part(batch)
-            names = list(own.known)
-            found, ids = encode(ids * len(names) + more)
-            pairs = [pairs[n // len(names)] + names[n % len(names)] for n in found]
-        return labels.numbers(pairs)[ids]
-
-    return combined
+    def numbers(self, names: list[Hashable]) -> Ints:
+        """Give the numbers of some names."""
+        known = self.known
+        found = np.fromiter((known.get(name, -1) for name in names), np.int64, len(names))
+        for place in np.flatnonzero(found < 0).tolist():
+            name: Hashable = names[place]
+            if len(known) >= self._most and name not in known:
+                name = None
+            found[place] = known.setdefault(name, len(known))
+        return found
 
 
-def _single(key: str, trace: Trace, labels: Labels, symbols: SymbolTable | None) -> Labeller:
-    if key in ("register", "value"):
-        return _Registers(trace, labels, with_value=key == "value").label
-    if key == "direction":
-        ways = labels.numbers([("read",), ("write",)])
-        return lambda batch: ways[integers(batch["write"])]
-    if key == "phase":
+def make(keys: tuple[str, ...], trace: Trace, symbols: SymbolTable | None) -> Key:
+    """Make one key, or one of several joined."""
+    parts = [_single(name, trace, symbols) for name in keys]
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def _single(name: str, trace: Trace, symbols: SymbolTable | None) -> Key:
+    if name in ("register", "value"):
+        from workbench.trace import keys_registers
+
+        registers = keys_registers.Registers(trace)
+        return registers if name == "register" else keys_registers.Values(registers)
+    if name == "direction":
+        return Direction()
+    if name == "phase":
+        return Phase(trace)
+    if name == "device":
+        return Column("device", lambda device: device or NOBODY)
+    if symbols is None:
+        return Column("pc", lambda pc: f"{pc:#x}")
+    return Column("pc", symbols.function if name == "function" else symbols.text)
+
+
+class Column:
+    """The values of one column, as text."""
+
+    in_order = False
+
+    def __init__(self, name: str, text: Callable[[Any], str]) -> None:
+        self.columns = (name,)
+        self._text = text
+        self._known: dict[Any, str] = {}
+
+    def code(self, batch: pa.Table) -> tuple[Ints, list[Any]]:
+        """Give the codes of a dictionary."""
+        return coded(batch[self.columns[0]])
+
+    def names(self, about: list[Any]) -> list[Hashable]:
+        """Give the texts."""
+        if len(self._known) > _MOST_KEPT:
+            self._known.clear()
+        return [self._known.get(value) or self._new(value) for value in about]
+
+    def _new(self, value: Any) -> str:
+        return self._known.setdefault(value, self._text(value))
+
+    def label(self, name: Hashable) -> Label:
+        """Give the label."""
+        return (str(name),)
+
+
+class Direction:
+    """Reads and writes."""
+
+    columns = ("write",)
+    in_order = False
+
+    def code(self, batch: pa.Table) -> tuple[Ints, None]:
+        """Take the flag."""
+        return integers(batch["write"]), None
+
+    def names(self, about: None) -> list[Hashable]:
+        """Name the flag."""
+        return ["read", "write"]
+
+    def label(self, name: Hashable) -> Label:
+        """Give the label."""
+        return (str(name),)
+
+
+class Phase:
+    """Phases of the run (`workbench.trace.phases`)."""
+
+    columns = ("icount",)
+    in_order = False
+
+    def __init__(self, trace: Trace) -> None:
         from workbench.trace.phases import phases
 
         found = phases(trace)
-        starts = np.array([phase.icount for phase in found], np.int64)
-        numbers = labels.numbers([(phase.name,) for phase in found])
-        return lambda batch: numbers[
-            np.searchsorted(starts, integers(batch["icount"]), "right").clip(1) - 1
-        ]
+        self._starts = np.array([phase.icount for phase in found], np.int64)
+        self._names: list[Hashable] = [phase.name for phase in found]
 
-    def text(value: Any) -> Label:
-        if key == "device":
-            return (value or NOBODY,)
-        if key == "function" and symbols is not None:
-            return (symbols.function(value),)
-        return (symbols.text(value) if symbols is not None else f"{value:#x}",)
+    def code(self, batch: pa.Table) -> tuple[Ints, None]:
+        """Find the last phase that began."""
+        after = np.searchsorted(self._starts, integers(batch["icount"]), "right")
+        return after.clip(1) - 1, None
 
-    def label(batch: pa.Table) -> Ints:
-        codes, names = coded(batch["device" if key == "device" else "pc"])
-        return labels.numbers([text(name) for name in names])[codes]
+    def names(self, about: None) -> list[Hashable]:
+        """Name them."""
+        return self._names
 
-    return label
+    def label(self, name: Hashable) -> Label:
+        """Give the label."""
+        return (str(name),)
 
 
-class _Registers:
-    """Labels accesses with device and register, and perhaps the value."""
+class Joined:
+    """Several keys at once."""
 
-    def __init__(self, trace: Trace, labels: Labels, with_value: bool) -> None:
-        self._decoder = Decoder(trace.header.machine)
-        self._labels = labels
-        self._with_value = with_value
-        self._registers = Labels(1 << 17) if with_value else labels
+    def __init__(self, parts: list[Key]) -> None:
+        self._parts = parts
+        self.columns = tuple(dict.fromkeys(name for part in parts for name in part.columns))
+        self.in_order = any(part.in_order for part in parts)
 
-    def label(self, batch: pa.Table) -> Ints:
-        """Give the numbers of the labels of all accesses of a batch."""
-        ids = self._label(batch)
-        if not self._with_value:
-            return ids
-        codes, found = coded(batch["value"])
-        pairs, which = encode(ids * max(1, len(found)) + codes)
-        registers = list(self._registers.known)
-        labels = [(*registers[n // len(found)], f"{found[n % len(found)]:#x}") for n in pairs]
-        return self._labels.numbers(labels)[which]
+    def code(self, batch: pa.Table) -> tuple[Ints, Any]:
+        """Number the different combinations."""
+        codes, first = self._parts[0].code(batch)
+        about: list[Any] = [(first, 0, [])]
+        for part in self._parts[1:]:
+            more, own = part.code(batch)
+            width = int(more.max(initial=0)) + 1
+            found, codes = encode(codes * width + more)
+            about.append((own, width, found))
+        return codes, about
 
-    def _label(self, batch: pa.Table) -> Ints:
-        kinds, kind_names = coded(batch["kind"])
-        devices, device_names = coded(batch["device"])
-        offsets, offset_values = coded(batch["offset"])
-        sizes, writes = integers(batch["size"]), integers(batch["write"])
-        names, many = max(1, len(device_names)), max(1, len(offset_values))
-        if len(kind_names) * names * many >= 1 << 53:
-            raise FormatError("the accesses have too many different devices and offsets")
-        key = (((kinds * names + devices) * many + offsets) * 256 + sizes) * 2 + writes
-        found, codes = encode(key)
-        windows: dict[tuple[str, str], list[_Place]] = {}
-        for code, place in enumerate(found):
-            offset, window = place // 512 % many, place // 512 // many
-            kind, device = kind_names[window // names], device_names[window % names]
-            same = windows.setdefault((kind, device), [])
-            same.append(_Place(code, offset_values[offset], place // 2 % 256, bool(place % 2)))
-        numbers = np.zeros(len(found), np.int64)
-        moving: list[tuple[str, WindowDecoder, dict[int, _Place]]] = []
-        for (kind, device), places in windows.items():
-            decoder = self._decoder.window(kind, device)
-            device = device or NOBODY
-            if decoder is not None and any(decoder.needs_order(p.write) for p in places):
-                moving.append((device, decoder, {p.code: p for p in places}))
-                continue
-            for p in places:
-                numbers[p.code] = self._number(device, decoder, p, 0)
-        ids = numbers[codes]
-        if not moving:
-            return ids
-        values = words(batch["value"])
-        window_of = np.zeros(len(found), np.uint16)
-        for number, (_, _, by_code) in enumerate(moving, start=1):
-            window_of[list(by_code)] = number
-        inside = window_of[codes]
-        for number, (device, decoder, by_code) in enumerate(moving, start=1):
-            rows = np.flatnonzero(inside == number)
-            ids[rows] = self._in_order(device, decoder, by_code, codes[rows], values[rows])
-        return ids
+    def names(self, about: Any) -> list[Hashable]:
+        """Name the combinations."""
+        first, *rest = about
+        pairs: list[tuple[Hashable, ...]] = [(name,) for name in self._parts[0].names(first[0])]
+        for part, (own, width, found) in zip(self._parts[1:], rest, strict=True):
+            names = part.names(own)
+            pairs = [(*pairs[n // width], names[n % width]) for n in found]
+        return list(pairs)
 
-    def _in_order(
-        self,
-        device: str,
-        decoder: WindowDecoder,
-        places: dict[int, _Place],
-        codes: Ints,
-        values: Words,
-    ) -> Ints:
-        """Label accesses to one window, where a register may depend on what came before."""
-        alone = np.zeros(max(places) + 1, np.bool_)
-        for p in places.values():
-            alone[p.code] = decoder.selects(p.offset, p.size, p.write)
-        selecting = alone[codes]
-        value_codes, found_values = coded(_as_arrow(values[selecting]))
-        # A step is a place, and the value where it matters.
-        span = len(alone)
-        steps = codes.copy()
-        steps[selecting] += (value_codes + 1) * span
-        found, steps = encode(steps)
-        meant = [(places[n % span], found_values[n // span - 1] if n >= span else 0) for n in found]
-
-        states = {decoder.state: 0}
-        known = [decoder.state]
-        after: list[dict[int, int]] = [{}]
-        before = [0]
-        here = 0
-        for step in steps[selecting].tolist():
-            there = after[here].get(step)
-            if there is None:
-                decoder.state = known[here]
-                place, value = meant[step]
-                decoder.decode(place.offset, place.size, value, place.write)
-                there = states.setdefault(decoder.state, len(known))
-                if there == len(known):
-                    known.append(decoder.state)
-                    after.append({})
-                after[here][step] = there
-            here = there
-            before.append(here)
-        state = np.array(before, np.int64)[np.cumsum(selecting) - selecting]
-        pairs, which = encode(state * len(found) + steps)
-        numbers = np.empty(len(pairs), np.int64)
-        for n, pair in enumerate(pairs):
-            decoder.state = known[pair // len(found)]
-            numbers[n] = self._number(device, decoder, *meant[pair % len(found)])
-        decoder.state = known[here]
-        return numbers[which]
-
-    def _number(self, device: str, decoder: WindowDecoder | None, place: _Place, value: int) -> int:
-        name = f"+{place.offset:#x}"
-        if decoder is not None:
-            name = decoder.decode(place.offset, place.size, value, place.write).name
-        return self._registers.number((device, name))
+    def label(self, name: Hashable) -> Label:
+        """Put the labels together."""
+        assert isinstance(name, tuple)
+        return tuple(
+            text
+            for part, own in zip(self._parts, name, strict=True)
+            for text in part.label(own)
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """What an access is aimed at, and its number in the batch."""
-
-    code: int
-    offset: int
-    size: int
-    write: bool
-
-
-def _as_arrow(numbers: Ints | Words) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    kind = pa.type_for_alias(str(numbers.dtype))
-    part = pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
-    return pa.chunked_array([part])
-
-
-def encode(numbers: Ints) -> tuple[list[int], Ints]:
-    """Different numbers, none of them negative, and for each number its place among them."""
-    most = int(numbers.max()) if len(numbers) else 0
-    if most < 4 * len(numbers) + _DENSE:
-        there = np.zeros(most + 1, np.bool_)
-        there[numbers] = True
-        found = np.flatnonzero(there)
-        place = np.zeros(most + 1, np.int64)
-        place[found] = np.arange(len(found))
-        return found.tolist(), place[numbers]
-
-    codes, known = coded(_as_arrow(np.ascontiguousarray(numbers)))
-    return known, codes
+_MOST_KEPT: Final = 1 << 17

@@ -166,14 +166,20 @@ class Trace:
 
     def pieces(self, name: str) -> list[int]:
         """Rows of each piece of a table, from the chunk headers alone."""
-        kind = tables.BY_NAME[name].chunk
-        return [chunk.rows for chunk in self._chunks if chunk.kind == kind]
+        return [chunk.rows for chunk in self._by_kind.get(tables.BY_NAME[name].chunk, [])]
 
     def piece(self, name: str, number: int, columns: Iterable[str] | None = None) -> pa.Table:
         """Read one piece of a table, for who goes to a place in a long one."""
         spec = tables.BY_NAME[name]
-        found = [chunk for chunk in self._chunks if chunk.kind == spec.chunk]
+        found = self._by_kind.get(spec.chunk, [])
         return self._decode(spec, found[number], None if columns is None else list(columns))
+
+    @cached_property
+    def _by_kind(self) -> dict[bytes, list[ChunkInfo]]:
+        found: dict[bytes, list[ChunkInfo]] = {}
+        for chunk in self._chunks:
+            found.setdefault(chunk.kind, []).append(chunk)
+        return found
 
     def _decode(
         self, spec: tables.TableSpec, chunk: ChunkInfo, columns: list[str] | None

@@ -1,21 +1,25 @@
 """Counts of register accesses: by device, register, direction, value, PC, function, phase or time.
 
-A trace is read batch by batch, only the columns that are needed, and every batch becomes two small
-arrays: for each access the number of its label (`keys`) and that of its time bucket. The counts of
-several traces are made one by one, anywhere, and merged.
+A trace is read batch by batch, only the columns that are needed, several batches at once. A batch
+becomes a few counts: of each different code of its key (`keys`), direction and time bucket. What the
+codes mean is then asked in the order of the batches. The counts of several traces are made one by
+one, anywhere, and merged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
+from workbench.trace import keys
 from workbench.trace.columns import Ints, integers
-from workbench.trace.keys import COLUMNS, Label, Labels, labeller
+from workbench.trace.keys import Label
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,9 +27,13 @@ if TYPE_CHECKING:
     from workbench.trace.reader import Trace
     from workbench.trace.symbols import SymbolTable
 
+T = TypeVar("T")
 BUCKET: Final = "bucket"
-BY: Final = (*COLUMNS, BUCKET)
-_BATCH_ROWS: Final = 1 << 18
+BY: Final = (*keys.NAMES, BUCKET)
+_BATCH_ROWS: Final = 1 << 15
+_MOST_THREADS: Final = 4
+_DENSE: Final = 1 << 16
+_KEPT_BYTES: Final = 24 << 20
 _MAX_LABELS: Final = 1 << 17
 _MAX_CELLS: Final = 1 << 24
 
@@ -68,35 +76,40 @@ def count(
     `bucket_icount` is the width of a bucket, by default so that all of them cover the run.
     """
     width = bucket_icount or max(1, -(-(trace.icount + 1) // buckets))
-    labels = Labels(max(1024, min(_MAX_LABELS, _MAX_CELLS // buckets)))
     by_time = by == (BUCKET,)
-    label = None if by_time else labeller(by, trace, labels, symbols)
-    table = np.zeros((0, 2, buckets), np.int64)
-    wanted = [] if by_time else [name for key in by for name in COLUMNS[key]]
+    key = None if by_time else keys.make(by, trace, symbols)
+    labels = keys.Labels(max(1024, min(_MAX_LABELS, _MAX_CELLS // buckets)))
     time = ("icount",) if buckets > 1 else ()
-    columns = dict.fromkeys((*time, "write", "count", *wanted))
-    for batch in _ahead(_merged(trace.batches("accesses", columns))):
-        ids = np.zeros(batch.num_rows, np.int64) if label is None else label(batch)
-        if max(1, len(labels.known)) > len(table):
-            more = np.zeros((max(1, len(labels.known), 2 * len(table)), 2, buckets), np.int64)
-            more[: len(table)] = table
-            table = more
-        place = ids * 2 + integers(batch["write"])
+    columns = dict.fromkeys((*time, "write", "count", *(key.columns if key else ())))
+
+    def work(batch: pa.Table) -> tuple[Ints, Ints, Any]:
+        """Count the cells of a batch: (code, direction, bucket)."""
+        codes, about = (0, None) if key is None else key.code(batch)
+        place = codes * 2 + integers(batch["write"])
         if buckets > 1:
             when = np.clip(integers(batch["icount"]) // width, 0, buckets - 1)
             place = place * buckets + when
-        _add(table.reshape(-1), place, integers(batch["count"]))
-    if by_time:
-        table = np.zeros((1, 2, buckets), np.int64) if not len(table) else table
-        cells = table[0].T.tolist()
-        counts = [Count((f"{n * width}",), *cell) for n, cell in enumerate(cells)]
-    else:
-        counts = [
-            Count(name, int(table[n, 0].sum()), int(table[n, 1].sum()), table[n].sum(0).tolist())
-            for name, n in labels.known.items()
-            if n < len(table)
-        ]
-    return _stats(by, counts, width, buckets)
+        return *_count(place, integers(batch["count"])), about
+
+    cells = 2 * buckets
+    table = np.zeros(cells, np.int64)
+    for place, counts, about in _each(work, trace, columns, key is not None and key.in_order):
+        if key is not None:
+            numbers = labels.numbers(key.names(about))
+            place = numbers[place // cells] * cells + place % cells
+            if (size := len(labels.known) * cells) > len(table):
+                table = np.concatenate([table, np.zeros(max(size, 2 * len(table)), np.int64)])
+        np.add.at(table, place, counts)
+    table = table.reshape(-1, 2, buckets)
+    if by_time or key is None:
+        return _stats(by, [Count((f"{n * width}",), *c) for n, c in enumerate(table[0].T.tolist())],
+                      width, buckets)  # fmt: skip
+    sums: dict[Label, Ints] = {}
+    for name, n in labels.known.items():
+        label = (keys.OTHERS,) if name is None else key.label(name)
+        sums[label] = sums[label] + table[n] if label in sums else table[n]
+    counts_of = [Count(label, *c.sum(1).tolist(), c.sum(0).tolist()) for label, c in sums.items()]
+    return _stats(by, counts_of, width, buckets)
 
 
 def _stats(by: tuple[str, ...], counts: list[Count], width: int, buckets: int) -> Stats:
@@ -120,35 +133,65 @@ def merge(parts: Iterable[Stats]) -> Stats:
     return _stats(by, counts, width, buckets)
 
 
-def _add(cells: Ints, place: Ints, weights: Ints) -> None:
-    """Count each place, as often as its weight says; few accesses are repeated."""
-    found = np.bincount(place)
-    cells[: len(found)] += found
+def _count(place: Ints, weights: Ints) -> tuple[Ints, Ints]:
+    """Different places, and how often each is there by its weights; few accesses are repeated."""
     repeated = np.flatnonzero(weights != 1)
-    if len(repeated):
-        np.add.at(cells, place[repeated], weights[repeated] - 1)
+    if int(place.max(initial=0)) < 4 * len(place) + _DENSE:
+        counts = np.bincount(place)
+        np.add.at(counts, place[repeated], weights[repeated] - 1)
+        found = np.flatnonzero(counts)
+        return found, counts[found]
+    found, which = np.unique(place, return_inverse=True)
+    counts = np.bincount(which)
+    np.add.at(counts, which[repeated], weights[repeated] - 1)
+    return found, counts
 
 
-def _ahead(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Read one batch while the one before it is counted."""
-    with ThreadPoolExecutor(1) as reader:
-        waiting = reader.submit(next, batches, None)
-        while (batch := waiting.result()) is not None:
-            waiting = reader.submit(next, batches, None)
-            yield batch
+def _each(
+    work: Callable[[pa.Table], T], trace: Trace, columns: Iterable[str], in_order: bool
+) -> Iterator[T]:
+    """Read the accesses piece by piece and work on some at once, in threads; results in order.
 
+    Most of it is done by Arrow and NumPy, which hold no interpreter lock.
+    """
+    groups = _groups(trace.pieces("accesses"))
 
-def _merged(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Put small batches together; each costs something of its own."""
+    def one(group: range) -> T:
+        parts = [trace.piece("accesses", n, columns) for n in group]
+        return work(parts[0] if len(parts) == 1 else pa.concat_tables(parts))
+
     import pyarrow as pa
 
-    waiting: list[pa.Table] = []
-    rows = 0
-    for batch in batches:
-        waiting.append(batch)
-        rows += batch.num_rows
-        if rows >= _BATCH_ROWS:
-            yield pa.concat_tables(waiting)
-            waiting, rows = [], 0
-    if waiting:
-        yield pa.concat_tables(waiting)
+    _keep_memory()
+    jobs = 1 if in_order else min(_MOST_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for group in groups:
+                waiting.append(pool.submit(one, group))
+                if len(waiting) > 2 * jobs:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _keep_memory() -> None:
+    """Let the C library keep what is freed, for the next array. It gives half a megabyte back to the
+    system at once, which costs more than the arithmetic, until it has seen a larger block freed.
+    """
+    np.empty(_KEPT_BYTES, np.uint8)
+
+
+def _groups(rows: list[int]) -> Iterator[range]:
+    """Put small pieces together; each costs something of its own."""
+    first = total = 0
+    for n, more in enumerate(rows):
+        total += more
+        if total >= _BATCH_ROWS:
+            yield range(first, n + 1)
+            first, total = n + 1, 0
+    if first < len(rows):
+        yield range(first, len(rows))
