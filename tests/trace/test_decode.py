@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.trace import guests
 from workbench.core.config import MachineConfig
-from workbench.trace import stats, tables
+from workbench.trace import keys, stats, tables
 from workbench.trace.decode import Decoder, Register
 from workbench.trace.reader import Trace, open_trace
 from workbench.trace.session import Recording
@@ -104,13 +105,45 @@ def plainly(trace: Trace, by: str) -> Counter[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("by", ["device", "register", "value", "direction", "pc"])
-def test_counts_are_those_of_a_plain_loop(chips: Path, by: str) -> None:
+@pytest.mark.parametrize("rows", [7, 1 << 15])
+def test_counts_are_those_of_a_plain_loop(
+    chips: Path, by: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats, "_BATCH_ROWS", rows)  # what is selected holds in the next batch
     with open_trace(chips) as trace:
         found = stats.count(trace, (by,))
         assert {c.label: c.total for c in found.counts} == plainly(trace, by)
         assert found.total == sum(c.total for c in found.counts) == trace.rows("accesses")
         totals = [c.total for c in found.counts]
     assert totals == sorted(totals, reverse=True)
+
+
+def test_keys_that_are_joined(chips: Path) -> None:
+    with open_trace(chips) as trace:
+        joined = stats.count(trace, ("value", "direction", "pc"))
+        for keep, by in ((slice(0, 3), "value"), (slice(3, 4), "direction"), (slice(4, 5), "pc")):
+            sums: Counter[tuple[str, ...]] = Counter()
+            for c in joined.counts:
+                sums[c.label[keep]] += c.total
+            assert sums == plainly(trace, by)
+
+
+def test_names_beyond_a_bound_are_one() -> None:
+    names = keys.Names(3)
+    assert names.numbers(np.array([7, -5, 7, 2**62])).tolist() == [0, 1, 0, 2]
+    assert names.numbers(np.array([9, 2**62, -5])).tolist() == [keys.NO_NAME, 2, 1]
+    texts = keys.Texts(1)
+    assert [texts.number("a"), texts.number("b"), texts.number("a")] == [0, keys.NO_NAME, 0]
+
+
+def test_more_labels_than_are_kept(chips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "_MAX_CELLS", 1)
+    monkeypatch.setattr(stats, "_LEAST_LABELS", 3)
+    with open_trace(chips) as trace:
+        found = stats.count(trace, ("value", "pc"))
+        assert found.total == trace.rows("accesses")
+    assert len(found.counts) == 4
+    assert found.counts[0].label == ("(others)",)
 
 
 def test_counts_over_time(chips: Path) -> None:

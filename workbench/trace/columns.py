@@ -55,8 +55,10 @@ def coded(column: pa.ChunkedArray) -> tuple[Ints, list[Any]]:
     return codes[0] if len(codes) == 1 else np.concatenate([np.empty(0, np.int64), *codes]), names
 
 
-def encode(numbers: Ints) -> tuple[list[int], Ints]:
-    """Different numbers, none of them negative, and for each number its place among them."""
+def encode(numbers: Ints) -> tuple[Ints, Ints]:
+    """Different numbers, none of them negative, and for each number its place among them, in a new
+    array.
+    """
     most = int(numbers.max(initial=0))
     if most < 4 * len(numbers) + _DENSE:
         there = np.zeros(most + 1, np.bool_)
@@ -64,9 +66,9 @@ def encode(numbers: Ints) -> tuple[list[int], Ints]:
         found = np.flatnonzero(there)
         place = np.empty(most + 1, np.int64)
         place[found] = np.arange(len(found))
-        return found.tolist(), place[numbers]
+        return found, place[numbers]
     codes, known = coded(_as_arrow(np.ascontiguousarray(numbers)))
-    return known, codes
+    return np.array(known, np.int64), codes
 
 
 def _as_arrow(numbers: Ints) -> pa.ChunkedArray:

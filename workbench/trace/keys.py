@@ -1,18 +1,19 @@
-"""What accesses are counted by. A key turns a batch into codes, and codes into labels.
+"""What accesses are counted by. A key turns a batch into codes, and codes into names and labels.
 
-The first (`code`) is arithmetic on columns, knows nothing of other batches and runs in any thread; the
-second (`names`) sees only the few different codes of a batch, one batch after the other. So the
-work for each access is a dozen operations on arrays, whatever is counted. Registers that depend on
-what was written before are in `keys_registers`.
+The first (`code`) is arithmetic on columns, knows nothing of other batches and runs in any thread;
+the second (`names`) sees only the few different codes of a batch, one batch after the other. So the
+work for each access is a dozen operations on arrays, whatever is counted. Registers, which depend
+on what was written before, are in `keys_registers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
+from workbench.errors import FormatError
 from workbench.trace.columns import Ints, coded, encode, integers
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ NOBODY: Final = "(nothing)"
 OTHERS: Final = "(others)"
 NAMES: Final = ("device", "register", "direction", "value", "pc", "function", "phase")
 """The keys."""
+NO_NAME: Final = -1
+"""The name of all that came when there were too many names already."""
+_MOST_NAMES: Final = 1 << 20
 
 
 class Key(Protocol):
@@ -39,32 +43,66 @@ class Key(Protocol):
     """Whether `code`, too, has to see one batch after the other."""
 
     def code(self, batch: pa.Table) -> tuple[Ints, Any]:
-        """Give each access of a batch a small number, and what `names` needs to know of them."""
+        """Give each access of a batch a small number, and what `names` needs to know of them.
 
-    def names(self, about: Any) -> list[Hashable]:
-        """Give what each number of a batch stands for; called in the order of the batches."""
+        The array of numbers is the caller's.
+        """
 
-    def label(self, name: Hashable) -> Label:
+    def names(self, about: Any, found: Ints) -> Ints:
+        """Give the names of the numbers that were found; called in the order of the batches.
+
+        Names are numbers, too, which mean the same in all batches; `NO_NAME` beyond a bound.
+        """
+
+    def label(self, name: int) -> Label:
         """Give the label of a name."""
 
 
-class Labels:
-    """Numbers for names, in order of appearance; those beyond a bound share one."""
+class Names:
+    """Numbers for large numbers, in order of appearance; those beyond a bound have `NO_NAME`."""
 
-    def __init__(self, most: int) -> None:
-        self.known: dict[Hashable, int] = {}
+    def __init__(self, most: int = _MOST_NAMES) -> None:
+        self.known: list[int] = []
         self._most = most
+        self._sorted: Ints = np.array([np.iinfo(np.int64).max])
+        self._numbers: Ints = np.array([NO_NAME])
 
-    def numbers(self, names: list[Hashable]) -> Ints:
-        """Give the numbers of some names."""
-        known = self.known
-        found = np.fromiter((known.get(name, -1) for name in names), np.int64, len(names))
-        for place in np.flatnonzero(found < 0).tolist():
-            name: Hashable = names[place]
-            if len(known) >= self._most and name not in known:
-                name = None
-            found[place] = known.setdefault(name, len(known))
-        return found
+    def numbers(self, large: Ints) -> Ints:
+        """Give the numbers of some."""
+        place = np.searchsorted(self._sorted, large)
+        new = np.flatnonzero(self._sorted[place] != large)
+        if len(new):
+            more = list(dict.fromkeys(large[new].tolist()))[: self._most - len(self.known)]
+            numbers = np.arange(len(self.known), len(self.known) + len(more))
+            self.known += more
+            order = np.argsort(more)
+            places = np.searchsorted(self._sorted, np.array(more, np.int64)[order])
+            self._sorted = np.insert(self._sorted, places, np.array(more, np.int64)[order])
+            self._numbers = np.insert(self._numbers, places, numbers[order])
+            place = np.searchsorted(self._sorted, large)
+        return np.where(self._sorted[place] == large, self._numbers[place], NO_NAME)
+
+
+class Texts:
+    """Numbers for things that can be looked up, likewise."""
+
+    def __init__(self, most: int = _MOST_NAMES) -> None:
+        self.known: dict[Any, int] = {}
+        self._most = most
+        self._all: list[Any] = []
+
+    def number(self, thing: Any) -> int:
+        """Give the number of one thing."""
+        number = self.known.get(thing)
+        if number is None:
+            if len(self._all) >= self._most:
+                return NO_NAME
+            number = self.known[thing] = len(self._all)
+            self._all.append(thing)
+        return number
+
+    def __getitem__(self, number: int) -> Any:
+        return self._all[number]
 
 
 def make(keys: tuple[str, ...], trace: Trace, symbols: SymbolTable | None) -> Key:
@@ -94,74 +132,83 @@ class Column:
     """The values of one column, as text."""
 
     in_order = False
+    columns: tuple[str, ...]
 
     def __init__(self, name: str, text: Callable[[Any], str]) -> None:
         self.columns = (name,)
         self._text = text
-        self._known: dict[Any, str] = {}
+        self._texts = Texts()
+        self._known: dict[Any, int] = {}
 
     def code(self, batch: pa.Table) -> tuple[Ints, list[Any]]:
         """Give the codes of a dictionary."""
         return coded(batch[self.columns[0]])
 
-    def names(self, about: list[Any]) -> list[Hashable]:
-        """Give the texts."""
-        if len(self._known) > _MOST_KEPT:
-            self._known.clear()
-        return [self._known.get(value) or self._new(value) for value in about]
+    def names(self, about: list[Any], found: Ints) -> Ints:
+        """Give the numbers of the texts."""
+        known = self._known
+        if len(known) > _MOST_NAMES:
+            known.clear()
+        names = []
+        for code in found.tolist():
+            value = about[code]
+            name = known.get(value)
+            if name is None:
+                name = known[value] = self._texts.number(self._text(value))
+            names.append(name)
+        return np.array(names, np.int64)
 
-    def _new(self, value: Any) -> str:
-        return self._known.setdefault(value, self._text(value))
-
-    def label(self, name: Hashable) -> Label:
-        """Give the label."""
-        return (str(name),)
+    def label(self, name: int) -> Label:
+        """Give the text."""
+        return (self._texts[name],)
 
 
-class Direction:
+class _Few:
+    """Names that are known from the start."""
+
+    in_order = False
+
+    def __init__(self, all_names: list[str]) -> None:
+        self._all = all_names
+
+    def names(self, about: None, found: Ints) -> Ints:
+        """Codes are names."""
+        return found
+
+    def label(self, name: int) -> Label:
+        """Give the text."""
+        return (self._all[name],)
+
+
+class Direction(_Few):
     """Reads and writes."""
 
-    columns = ("write",)
-    in_order = False
+    columns: tuple[str, ...] = ("write",)
+
+    def __init__(self) -> None:
+        super().__init__(["read", "write"])
 
     def code(self, batch: pa.Table) -> tuple[Ints, None]:
         """Take the flag."""
         return integers(batch["write"]), None
 
-    def names(self, about: None) -> list[Hashable]:
-        """Name the flag."""
-        return ["read", "write"]
 
-    def label(self, name: Hashable) -> Label:
-        """Give the label."""
-        return (str(name),)
-
-
-class Phase:
+class Phase(_Few):
     """Phases of the run (`workbench.trace.phases`)."""
 
-    columns = ("icount",)
-    in_order = False
+    columns: tuple[str, ...] = ("icount",)
 
     def __init__(self, trace: Trace) -> None:
         from workbench.trace.phases import phases
 
         found = phases(trace)
+        super().__init__([phase.name for phase in found])
         self._starts = np.array([phase.icount for phase in found], np.int64)
-        self._names: list[Hashable] = [phase.name for phase in found]
 
     def code(self, batch: pa.Table) -> tuple[Ints, None]:
         """Find the last phase that began."""
         after = np.searchsorted(self._starts, integers(batch["icount"]), "right")
         return after.clip(1) - 1, None
-
-    def names(self, about: None) -> list[Hashable]:
-        """Name them."""
-        return self._names
-
-    def label(self, name: Hashable) -> Label:
-        """Give the label."""
-        return (str(name),)
 
 
 class Joined:
@@ -169,37 +216,58 @@ class Joined:
 
     def __init__(self, parts: list[Key]) -> None:
         self._parts = parts
+        self._names = [Names() for _ in parts]
+        self._pairs = [Names() for _ in parts[1:]]
         self.columns = tuple(dict.fromkeys(name for part in parts for name in part.columns))
         self.in_order = any(part.in_order for part in parts)
 
     def code(self, batch: pa.Table) -> tuple[Ints, Any]:
         """Number the different combinations."""
         codes, first = self._parts[0].code(batch)
-        about: list[Any] = [(first, 0, [])]
+        about: list[Any] = []
         for part in self._parts[1:]:
             more, own = part.code(batch)
             width = int(more.max(initial=0)) + 1
-            found, codes = encode(codes * width + more)
-            about.append((own, width, found))
-        return codes, about
+            if int(codes.max(initial=0)) >= (1 << 62) // width:
+                raise FormatError("the accesses have too many different values")
+            codes *= width
+            codes += more
+            pairs, codes = encode(codes)
+            about.append((own, width, pairs))
+        return codes, (first, about)
 
-    def names(self, about: Any) -> list[Hashable]:
+    def names(self, about: Any, found: Ints) -> Ints:
         """Name the combinations."""
-        first, *rest = about
-        pairs: list[tuple[Hashable, ...]] = [(name,) for name in self._parts[0].names(first[0])]
-        for part, (own, width, found) in zip(self._parts[1:], rest, strict=True):
-            names = part.names(own)
-            pairs = [(*pairs[n // width], names[n % width]) for n in found]
-        return list(pairs)
+        first, rest = about
+        own = [found]
+        for _, width, pairs in reversed(rest):
+            before, last = np.divmod(pairs[own[0]], width)
+            own[:1] = [before, last]
+        abouts = [first, *(own_about for own_about, _, _ in rest)]
+        names = [
+            numbers.numbers(_once(part, about, codes))
+            for part, about, codes, numbers in zip(
+                self._parts, abouts, own, self._names, strict=True
+            )
+        ]
+        joined = names[0]
+        for more, pairs in zip(names[1:], self._pairs, strict=True):
+            both = pairs.numbers(joined * _MOST_NAMES + more)
+            joined = np.where((joined < 0) | (more < 0), NO_NAME, both)
+        return joined
 
-    def label(self, name: Hashable) -> Label:
+    def label(self, name: int) -> Label:
         """Put the labels together."""
-        assert isinstance(name, tuple)
-        return tuple(
-            text
-            for part, own in zip(self._parts, name, strict=True)
-            for text in part.label(own)
-        )
+        label: Label = ()
+        for part, numbers, pairs in zip(
+            self._parts[:0:-1], self._names[:0:-1], self._pairs[::-1], strict=True
+        ):
+            name, last = divmod(pairs.known[name], _MOST_NAMES)
+            label = part.label(numbers.known[last]) + label
+        return self._parts[0].label(self._names[0].known[name]) + label
 
 
-_MOST_KEPT: Final = 1 << 17
+def _once(part: Key, about: Any, codes: Ints) -> Ints:
+    """The names of codes of which some are there more than once."""
+    found, which = encode(codes)
+    return part.names(about, found)[which]

@@ -8,7 +8,6 @@ different pairs of segment and place are decoded, not the accesses.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +17,7 @@ import numpy as np
 from workbench.errors import FormatError
 from workbench.trace.columns import Ints, coded, encode, integers, words
 from workbench.trace.decode import Decoder, WindowDecoder
-from workbench.trace.keys import NOBODY, OTHERS, Label
+from workbench.trace.keys import NO_NAME, NOBODY, Label, Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 _MOST_KEPT: Final = 1 << 17
 _MOST_STEPS: Final = 1 << 16
+_MOST_VALUES: Final = 1 << 20
 
 
 class _Window:
@@ -63,41 +63,41 @@ class _Place:
 class _Segments:
     """The accesses of a batch to a window where something is selected.
 
-    Their codes begin at `first`; the pairs are `segment * len(places) + place`, of a place with its
-    number in the batch. `steps` are the writes that select: the one with number n ends segment n.
+    Their codes begin at `first`; the pairs are `segment * span + place`, of a place with its number
+    in the batch. `steps` are the writes that select: the one with number n ends segment n.
     """
 
     window: _Window
+    first: int
+    span: int
     pairs: list[int]
     steps: list[tuple[int, int]]
 
 
 @dataclass(slots=True)
 class _Batch:
-    """What the codes of a batch stand for: first its places, then those in segments."""
+    """What the codes of a batch stand for: its places, and behind those the ones in segments."""
 
-    places: list[_Place]
+    places: dict[int, _Place]
     segments: list[_Segments]
 
 
 class Registers:
-    """Counts by device and register; a name is a number in `known`."""
+    """Counts by device and register; a name is a number in `_labels`."""
 
-    columns = ("kind", "device", "offset", "size", "write", "value")
+    columns: tuple[str, ...] = ("kind", "device", "offset", "size", "write", "value")
     in_order = False
 
     def __init__(self, trace: Trace) -> None:
-        self.known: dict[Label, int] = {}
-        self._labels: list[Label] = []
+        self._labels = Texts(_MOST_KEPT)
         self._decoder = Decoder(trace.header.machine)
         self._windows: dict[tuple[str, str], _Window] = {}
         self._places: dict[tuple[str, str, int, int, bool], _Place] = {}
         self._lock = Lock()
 
-    def label(self, name: Hashable) -> Label:
+    def label(self, name: int) -> Label:
         """Give device and register."""
-        assert isinstance(name, int)
-        return self._labels[name]
+        return self._labels[name]  # type: ignore[no-any-return]
 
     def _place(self, kind: str, device: str, offset: int, size: int, write: bool) -> _Place:
         """Make a place; `code` may run in several threads."""
@@ -119,71 +119,86 @@ class Registers:
         """Number the places of a batch, apart for each segment where something is selected."""
         codes, places = self._find(batch)
         about = _Batch(places, [])
-        selects = np.array([place.selects for place in places], np.bool_)
-        if not selects.any():
-            return codes, about
+        first = max(places, default=0) + 1
+        selects = np.zeros(first, np.bool_)
+        selects[[code for code, place in places.items() if place.selects]] = True
         selecting = np.flatnonzero(selects[codes])
+        if not len(selecting):
+            return codes, about
         at = codes[selecting].tolist()
         values = words(batch["value"])[selecting].tolist()
-        windows = list(dict.fromkeys(places[code].window for code in at))
-        number = {window: n for n, window in enumerate(windows, start=1)}
-        window_of = np.array([number.get(place.window, 0) for place in places], np.uint32)
+        number: dict[_Window, int] = {}
+        for code in at:
+            number.setdefault(places[code].window, len(number) + 1)
+        window_of = np.zeros(first, np.uint8 if len(number) < 256 else np.int64)
+        for code, place in places.items():
+            window_of[code] = number.get(place.window, 0)
         inside = window_of[codes]
         inside_selecting = inside[selecting]
-        codes = codes.copy()
-        first = len(places)
+        span = first
         for window, n in number.items():
             rows = np.flatnonzero(inside == n)
             steps = np.flatnonzero(inside_selecting == n)
             begins = np.zeros(len(rows) + 1, np.int64)
-            begins[np.searchsorted(rows, selecting[steps]) + 1] = 1
+            begins[np.searchsorted(rows, selecting[steps]) + 1] = span
             segment = np.cumsum(begins[:-1])
-            pairs, own = encode(segment * len(places) + codes[rows])
+            segment += codes[rows]
+            pairs, own = encode(segment)
             codes[rows] = own + first
-            first += len(pairs)
             chosen = [(at[step], values[step]) for step in steps.tolist()]
-            about.segments.append(_Segments(window, pairs, chosen))
+            about.segments.append(_Segments(window, first, span, pairs.tolist(), chosen))
+            first += len(pairs)
         return codes, about
 
-    def _find(self, batch: pa.Table) -> tuple[Ints, list[_Place]]:
-        """Number the different places of a batch."""
+    def _find(self, batch: pa.Table) -> tuple[Ints, dict[int, _Place]]:
+        """Number the different places of a batch; the numbers have gaps."""
         kinds, kind_names = coded(batch["kind"])
         devices, device_names = coded(batch["device"])
-        offsets, offset_values = coded(batch["offset"])
-        size = integers(batch["size"])
+        offset_values, offsets = _offsets(batch["offset"])
         names, many = max(1, len(device_names)), max(1, len(offset_values))
-        sizes = int(size.max(initial=0)) + 1
         if len(kind_names) * names * many >= 1 << 53:
             raise FormatError("the accesses have too many different devices and offsets")
-        # One after the other, so that the numbers stay small enough for tables.
-        windows, codes = encode(kinds * names + devices)
-        pairs, codes = encode(codes * many + offsets)
-        found, codes = encode((codes * sizes + size) * 2 + integers(batch["write"]))
-        known, places = self._places, []
-        for code in found:
+        codes = kinds * names
+        codes += devices
+        codes *= many
+        codes += offsets
+        different, codes = encode(codes)
+        pairs = different.tolist()
+        size = integers(batch["size"])
+        sizes = int(size.max(initial=0)) + 1
+        codes *= sizes
+        codes += size
+        codes *= 2
+        codes += integers(batch["write"])
+        found = np.flatnonzero(np.bincount(codes))
+        known = self._places
+        places: dict[int, _Place] = {}
+        for code in found.tolist():
             pair, size_of = divmod(code >> 1, sizes)
             window, offset = divmod(pairs[pair], many)
-            kind, device = divmod(windows[window], names)
-            key = (
-                kind_names[kind], device_names[device], offset_values[offset], size_of, code & 1 == 1
-            )  # fmt: skip
-            places.append(known.get(key) or self._place(*key))
+            kind, device = divmod(window, names)
+            name, write = device_names[device], code & 1 == 1
+            key = (kind_names[kind], name, offset_values[offset], size_of, write)
+            places[code] = known.get(key) or self._place(*key)
         return codes, places
 
     # -- for each code ---------------------------------------------------------------------------
 
-    def names(self, about: _Batch) -> list[Hashable]:
+    def names(self, about: _Batch, found: Ints) -> Ints:
         """Name the registers of a batch and follow what is selected."""
-        # Of a window with segments no access has the code of a place.
-        inside = {part.window for part in about.segments}
-        names: list[Hashable] = [
-            0 if place.window in inside else self._number(place) for place in about.places
-        ]
+        names: dict[int, int] = {}
         for part in about.segments:
-            names += self._in_segments(part, about.places)
-        return names
+            names.update(enumerate(self._in_segments(part, about.places), start=part.first))
+        places = about.places
+        return np.array(
+            [
+                names[code] if code in names else self._number(places[code])
+                for code in found.tolist()
+            ],
+            np.int64,
+        )
 
-    def _in_segments(self, part: _Segments, places: list[_Place]) -> list[int]:
+    def _in_segments(self, part: _Segments, places: dict[int, _Place]) -> list[int]:
         window, decoder = part.window, part.window.decoder
         assert decoder is not None
         here = decoder.state
@@ -196,7 +211,7 @@ class Registers:
             if step is None:
                 decoder.state = here
                 register = decoder.decode(place.offset, place.size, value, True)
-                step = self._new((window.device, register.name)), decoder.state
+                step = self._labels.number((window.device, register.name)), decoder.state
                 window.steps[here, place, value] = step
             number, here = step
             own.append(number)
@@ -205,7 +220,7 @@ class Registers:
         ends.append(-1)
         found = []
         for pair in part.pairs:
-            segment, code = divmod(pair, len(places))
+            segment, code = divmod(pair, part.span)
             if ends[segment] == code:
                 found.append(own[segment])
                 continue
@@ -224,14 +239,14 @@ class Registers:
             return place.number
         decoder = place.window.decoder
         if decoder is None:
-            place.number = self._new((place.window.device, f"+{place.offset:#x}"))
+            place.number = self._labels.number((place.window.device, f"+{place.offset:#x}"))
             return place.number
         state = decoder.state
         number = place.numbers.get(state)
         if number is None:
             name = decoder.decode(place.offset, place.size, 0, place.write).name
             decoder.state = state
-            number = self._new((place.window.device, name))
+            number = self._labels.number((place.window.device, name))
             if not place.moves:
                 place.number = number
             elif len(place.numbers) > _MOST_STEPS:
@@ -239,39 +254,48 @@ class Registers:
             place.numbers[state] = number
         return number
 
-    def _new(self, label: Label) -> int:
-        if len(self.known) >= _MOST_KEPT and label not in self.known:
-            label = (OTHERS,)
-        number = self.known.setdefault(label, len(self.known))
-        if number == len(self._labels):
-            self._labels.append(label)
-        return number
-
 
 class Values:
     """Counts by device, register and value."""
 
-    columns = Registers.columns
+    columns: tuple[str, ...] = Registers.columns
     in_order = False
 
     def __init__(self, registers: Registers) -> None:
         self._registers = registers
+        self._values = Texts(_MOST_VALUES)
 
     def code(self, batch: pa.Table) -> tuple[Ints, Any]:
         """Number the different pairs of place and value."""
         codes, places = self._registers.code(batch)
         value_codes, values = coded(batch["value"])
-        found, codes = encode(codes * max(1, len(values)) + value_codes)
-        return codes, (places, values, found)
+        codes *= max(1, len(values))
+        codes += value_codes
+        pairs, codes = encode(codes)
+        return codes, (places, values, pairs)
 
-    def names(self, about: Any) -> list[Hashable]:
-        """Give pairs of register and value."""
-        places, values, found = about
-        registers = self._registers.names(places)
-        many = len(values)
-        return [(registers[n // many], values[n % many]) for n in found]
+    def names(self, about: Any, found: Ints) -> Ints:
+        """Give numbers of pairs of register and value."""
+        places, values, pairs = about
+        place, value = np.divmod(pairs[found], max(1, len(values)))
+        different, which = encode(place)
+        registers = self._registers.names(places, different)[which]
+        numbers = np.array([self._values.number(value) for value in values], np.int64)[value]
+        return np.where(
+            (registers < 0) | (numbers < 0), NO_NAME, registers * _MOST_VALUES + numbers
+        )
 
-    def label(self, name: Hashable) -> Label:
+    def label(self, name: int) -> Label:
         """Give device, register and value."""
-        assert isinstance(name, tuple)
-        return (*self._registers.label(name[0]), f"{name[1]:#x}")
+        register, value = divmod(name, _MOST_VALUES)
+        return (*self._registers.label(register), f"{self._values[value]:#x}")
+
+
+def _offsets(column: pa.ChunkedArray) -> tuple[list[int], Ints]:
+    """Different offsets, and for each access the place of its own."""
+    offsets = words(column)
+    if int(offsets.max(initial=0)) >> 62:
+        codes, found = coded(column)
+        return found, codes
+    different, codes = encode(offsets.view(np.int64))
+    return different.tolist(), codes

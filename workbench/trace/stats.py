@@ -1,9 +1,9 @@
 """Counts of register accesses: by device, register, direction, value, PC, function, phase or time.
 
 A trace is read batch by batch, only the columns that are needed, several batches at once. A batch
-becomes a few counts: of each different code of its key (`keys`), direction and time bucket. What the
-codes mean is then asked in the order of the batches. The counts of several traces are made one by
-one, anywhere, and merged.
+becomes a few counts: of each different code of its key (`keys`), direction and time bucket. What
+the codes mean is then asked in the order of the batches. The counts of several traces are made one
+by one, anywhere, and merged.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ T = TypeVar("T")
 BUCKET: Final = "bucket"
 BY: Final = (*keys.NAMES, BUCKET)
 _BATCH_ROWS: Final = 1 << 15
+"""So many that the arrays of a batch stay in a core's cache."""
 _MOST_THREADS: Final = 4
 _DENSE: Final = 1 << 16
 _KEPT_BYTES: Final = 24 << 20
 _MAX_LABELS: Final = 1 << 17
+_LEAST_LABELS: Final = 1024
 _MAX_CELLS: Final = 1 << 24
 
 
@@ -76,40 +78,47 @@ def count(
     `bucket_icount` is the width of a bucket, by default so that all of them cover the run.
     """
     width = bucket_icount or max(1, -(-(trace.icount + 1) // buckets))
-    by_time = by == (BUCKET,)
-    key = None if by_time else keys.make(by, trace, symbols)
-    labels = keys.Labels(max(1024, min(_MAX_LABELS, _MAX_CELLS // buckets)))
+    key = None if by == (BUCKET,) else keys.make(by, trace, symbols)
+    names = keys.Names(max(_LEAST_LABELS, min(_MAX_LABELS, _MAX_CELLS // buckets)))
     time = ("icount",) if buckets > 1 else ()
     columns = dict.fromkeys((*time, "write", "count", *(key.columns if key else ())))
 
     def work(batch: pa.Table) -> tuple[Ints, Ints, Any]:
         """Count the cells of a batch: (code, direction, bucket)."""
-        codes, about = (0, None) if key is None else key.code(batch)
-        place = codes * 2 + integers(batch["write"])
+        place, about = (
+            (np.zeros(batch.num_rows, np.int64), None) if key is None else key.code(batch)
+        )
+        place *= 2
+        place += integers(batch["write"])
         if buckets > 1:
-            when = np.clip(integers(batch["icount"]) // width, 0, buckets - 1)
-            place = place * buckets + when
+            place *= buckets
+            place += np.clip(integers(batch["icount"]) // width, 0, buckets - 1)
         return *_count(place, integers(batch["count"])), about
 
     cells = 2 * buckets
-    table = np.zeros(cells, np.int64)
+    table = np.zeros(cells, np.int64)  # cells of one name after the other, the first of NO_NAME
     for place, counts, about in _each(work, trace, columns, key is not None and key.in_order):
         if key is not None:
-            numbers = labels.numbers(key.names(about))
-            place = numbers[place // cells] * cells + place % cells
-            if (size := len(labels.known) * cells) > len(table):
+            codes, cell = np.divmod(place, cells)
+            first = np.flatnonzero(np.diff(codes, prepend=-1))
+            numbers = names.numbers(key.names(about, codes[first])) + 1
+            place = np.repeat(numbers, np.diff(first, append=len(codes))) * cells + cell
+            if (size := (len(names.known) + 1) * cells) > len(table):
                 table = np.concatenate([table, np.zeros(max(size, 2 * len(table)), np.int64)])
         np.add.at(table, place, counts)
-    table = table.reshape(-1, 2, buckets)
-    if by_time or key is None:
-        return _stats(by, [Count((f"{n * width}",), *c) for n, c in enumerate(table[0].T.tolist())],
-                      width, buckets)  # fmt: skip
+    counted = table.reshape(-1, 2, buckets)
+    if key is None:
+        by_bucket = enumerate(counted[0].T.tolist())
+        return _stats(by, [Count((f"{n * width}",), *c) for n, c in by_bucket], width, buckets)
     sums: dict[Label, Ints] = {}
-    for name, n in labels.known.items():
-        label = (keys.OTHERS,) if name is None else key.label(name)
-        sums[label] = sums[label] + table[n] if label in sums else table[n]
-    counts_of = [Count(label, *c.sum(1).tolist(), c.sum(0).tolist()) for label, c in sums.items()]
-    return _stats(by, counts_of, width, buckets)
+    for n, name in enumerate([keys.NO_NAME, *names.known]):
+        label = (keys.OTHERS,) if name == keys.NO_NAME else key.label(name)
+        sums[label] = sums[label] + counted[n] if label in sums else counted[n]
+    found = [
+        Count(label, int(c[0].sum()), int(c[1].sum()), c.sum(0).tolist())
+        for label, c in sums.items()
+    ]
+    return _stats(by, found, width, buckets)
 
 
 def _stats(by: tuple[str, ...], counts: list[Count], width: int, buckets: int) -> Stats:
@@ -156,31 +165,33 @@ def _each(
     """
     groups = _groups(trace.pieces("accesses"))
 
-    def one(group: range) -> T:
+    def some(group: range) -> list[T]:
         parts = [trace.piece("accesses", n, columns) for n in group]
-        return work(parts[0] if len(parts) == 1 else pa.concat_tables(parts))
+        table = parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+        starts = range(0, table.num_rows, _BATCH_ROWS)
+        return [work(table.slice(start, _BATCH_ROWS)) for start in starts]
 
     import pyarrow as pa
 
     _keep_memory()
     jobs = 1 if in_order else min(_MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(jobs) as pool:
-        waiting: deque[Future[T]] = deque()
+        waiting: deque[Future[list[T]]] = deque()
         try:
             for group in groups:
-                waiting.append(pool.submit(one, group))
+                waiting.append(pool.submit(some, group))
                 if len(waiting) > 2 * jobs:
-                    yield waiting.popleft().result()
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
 
 
 def _keep_memory() -> None:
-    """Let the C library keep what is freed, for the next array. It gives half a megabyte back to the
-    system at once, which costs more than the arithmetic, until it has seen a larger block freed.
+    """Let the C library keep what is freed, for the next array. It gives half a megabyte back to
+    the system at once, which costs more than the arithmetic, until it has seen a larger one freed.
     """
     np.empty(_KEPT_BYTES, np.uint8)
 
