@@ -24,9 +24,10 @@ from workbench.block.nbd.uri import Address
 from workbench.errors import InputFileError
 
 START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 30.0
 MODULES = "QEMU's block drivers are in the package qemu-block-extra"
 EXPORT = "disk"
+TOOLS = ("qemu-storage-daemon: ", "qemu-nbd: ")  # how their messages begin
 
 Node = dict[str, object]
 
@@ -90,6 +91,11 @@ def _nbdkit(node: Node) -> Callable[[str], list[str]] | None:
                          f"path={source['path']}"]  # fmt: skip
             if "user" in source:
                 arguments.append(f"user={source['user']}")
+            match source.get("host-key-check", {}):
+                case {"mode": "none"}:
+                    arguments.append("verify-remote-host=false")
+                case {"mode": "hash"}:
+                    return None  # nbdkit has no such check
         case _:
             return None
     plugin, *options = arguments
@@ -141,7 +147,7 @@ def _connect(
 ) -> HelperImage:
     """Wait until the helper answers; it ends with a message when it cannot open the image."""
     end = time.monotonic() + START_TIMEOUT_S
-    address = Address(socket=socket, export=EXPORT)
+    address = Address(socket=socket, export=EXPORT, label=f"{name} (behind a helper)")
     while process.poll() is None:
         if Path(socket).exists():
             try:
@@ -160,12 +166,15 @@ def _connect(
 
 
 def _complaint(log: Path) -> str:
-    """The last line that a helper wrote, without the arguments that it repeats."""
+    """The last line that a helper wrote in its own name, without the arguments that it repeats;
+    libraries write other lines, before and after.
+    """
     text = log.read_bytes()[-4096:].decode("utf-8", "replace").strip()
-    lines = text.splitlines()
-    line = lines[-1] if lines else "the helper has ended without a message"
+    lines = text.splitlines() or ["the helper has ended without a message"]
+    own = [line for line in lines if any(mark in line for mark in (*TOOLS, "error: "))]
+    line = (own or lines)[-1]
     line = "".join(c if c.isprintable() else "?" for c in line)
-    for mark in ("}: ", "qemu-storage-daemon: ", "qemu-nbd: ", "error: "):
+    for mark in ("}: ", *TOOLS, "error: "):
         if mark in line:
             line = line.rpartition(mark)[2]
     if "nknown driver" in line or "Parameter 'driver' does not accept" in line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from workbench.errors import UsageError
@@ -37,6 +38,8 @@ def node_of(url: str) -> Node:
         raise UsageError(f"expected a URL, not {url!r}: {error}") from None
     if scheme in _WEB:
         return {"driver": scheme, "url": url}
+    if parts.query and scheme not in ("ssh", "sftp", "gluster+unix"):
+        raise UsageError(f"expected a {scheme} URL without options, not {url!r}")
     if parts.password is not None:
         raise UsageError(f"a password in a {scheme} URL is not supported (others could read it)")
     host = parts.hostname or ""
@@ -49,6 +52,8 @@ def node_of(url: str) -> Node:
                           "server": {"host": host, "port": str(port or 22)}}  # fmt: skip
             if parts.username:
                 node["user"] = unquote(parts.username)
+            if parts.query:
+                node["host-key-check"] = _host_key_check(parts.query)
             return node
         case "nfs":
             return {"driver": "nfs", "path": path, "server": {"type": "inet", "host": host}}
@@ -56,6 +61,21 @@ def node_of(url: str) -> Node:
             return _iscsi(url, parts, host, port or 3260)
         case _:
             return _gluster(url, parts, host, port or 24007)
+
+
+def _host_key_check(query: str) -> Node:
+    """QEMU's option of ssh URLs: `no`, `yes` (known_hosts, as without it), or a hash of the key."""
+    name, _, value = query.partition("=")
+    kind, _, digits = value.partition(":")
+    if name == "host_key_check":
+        if value in ("no", "yes"):
+            return {"mode": "none" if value == "no" else "known_hosts"}
+        if kind in ("md5", "sha1", "sha256") and re.fullmatch("[0-9a-fA-F:]+", digits):
+            return {"mode": "hash", "type": kind, "hash": digits}
+    raise UsageError(
+        "expected host_key_check=no, yes, md5:HASH, sha1:HASH or sha256:HASH as the option of a "
+        f"ssh URL, not {query!r}"
+    )
 
 
 def _iscsi(url: str, parts: SplitResult, host: str, port: int) -> Node:

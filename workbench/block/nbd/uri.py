@@ -24,10 +24,13 @@ class Address:
     certificates: str = ""  # directory with ca-cert.pem, client-cert.pem, client-key.pem
     verify_peer: bool = True
     tls_hostname: str = ""
+    label: str = ""  # how messages call it, if a helper of ours is the server
 
     @property
     def name(self) -> str:
         """How messages call it."""
+        if self.label:
+            return self.label
         where = self.socket or f"{self.host}:{self.port}"
         return f"NBD server {where}" + (f" (export {self.export!r})" if self.export else "")
 
