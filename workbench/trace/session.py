@@ -119,6 +119,7 @@ class Recording:
         """
         self._poll: Poll | None = None
         self._started: float | None = None
+        self._alarm: threading.Timer | None = None  # ends a slice at the limit of real time
         self._ahead: _Ahead | None = None
         self._pace = Pace()
         self._next_digest = self.limits.digest_every
@@ -132,6 +133,7 @@ class Recording:
         """Ask the run to end at the next instruction boundary that it looks up from."""
         self._interrupted = True
         self._attention.set()
+        self.machine.interrupt()  # a slice can take long: its device may wait for a slow disk
 
     @property
     def interrupting(self) -> bool:
@@ -165,6 +167,8 @@ class Recording:
         if self._outcome is not None:
             return self._outcome
         started = self._start()
+        if self._alarm is not None:
+            self._alarm.cancel()
         try:
             self._settle()
             self.over = self.over or _BY_USER
@@ -202,6 +206,10 @@ class Recording:
         """Note when it began, at the first call."""
         if self._started is None:
             self._started = self._checked_s = time.monotonic()
+            if self.limits.wall_s is not None:
+                self._alarm = threading.Timer(self.limits.wall_s, self.machine.interrupt)
+                self._alarm.daemon = True
+                self._alarm.start()
         return self._started
 
     def advance(self, until: int | None = None, poll: Poll | None = None) -> StopLike:
