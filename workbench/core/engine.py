@@ -310,6 +310,14 @@ class Cpu:
         if update:
             self.update_mode()
 
+    @property
+    def linear_pc(self) -> int:
+        """The linear address of the next instruction; in 64-bit mode CS has no base."""
+        pc = self.get("rip")
+        if self.get("efer") & lay.EFER_LMA and self.get("seg_attr", lay.CS) & lay.ATTR_L:
+            return pc
+        return pc + self.get("seg_base", lay.CS) & 0xFFFF_FFFF
+
     def get_segment(self, name: str) -> tuple[int, int, int, int]:
         """(selector, base, limit, attr)."""
         n = lay.SEGMENTS.index(name)

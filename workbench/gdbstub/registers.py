@@ -4,6 +4,9 @@ There are three layouts, one for each architecture that gdb tells apart: in `i38
 processor is seen, in `i386` and `i8086` the registers of 32-bit code. gdb takes a description when
 it connects, and once more when it is told to; it numbers registers in their order.
 
+gdb knows no segments: its program counter is the linear address of the next instruction, so that
+breakpoints and disassembly are right in 16-bit code, too; `ip` is the offset in the code segment.
+
 The features `org.gnu.gdb.i386.core`, `.sse` and `.segments` are those of "Debugging with GDB",
 appendix G.5.7 (i386 Features); `org.workbench.x86.system` is ours.
 """
@@ -25,14 +28,16 @@ __all__ = [
     "X86_64",
     "Layout",
     "Register",
-    "linear_pc",
     "of_mode",
+    "plain_names",
+    "set_linear_pc",
 ]
 
 Get = Callable[[Cpu], int]
 Set = Callable[[Cpu, int], None]
 X86_64, I386, I8086, AUTO = "i386:x86-64", "i386", "i8086", "auto"
 ARCHITECTURES: Final = (AUTO, X86_64, I386, I8086)
+_MASK64: Final = (1 << 64) - 1
 _CORE, _SSE = "org.gnu.gdb.i386.core", "org.gnu.gdb.i386.sse"
 
 
@@ -95,7 +100,7 @@ def plain_names(layout: Layout) -> tuple[str, ...]:
     """The processor's 64-bit fields by gdb's number, "" for a register that is more than one."""
     if layout.architecture != X86_64:
         return ()
-    return tuple(r.name if r.name in (*lay.GPRS, "rip") else "" for r in layout.registers)
+    return tuple(r.name if r.name in lay.GPRS else "" for r in layout.registers)
 
 
 def of_mode(cpu: Cpu) -> str:
@@ -124,6 +129,12 @@ def _low(name: str) -> tuple[Get, Set]:
         cpu.set(name, cpu.get(name) & ~0xFFFFFFFF | value)
 
     return lambda cpu: cpu.get(name), put
+
+
+def set_linear_pc(cpu: Cpu, address: int) -> None:
+    """Go on at a linear address: in code with a base, at its offset."""
+    mask = _MASK64 if of_mode(cpu) == X86_64 else 0xFFFFFFFF
+    cpu.set("rip", cpu.get("rip") + address - cpu.linear_pc & mask)
 
 
 def _st(n: int) -> tuple[Get, Set]:
@@ -195,7 +206,7 @@ def _general(name: str) -> Register:
 def _core(general: tuple[str, ...], pc: str, bits: int) -> tuple[Register, ...]:
     return (
         *(_general(name) for name in general),
-        Register(pc, bits, "code_ptr", *_field("rip")),
+        Register(pc, bits, "code_ptr", lambda cpu: cpu.linear_pc, set_linear_pc),
         Register("eflags", 32, "i386_eflags", *_field("rflags")),
         *(Register(n, 32, "int32", _field("seg_sel", at)[0]) for n, at in _SEGMENTS),
         *(Register(f"st{n}", 80, "i387_ext", *_st(n)) for n in range(8)),
@@ -234,6 +245,7 @@ def _system(bits: int) -> tuple[Register, ...]:
         Register("cr8", 64, "int", _field("cr8")[0], group="system"),
         Register("efer", 64, "int", *_field("efer"), group="system"),
         *_bases(("cs", "ss", "ds", "es"), bits, "system"),
+        Register("ip", bits, "int", _field("rip")[0], group="system"),
     )
 
 
@@ -295,9 +307,3 @@ LAYOUTS: Final = {
 }
 REGISTERS: Final = LAYOUTS[X86_64].registers
 """All of the processor that gdb can see."""
-
-
-def linear_pc(cpu: Cpu) -> int:
-    """The linear address of the next instruction, which is what breakpoints are set on."""
-    base = 0 if of_mode(cpu) == X86_64 else cpu.get("seg_base", lay.CS)
-    return cpu.get("rip") + base & (1 << 64) - 1

@@ -106,7 +106,7 @@ class Stub:
             return int.from_bytes(layout.read(cpu, number), "little")
 
         context = Context(register, self.memory.read, self.say)
-        return self.points.stops(registers.linear_pc(cpu), context, self._note)
+        return self.points.stops(cpu.linear_pc, context, self._note)
 
     def _note(self, text: str) -> None:
         self.monitor.note = text
@@ -143,9 +143,7 @@ class Stub:
                 if watch is not None:
                     return b"T%s%s:%x;%s" % (_SIGTRAP, _WATCH_NAMES[watch[0]], watch[1], thread)
             case "breakpoint":
-                hardware = (
-                    self.points.kind(registers.linear_pc(self.target.machine.cpu)) == HARDWARE
-                )
+                hardware = self.points.kind(self.target.machine.cpu.linear_pc) == HARDWARE
                 name = b"hwbreak" if hardware else b"swbreak"
                 if name + b"+" in self.features:
                     return b"T%s%s:;%s" % (_SIGTRAP, name, thread)
@@ -217,12 +215,12 @@ class Stub:
     def _resume(self, packet: packets.Resume) -> bytes | None:
         if packet.address is not None:
             address = packet.address
-            if self.target.machine.cpu.get("rip") != address:
+            if self.target.machine.cpu.linear_pc != address:
                 why = self.target.before_write()
                 if why:
                     self.monitor.note = why
                     return REFUSED
-                self.target.machine.cpu.set("rip", address)
+                registers.set_linear_pc(self.target.machine.cpu, address)
         self.running = packet
         return None
 

@@ -2,26 +2,45 @@
 
 They come from kallsyms in guest memory, modules included, at the addresses at which the kernel ran.
 ELF: "Tool Interface Standard Executable and Linking Format", version 1.2, and the x86-64 psABI.
+A 32-bit kernel gets a 32-bit file, from which gdb takes the architecture.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from workbench.core.machine import Machine
 from workbench.trace import symbols as linux
 from workbench.trace.kallsyms import WORDS, Symbol
 
 _CODE = frozenset("tTwW")
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
 _SYMTAB, _STRTAB, _NOBITS = 2, 3, 8
 _ALLOC, _EXEC = 2, 4
-_EXECUTABLE, _X86_64 = 2, 62
+_EXECUTABLE = 2
 _OBJECT, _FUNC, _GLOBAL = 1, 2, 1
 _NAMES = b"\0.text\0.symtab\0.strtab\0"
+
+
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """A class of ELF files: its structures, EI_CLASS, e_machine."""
+
+    header: struct.Struct
+    section: struct.Struct
+    ident: bytes
+    machine: int
+
+    def symbol(self, name: int, info: int, address: int) -> bytes:
+        """An entry of the table of symbols, in section 1."""
+        if self is _ELF64:
+            return struct.pack("<IBBHQQ", name, info, 0, 1, address, 0)
+        return struct.pack("<IIIBBH", name, address, 0, info, 0, 1)
+
+
+_ELF64 = _Class(struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ"), b"\2", 62)
+_ELF32 = _Class(struct.Struct("<16sHHIIIIIHHHHHH"), struct.Struct("<10I"), b"\1", 3)
 
 
 def guest_symbols(machine: Machine) -> list[Symbol]:
@@ -40,28 +59,29 @@ def elf(symbols: Iterable[Symbol]) -> bytes:
         found = [symbol for symbol in every if symbol[0] >= word.start]
         if found:
             break
+    kind = _ELF64 if word.size == 8 else _ELF32
     low = min((address for address, _, _ in found), default=0)
     high = max((address for address, _, _ in found), default=0)
-    strings = bytearray(b"\0")
-    table = bytearray(_SYMBOL.size)
+    strings, table = bytearray(b"\0"), bytearray(len(kind.symbol(0, 0, 0)))
+    size = len(table)
     for address, letter, name in found:
-        kind = _FUNC if letter in _CODE else _OBJECT
-        table += _SYMBOL.pack(len(strings), _GLOBAL << 4 | kind, 0, 1, address, 0)
+        info = _GLOBAL << 4 | (_FUNC if letter in _CODE else _OBJECT)
+        table += kind.symbol(len(strings), info, address)
         strings += name.encode() + b"\0"
-    table_at = _HEADER.size
+    table_at = kind.header.size
     strings_at = table_at + len(table)
     names_at = strings_at + len(strings)
-    flags = _ALLOC | _EXEC
+    pack = kind.section.pack
     headers = (
-        _SECTION.pack(*[0] * 10),
-        _SECTION.pack(1, _NOBITS, flags, low, table_at, high - low + 1, 0, 0, 16, 0),
-        _SECTION.pack(7, _SYMTAB, 0, 0, table_at, len(table), 3, 1, 8, _SYMBOL.size),
-        _SECTION.pack(15, _STRTAB, 0, 0, strings_at, len(strings), 0, 0, 1, 0),
-        _SECTION.pack(15, _STRTAB, 0, 0, names_at, len(_NAMES), 0, 0, 1, 0),
+        pack(*[0] * 10),
+        pack(1, _NOBITS, _ALLOC | _EXEC, low, table_at, high - low + 1, 0, 0, 16, 0),
+        pack(7, _SYMTAB, 0, 0, table_at, len(table), 3, 1, word.size, size),
+        pack(15, _STRTAB, 0, 0, strings_at, len(strings), 0, 0, 1, 0),
+        pack(15, _STRTAB, 0, 0, names_at, len(_NAMES), 0, 0, 1, 0),
     )
-    header = _HEADER.pack(
-        b"\x7fELF\x02\x01\x01" + bytes(9), _EXECUTABLE, _X86_64, 1, 0, 0,
-        names_at + len(_NAMES), 0, _HEADER.size, 0, 0, _SECTION.size, len(headers),
+    header = kind.header.pack(
+        b"\x7fELF" + kind.ident + b"\1\1" + bytes(9), _EXECUTABLE, kind.machine, 1, 0, 0,
+        names_at + len(_NAMES), 0, kind.header.size, 0, 0, kind.section.size, len(headers),
         len(headers) - 1,
     )  # fmt: skip
     return header + bytes(table) + bytes(strings) + _NAMES + b"".join(headers)

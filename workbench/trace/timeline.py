@@ -274,7 +274,7 @@ class Timeline:
 
         A breakpoint or watchpoint in a handler ends it too.
         """
-        context = self._context()
+        context, here = self._context(), self.machine.cpu.linear_pc
         while True:
             taken, observers = _Taken(), self.machine.observers
             observers.append(taken)
@@ -285,15 +285,15 @@ class Timeline:
             masked = self.diverted is None and taken.pc == context[0]
             if not masked or moved.kind != "icount" or self._context()[0] == context[0]:
                 return moved
-            mine, self.breakpoints = self.breakpoints, self.breakpoints | {context[0]}
+            mine, self.breakpoints = self.breakpoints, self.breakpoints | {here}
             conditions = self.conditions
-            self.conditions = {at: c for at, c in conditions.items() if at != context[0]}
+            self.conditions = {at: c for at, c in conditions.items() if at != here}
             try:
                 while True:
                     moved = self.go(poll)
                     if self._context() == context:
                         break
-                    if moved.kind != "breakpoint" or self._context()[0] in mine:
+                    if moved.kind != "breakpoint" or self.machine.cpu.linear_pc in mine:
                         return moved
             finally:
                 self.breakpoints, self.conditions = mine, conditions
@@ -323,8 +323,7 @@ class Timeline:
         """Is the next instruction IRET?  Looking sets no Accessed bit."""
         machine = self.machine
         cpu = machine.cpu
-        pc = cpu.get("rip")
-        gpa = Paging.of(cpu).translate(machine.memory.read, pc)
+        gpa = Paging.of(cpu).translate(machine.memory.read, cpu.linear_pc)
         code = b"" if gpa is None else machine.memory.read(gpa, 2)
         return code[:1] == b"\xcf" or code == b"\x48\xcf"
 
