@@ -23,13 +23,13 @@ pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not 
 class Gdb:
     """gdb by its console commands."""
 
-    def __init__(self, address: str, seconds: int = 20) -> None:
+    def __init__(self, address: str, seconds: int = 20, architecture: str = "i386:x86-64") -> None:
         self._seconds = seconds
         # gdb 13 may crash when it is told to exit; nobody wants to keep that.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         self._mi = GdbController(["gdb", "--nx", "--quiet", "--interpreter=mi3"], 0.02)
         self.do("set pagination off")
-        self.do("set architecture i386:x86-64")
+        self.do(f"set architecture {architecture}")
         self.do(f"target remote {address}")
 
     def do(self, command: str) -> str:

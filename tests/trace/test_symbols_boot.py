@@ -11,7 +11,6 @@ import pytest
 
 import guests
 import workbench as api
-from guests.initramfs import run_option
 from tests.cli.conftest import command, environment
 from workbench.trace import stacks, symbols
 from workbench.trace.reader import Trace
@@ -77,21 +76,10 @@ def test_kernel_symbols_come_from_guest_memory(boot: Trace, tmp_path: Path) -> N
 
 
 def test_a_32_bit_kernel_and_its_modules(
-    tmp_path: Path, guest: Guests, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pae_trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pae = guest("pae")
-    (tmp_path / "disk.img").write_bytes(bytes(1 << 20))
-    subprocess.run(
-        [
-            *command(False), "record", "--kernel", str(pae.kernel), "--initrd",
-            str(pae.images["drivers"]), "--append", f"console=ttyS0 {run_option('true')}",
-            "--drive", "file=disk.img,format=raw", "--serial", "none", "-o", "boot.wbt",
-            "--timeout", "200",
-        ],
-        cwd=tmp_path, env=environment(), check=True, timeout=240,
-    )  # fmt: skip
     monkeypatch.setattr(symbols, "_cache_path", lambda *_: tmp_path / "symbols.zst")
-    with api.open(tmp_path / "boot.wbt") as trace:
+    with api.open(pae_trace) as trace:
         table = symbols.of_trace(trace)
         assert functions(trace, table, "com1") >= {"io_serial_in", "io_serial_out"}
         # Debian's 32-bit kernel has no symbol of the list of modules: it is found by its shape.
