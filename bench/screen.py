@@ -66,7 +66,8 @@ class Screen:
             argv = [sys.executable, "-m", "workbench", "tui", *args]
             os.execve(argv[0], argv, variables)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         with contextlib.suppress(OSError):
@@ -121,19 +122,26 @@ class Screen:
 
     def worked(self) -> float:
         """Seconds that the screen's thread has computed so far."""
-        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
+        return int(Path(f"/proc/{self.application}/schedstat").read_text().split()[0]) / 1e9
+
+    @property
+    def application(self) -> int:
+        """The process that draws: a child of the one that was started."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return int(children[0]) if children else self.pid
 
     def peak_bytes(self) -> int:
         """The most memory that it had."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
+        status = Path(f"/proc/{self.application}/status").read_text()
         found = re.search(r"VmHWM:\s+(\d+)", status)
         return int(found[1]) << 10 if found else 0
 
     def close(self) -> None:
         """End it."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.application, signal.SIGKILL)
         os.waitpid(self.pid, 0)
+        self._listener.join()
         os.close(self.fd)
 
 
@@ -322,7 +330,7 @@ def keys_of_long(path: str) -> tuple[list[Times], int]:
         _scroll(screen, jumps, [END, PAGE_UP, HOME, PAGE_DOWN] * 6, 0.02)
         screen.press("/device=pit and write\r")
         screen.see(r"\[device=pit")
-        _scroll(screen, filtered, [DOWN, PAGE_DOWN, PAGE_DOWN, UP] * 10, 0.02)
+        _scroll(screen, filtered, [DOWN, PAGE_DOWN, DOWN, UP] * 5, 0.02)
         screen.see("accesses match", 600)
         screen.press("\x1b")
         screen.see("all accesses are shown")

@@ -93,7 +93,7 @@ def _show(args: argparse.Namespace, traces: list[Trace]) -> bool:
     from workbench.tui.app import TuiApp
     from workbench.tui.session import Session
     from workbench.tui.view import NAMES, View
-    from workbench.tui.worker import Worker
+    from workbench.tui.worker import Turn, Worker
 
     engine.prepare()
     path = layout.settings_path()
@@ -104,7 +104,12 @@ def _show(args: argparse.Namespace, traces: list[Trace]) -> bool:
     def post(call: Callable[[], None]) -> None:
         early.append(call) if app is None else app.post(call)
 
-    sessions = [Session(trace, lambda name, failed: Worker(name, post, failed)) for trace in traces]
+    turn = Turn()
+
+    def make_jobs(name: str, failed: Callable[[str], None]) -> Worker:
+        return Worker(name, post, failed, turn)
+
+    sessions = [Session(trace, make_jobs) for trace in traces]
     session = sessions[0]
     view = View(session, settings, path, sessions[1] if len(sessions) == 2 else None)
     view.tour = None if args.traces else 0
@@ -114,7 +119,7 @@ def _show(args: argparse.Namespace, traces: list[Trace]) -> bool:
         session.go(position.parse(args.at, session.trace, session.bookmarks.places), remember=False)
     if args.filter:
         session.set_filter(args.filter)
-    app = TuiApp(view)
+    app = TuiApp(view, turn)
     for call in early:
         app.post(call)
 

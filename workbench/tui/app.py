@@ -44,6 +44,7 @@ from workbench.tui.style import choose, style
 if TYPE_CHECKING:
     from workbench.tui.lines import Line
     from workbench.tui.view import View
+    from workbench.tui.worker import Turn
 
 _KEY_SECONDS: Final = 0.03
 """How long an escape sequence may take to arrive."""
@@ -103,8 +104,9 @@ class _Completer(Completer):
 class TuiApp:
     """The running application."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, turn: Turn) -> None:
         self.view = view
+        self._turn = turn
         self._histories = {":": InMemoryHistory(), "/": InMemoryHistory()}
         self._buffers = {
             kind: Buffer(
@@ -204,6 +206,7 @@ class TuiApp:
 
     def _sync(self) -> None:
         """The model may have closed the line, or moved one of two traces."""
+        self._turn.take()
         if self.view.comparison is not None and self._error is None:
             try:
                 self.view.comparison.follow()
@@ -214,6 +217,7 @@ class TuiApp:
 
     def _drawn(self) -> None:
         """What takes long begins when the first screen is there, not before."""
+        self._turn.give()
         start, self._start = self._start, None
         if start is not None:
             asyncio.get_running_loop().call_soon(start)

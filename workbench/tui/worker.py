@@ -11,38 +11,70 @@ import queue
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from workbench.errors import WorkbenchError
 
 Post = Callable[[Callable[[], None]], None]
 Work = Callable[["Job"], Any]
+_MOST_WAIT_S: Final = 0.05
+
+
+class Turn:
+    """Lets the screen go first: who works beside it waits, when it asks, until that is drawn.
+
+    All threads share one interpreter; without this each of them would slow every key down.
+    """
+
+    def __init__(self) -> None:
+        self._free = threading.Event()
+        self._free.set()
+
+    def take(self) -> None:
+        """The screen is about to be drawn."""
+        self._free.clear()
+
+    def give(self) -> None:
+        """It has been drawn."""
+        self._free.set()
+
+    def wait(self) -> None:
+        """Wait for the screen, a little while at most."""
+        self._free.wait(_MOST_WAIT_S)
 
 
 class Job:
     """One piece of work."""
 
-    def __init__(self, name: str, work: Work, done: Callable[[Any], None]) -> None:
+    def __init__(
+        self, name: str, work: Work, done: Callable[[Any], None], turn: Turn | None = None
+    ) -> None:
         self.name = name
         self.work = work
         self.done = done
         self.progress: float | None = None
         """From 0 to 1, None while it is unknown; written by the worker, read by the screen."""
         self._stop = threading.Event()
+        self._turn = turn
 
     def cancel(self) -> None:
         """Ask it to stop; whether and where it does is its own affair."""
         self._stop.set()
 
     def stopping(self) -> bool:
-        """Has somebody asked it to stop?  The `poll` of a timeline."""
+        """Has somebody asked it to stop?  The `poll` of a timeline. Waits for the screen."""
+        if self._turn is not None:
+            self._turn.wait()
         return self._stop.is_set()
 
 
 class Worker:
     """A thread that does jobs one after the other."""
 
-    def __init__(self, name: str, post: Post, failed: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, post: Post, failed: Callable[[str], None], turn: Turn | None = None
+    ) -> None:
+        self._turn = turn
         self.job: Job | None = None
         """What is running or waits first; changed in the screen's thread only."""
         self.waiting: list[Job] = []
@@ -59,7 +91,7 @@ class Worker:
 
     def submit(self, name: str, work: Work, done: Callable[[Any], None]) -> Job:
         """Do a job after those that are there."""
-        job = Job(name, work, done)
+        job = Job(name, work, done, self._turn)
         if self.job is None:
             self.job = job
             self._queue.put(job)

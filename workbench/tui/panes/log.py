@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from workbench.tui.log import Access
     from workbench.tui.session import Session
 
-_BUDGET: Final = 3
+_BUDGET: Final = 2
 """Blocks that may be looked through for a key or while the screen is drawn."""
 
 
@@ -113,18 +113,19 @@ class LogPane(Pane):
             if found is None:
                 break
             row = found
+        if row == session.row and budget.spent:
+            session.find_row(row, count > 0, session.matches, self._select)
         session.row = row
 
     def edge(self, end: bool) -> None:
         """Select the first or the last row."""
         session = self.session
+        session.find_row(session.log.rows if end else -1, not end, session.matches, self._select)
 
-        def select(row: int | None) -> None:
-            if row is not None:
-                session.row = row
-                session.changed()
-
-        session.find_row(session.log.rows if end else -1, not end, session.matches, select)
+    def _select(self, row: int | None) -> None:
+        if row is not None:
+            self.session.row = row
+            self.session.changed()
 
     def enter(self) -> None:
         """Go to the selected access."""
