@@ -7,7 +7,8 @@ import contextlib
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,8 +110,20 @@ def machine_config(args: argparse.Namespace) -> dict[str, Any]:
     return config.to_json()
 
 
-def run(args: argparse.Namespace) -> int:
-    """Record as the options say."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A recording that can begin, what it is connected to, and where its console goes."""
+
+    recording: Recording
+    attached: devices.Attachments
+    acts: actions.Actions
+    output: int | None
+    more: Mapping[str, int]
+
+
+@contextlib.contextmanager
+def prepared(args: argparse.Namespace) -> Iterator[Prepared]:
+    """Make a recording as the options say; it has not begun."""
     from workbench.trace.guest import Guest
     from workbench.trace.session import Limits, Recording
 
@@ -147,17 +160,22 @@ def run(args: argparse.Namespace) -> int:
         recording.interactive = bool(attached.networks)  # the other end lives in real time
         for scheduled in plan:
             recording.machine.inputs.schedule(*scheduled)
-        with gdb.held(recording, args.gdb, args.wait):
-            typed = next((n for n, to in attached.consoles.items() if to == "stdio"), "")
-            outcome = record_on_terminal(
-                recording,
-                output,
-                read_stdin=bool(typed) or _reads_stdin(args.serial),
-                more=more,
-                typed_to=typed or CONSOLE_DEVICE,
-                acts=acts,
-            )
-    return finish(args, recording, outcome)
+        yield Prepared(recording, attached, acts, output, more)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record as the options say."""
+    with prepared(args) as it, gdb.held(it.recording, args.gdb, args.wait):
+        typed = next((n for n, to in it.attached.consoles.items() if to == "stdio"), "")
+        outcome = record_on_terminal(
+            it.recording,
+            it.output,
+            read_stdin=bool(typed) or _reads_stdin(args.serial),
+            more=it.more,
+            typed_to=typed or CONSOLE_DEVICE,
+            acts=it.acts,
+        )
+    return finish(args, it.recording, outcome)
 
 
 def record_on_terminal(

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli import engine
-from workbench.cli.text import complain
+from workbench.cli import engine, text
 from workbench.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from workbench.trace.reader import Trace
+    from workbench.tui.live import Live
 
 EXAMPLES = """\
 examples:
@@ -25,6 +25,7 @@ examples:
   workbench tui boot.wbt --at 1.2G
   workbench tui good.wbt bad.wbt
   workbench tui boot.wbt --filter 'device=ide0* and write'
+  workbench tui --record --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 -o boot.wbt
 
 ? lists every key. Layouts are kept in $XDG_CONFIG_HOME/workbench/tui.json.
 """
@@ -41,6 +42,9 @@ def add_parser(commands: Any) -> None:
     add("--at", metavar="POSITION", help="start there: 1234567, 1.2G, 50%%, end, access:17")
     add("--filter", metavar="EXPRESSION", help="show only accesses that match")
     add("--theme", choices=("auto", "dark", "light", "mono"), help="colours (default: auto)")
+    add("--record", nargs=argparse.REMAINDER, metavar="...",
+        help="record a guest and look at it meanwhile: what follows are options of"
+        " 'workbench record'")  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -50,25 +54,69 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("expected a terminal; 'workbench log' writes to a file or a pipe")
     if len(args.traces) > 2:
         raise UsageError("expected one trace, or two to compare")
+    options = None if args.record is None else _record_options(args)
     from workbench.tui import guardian
 
     guardian.stand_by()
+    interrupted = _look(args) if options is None else _record(args, options)
+    if interrupted:
+        with contextlib.suppress(OSError):  # the terminal may have gone
+            text.complain("a signal or the loss of the terminal ended it")
+    # Threads of the machine may be in guest code, which does not come back when asked to.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_INTERRUPTED if interrupted else EXIT_OK)
+
+
+def _look(args: argparse.Namespace) -> bool:
+    """Show traces that are there; True when a signal ended it."""
     from workbench.trace.reader import open_trace
 
-    status = EXIT_OK
     with contextlib.ExitStack() as stack:
         paths = list(args.traces)
         if not paths:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="workbench-"))
             paths = [_demo(Path(folder) / "demo.wbt")]
-        if _show(args, [stack.enter_context(open_trace(path)) for path in paths]):
-            status = EXIT_INTERRUPTED
-            with contextlib.suppress(OSError):  # the terminal may have gone
-                complain("a signal or the loss of the terminal ended it")
-    # Threads of the machine may be in guest code, which does not come back when asked to.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+        return _show(args, [stack.enter_context(open_trace(path)) for path in paths])
+
+
+def _record_options(args: argparse.Namespace) -> argparse.Namespace:
+    """The options behind `--record`, which are those of `workbench record`."""
+    from workbench.cli import record
+    from workbench.cli.main import Parser
+
+    if args.traces or args.at:
+        raise UsageError("expected --record without a trace and without --at")
+    parser = Parser(prog="workbench tui --record", usage="workbench tui --record [OPTIONS]")
+    commands = parser.add_subparsers(parser_class=Parser)
+    record.add_parser(commands)
+    options: argparse.Namespace = parser.parse_args(["record", *args.record])
+    if options.gdb or options.wait:
+        raise UsageError("expected --record without --gdb: the screen is the debugger here")
+    return options
+
+
+def _record(args: argparse.Namespace, options: argparse.Namespace) -> bool:
+    """Record, and show it; True when a signal ended it."""
+    from workbench.cli import record
+    from workbench.cli.summary import print_recording
+    from workbench.trace.live import LiveTimeline
+    from workbench.trace.reader import open_trace
+    from workbench.tui.live import Live
+
+    with record.prepared(options) as it:
+        recording = it.recording
+        timeline = LiveTimeline(recording)
+        live = Live(timeline)
+        recording.recorder.flush()
+        try:
+            with open_trace(options.output) as trace:
+                interrupted = _show(args, [trace], live)
+        finally:
+            outcome = None if live.running else timeline.finish()
+        if outcome is not None and not interrupted and not options.quiet:
+            print_recording(options.output, outcome)
+    return interrupted
 
 
 def _demo(path: Path) -> str:
@@ -86,7 +134,7 @@ def _demo(path: Path) -> str:
     return str(path)
 
 
-def _show(args: argparse.Namespace, traces: list[Trace]) -> bool:
+def _show(args: argparse.Namespace, traces: list[Trace], live: Live | None = None) -> bool:
     """Show the screen until the user leaves; True when a signal ended it."""
     from workbench.trace import position
     from workbench.tui import layout
@@ -109,10 +157,10 @@ def _show(args: argparse.Namespace, traces: list[Trace]) -> bool:
     def make_jobs(name: str, failed: Callable[[str], None]) -> Worker:
         return Worker(name, post, failed, turn)
 
-    sessions = [Session(trace, make_jobs) for trace in traces]
+    sessions = [Session(trace, make_jobs, live=live) for trace in traces]
     session = sessions[0]
     view = View(session, settings, path, sessions[1] if len(sessions) == 2 else None)
-    view.tour = None if args.traces else 0
+    view.tour = None if args.traces or live is not None else 0
     if args.theme:
         view.theme = args.theme
     if args.at:

@@ -17,6 +17,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import (
     BufferControl,
     ConditionalContainer,
@@ -46,6 +47,12 @@ if TYPE_CHECKING:
     from workbench.tui.view import View
     from workbench.tui.worker import Turn
 
+_GUEST_KEYS: Final = [
+    key for key in Keys
+    if key not in (Keys.Any, Keys.ScrollUp, Keys.ScrollDown, Keys.CPRResponse,
+                   Keys.Vt100MouseEvent, Keys.WindowsMouseEvent, Keys.SIGINT, Keys.Ignore)
+]  # fmt: skip
+"""Keys with names, whose sequences go to a guest when one types into it."""
 _KEY_SECONDS: Final = 0.03
 """How long an escape sequence may take to arrive."""
 
@@ -159,7 +166,9 @@ class TuiApp:
 
     def _bindings(self) -> KeyBindings:
         bindings = KeyBindings()
-        free = Condition(lambda: not self.view.asking)
+        free = Condition(lambda: not self.view.asking and not self.view.typing)
+        asking = Condition(lambda: bool(self.view.asking))
+        typing = Condition(lambda: self.view.typing)
 
         def add(keys: Iterable[str], run: Callable[[View], None]) -> None:
             @bindings.add(*keys, filter=free, eager=True)
@@ -171,10 +180,19 @@ class TuiApp:
             for one in key.keys:
                 add((one,), key.run)
 
-        @bindings.add("escape", filter=~free, eager=True)
-        @bindings.add("c-c", filter=~free, eager=True)
+        @bindings.add("escape", filter=asking, eager=True)
+        @bindings.add("c-c", filter=asking, eager=True)
         def _(event: KeyPressEvent) -> None:
             self._close_line()
+
+        for key_name in (*_GUEST_KEYS, Keys.Any):
+            # Keys with a meaning of their own would not go to Any.
+            @bindings.add(key_name, filter=typing, eager=key_name is not Keys.Any)
+            def _(event: KeyPressEvent) -> None:
+                if event.key_sequence[0].key == Keys.ControlSquareClose:
+                    self.view.typing = False
+                else:
+                    self.view.type("".join(press.data for press in event.key_sequence))
 
         return bindings
 
@@ -284,5 +302,7 @@ class TuiApp:
         while True:
             await asyncio.sleep(0.2)
             session = self.view.session
+            if session.live is not None and session.live.running:
+                session.follow()
             if session.machine_jobs.busy or session.scanning:
                 self.app.invalidate()

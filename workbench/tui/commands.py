@@ -117,6 +117,17 @@ def _inspect(view: View, args: list[str]) -> None:
         view.choose_layout("3")
 
 
+def _stop(view: View, args: list[str]) -> None:
+    view.session.stop_recording()
+
+
+def _type(view: View, args: list[str]) -> None:
+    live = view.session.live
+    if live is None or live.over:
+        raise UsageError("typing needs a recording that goes on: workbench tui --record ...")
+    live.type(" ".join(args).encode() + b"\r")
+
+
 def _first(view: View, args: list[str]) -> None:
     view.compare(lambda comparison: comparison.first_instruction())
 
@@ -153,6 +164,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("bookmark NAME", "name this position", _bookmark),
     Command("show PANE", "put a pane where the focus is", _show),
     Command("inspect NAME", "look into a device, pci, irq, timers, cpu, tlb", _inspect),
+    Command("stop", "end the recording and close the trace", _stop),
+    Command("type TEXT", "type a line into the guest's console", _type),
     Command("first", "to the first instruction that differs between two traces", _first),
     Command("theme NAME", "auto, dark, light or mono", _theme),
     Command("when", "position and guest time", _when),

@@ -12,7 +12,7 @@ from workbench.trace.columns import coded, integers
 if TYPE_CHECKING:
     from workbench.trace.reader import Trace
 
-BUCKETS: Final = 1024
+BUCKETS: Final = 2048
 _MOST_DEVICES: Final = 256
 OTHERS: Final = "(others)"
 
@@ -22,21 +22,37 @@ class Density:
 
     def __init__(self, end_icount: int) -> None:
         self.end_icount = max(end_icount, 1)
+        self.span = self.end_icount
+        """Instructions that all buckets together are for."""
         self.counts: dict[str, Any] = {}
-        self.complete = False
+        self._pieces = 0
 
     def read(self, trace: Trace, stopping: Callable[[], bool]) -> None:
-        """Count all accesses of a trace."""
-        for batch in trace.batches("accesses", ("icount", "device")):
+        """Count the accesses of a trace that have not been counted yet."""
+        for batch in trace.batches("accesses", ("icount", "device"), first=self._pieces):
             if stopping():
                 return
-            places = integers(batch["icount"]).astype(np.float64) * (BUCKETS / self.end_icount)
+            icounts = integers(batch["icount"])
+            self._cover(int(icounts[-1]) if len(icounts) else 0)
+            places = icounts.astype(np.float64) * (BUCKETS / self.span)
             places = np.clip(places.astype(np.int64), 0, BUCKETS - 1)
             codes, names = coded(batch["device"])
             for code, name in enumerate(names):
                 found = np.bincount(places[codes == code], minlength=BUCKETS)
                 self._add(name or "(nobody)", found)
-        self.complete = True
+            self._pieces += 1
+
+    def extend(self, end_icount: int) -> None:
+        """The run has become longer."""
+        self.end_icount = max(end_icount, self.end_icount)
+
+    def _cover(self, icount: int) -> None:
+        """Let each bucket be for twice as many instructions, as often as it takes."""
+        while icount > self.span:
+            self.span *= 2
+            for name, held in self.counts.items():
+                pairs = held.reshape(-1, 2).sum(axis=1)
+                self.counts[name] = np.concatenate((pairs, np.zeros_like(pairs)))
 
     def _add(self, name: str, found: Any) -> None:
         if name not in self.counts and len(self.counts) >= _MOST_DEVICES:
@@ -52,8 +68,9 @@ class Density:
         """Counts of a device, or of all, for `width` columns."""
         held = list(self.counts.values()) if name is None else [self.counts[name]]
         whole = sum(held) if held else np.zeros(BUCKETS, np.int64)
-        edges = np.linspace(0, BUCKETS, width + 1).astype(np.int64)
+        used = BUCKETS * min(self.end_icount / self.span, 1.0)
+        edges = np.linspace(0, used, width + 1).astype(np.int64)
         sums = np.concatenate(([0], np.cumsum(whole)))
-        if width <= BUCKETS:
+        if width <= used:
             return [int(n) for n in sums[edges[1:]] - sums[edges[:-1]]]
-        return [int(whole[min(x * BUCKETS // width, BUCKETS - 1)]) for x in range(width)]
+        return [int(whole[min(int(x * used / width), BUCKETS - 1)]) for x in range(width)]

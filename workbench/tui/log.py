@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -82,24 +83,37 @@ class AccessLog:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        pieces = trace.pieces("accesses")
-        self._starts = [0]
-        for rows in pieces:
-            self._starts.append(self._starts[-1] + rows)
-        self.rows = self._starts[-1]
-        self.blocks = -(-self.rows // BLOCK)
+        self._measure()
         self._lock = threading.RLock()
         self._pieces: OrderedDict[int, pa.Table] = OrderedDict()
         self._blocks: OrderedDict[int, Block] = OrderedDict()
-        self._marks = trace.chunks(MARK)
-        chunks = trace.chunks(tables.BY_NAME["accesses"].chunk)
-        self._numbers = [chunk.number for chunk in chunks]
         self._ends: dict[int, int] = {}
         self._decoder = Decoder(trace.header.machine)
         self._reset: State = {}
         self._states: list[State] = [{}]
         self.indexed = 0
         """Blocks whose start is known exactly; `index` moves it on."""
+
+    def _measure(self) -> None:
+        chunks = self.trace.chunks(tables.BY_NAME["accesses"].chunk)
+        self._numbers = [chunk.number for chunk in chunks]
+        self._marks = self.trace.chunks(MARK)
+        self._starts = [0, *accumulate(chunk.rows for chunk in chunks)]
+        self.rows = self._starts[-1]
+        self.blocks = -(-self.rows // BLOCK)
+
+    def grow(self) -> bool:
+        """Take in what the trace has got since; True if that is something. While nobody indexes."""
+        rows, last = self.rows, self.rows // BLOCK
+        with self._lock:
+            self._measure()
+            if self.rows == rows:
+                return False
+            # The last block was not a whole one.
+            self._blocks.pop(last, None)
+            del self._states[last + 1 :]
+            self.indexed = min(self.indexed, last)
+        return True
 
     # Reading.
 
@@ -224,6 +238,8 @@ class AccessLog:
         found = self._ends.get(piece)
         if found is None:
             number = bisect_right(self._marks, self._numbers[piece], key=lambda c: c.number)
+            if number == len(self._marks):  # the last mark of a cut trace ends it
+                return self.trace.icount
             mark = load_json(self.trace.payload(self._marks[number]))
             found = self._ends[piece] = Mark.from_json(mark).icount
         return found
@@ -242,12 +258,14 @@ class AccessLog:
     def index(self, stopping: Callable[[], bool]) -> None:
         """Follow what is selected through the whole log; ends early when `stopping` gives True."""
         decoder = Decoder(self.trace.header.machine)
-        state: State = {}
-        for number in range(self.blocks):
+        state = self._states[-1]
+        for (kind, device), selected in state.items():
+            window = decoder.window(kind, device)
+            assert window is not None
+            window.state = selected
+        for number in range(len(self._states) - 1, self.blocks):
             if stopping():
                 return
-            if number < len(self._states) - 1:
-                continue
             state = self._follow(decoder, number, state)
             self._states.append(state)
             self.indexed = number + 1

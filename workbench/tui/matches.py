@@ -81,6 +81,14 @@ class Matches:
         self._rows: OrderedDict[int, Rows] = OrderedDict()
         self._few: dict[int, Rows] = {}
 
+    def grow(self) -> None:
+        """The log has grown; its last block may have been a part of one."""
+        last = max(len(self.counts) - 1, 0)
+        more = np.full(self.log.blocks - last, -1, np.int32)
+        self.counts = np.concatenate((self.counts[:last], more))
+        self._rows.pop(last, None)
+        self._few.pop(last, None)
+
     @property
     def known(self) -> int:
         """Matching rows found so far."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from workbench.gdbstub.memory import Memory, physical
+from workbench.gdbstub.memory import Memory
 from workbench.tui.disassembly import Instruction, disassemble
 from workbench.tui.moment import code_bits
 
@@ -143,32 +143,3 @@ def function_back(timeline: Timeline, poll: Poll, name: FunctionOf) -> None:
     _back(timeline, poll, boundary)
     if timeline.icount == before and present:
         timeline.step_back()
-
-
-def writer(timeline: Timeline, address: int, length: int) -> tuple[int, str] | None:
-    """Who wrote to linear addresses last before this position: instruction count and who."""
-    found: list[tuple[int, str]] = []
-    gpa = physical(timeline.machine.cpu, address)
-    if gpa is not None:
-        found += _transfers(timeline, gpa, length)
-    write = timeline.last_write(address, length)
-    if write is not None:
-        found.append((write[0], f"the processor at {write[1]:#x}"))
-    return max(found, default=None)
-
-
-def _transfers(timeline: Timeline, gpa: int, length: int) -> list[tuple[int, str]]:
-    """The last transfer of a device into a physical range before the position, if there is one."""
-    from workbench.trace.columns import values
-
-    last: list[tuple[int, str]] = []
-    names = ("icount", "device", "gpa", "length", "write")
-    for batch in timeline.trace.batches("dma", names):
-        for icount, device, start, count, write in zip(
-            *(values(batch[name]) for name in names), strict=True
-        ):
-            if icount >= timeline.icount:
-                return last
-            if write and start < gpa + length and gpa < start + count:
-                last = [(icount, f"{device} by DMA")]
-    return last

@@ -75,7 +75,12 @@ def status(view: View, width: int) -> Line:
     """What runs, or the last sentence; the position; where help is."""
     session = view.session
     job = session.machine_jobs.job
-    if job is not None:
+    live = session.live
+    if view.typing:
+        style, left = "class:status.busy", " ● the keys go to the guest; Ctrl-] ends that"
+    elif live is not None and live.running:
+        style, left = "class:status.busy", " ● recording … Esc pauses, e types"
+    elif job is not None:
         share = "" if job.progress is None else f" {100 * job.progress:.0f} %"
         style, left = "class:status.busy", f" {safe(job.name)}{share} … Esc stops"
     elif session.message:

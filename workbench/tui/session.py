@@ -12,13 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from workbench.errors import WorkbenchError
+from workbench.gdbstub.memory import physical
 from workbench.inspect import Page, capture
 from workbench.trace.bookmarks import Bookmarks
 from workbench.tui import language, moves
 from workbench.tui.density import Density
 from workbench.tui.disassembly import disassemble
 from workbench.tui.events import Events
-from workbench.tui.events import read as read_events
 from workbench.tui.lines import safe
 from workbench.tui.log import BLOCK, AccessLog
 from workbench.tui.matches import Budget, Context, Matches
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from workbench.trace.reader import Trace
     from workbench.trace.symbols import SymbolTable
     from workbench.trace.timeline import Moved, Timeline
+    from workbench.tui.live import Live
     from workbench.tui.worker import Job, Work
 
 _MOST_HISTORY: Final = 200
@@ -53,8 +54,8 @@ class Jobs(Protocol):
     def cancel(self) -> bool:
         """Stop what runs and forget what waits."""
 
-    def close(self, seconds: float = 2.0) -> None:
-        """End it."""
+    def close(self, seconds: float = 2.0) -> bool:
+        """End it; did it?"""
 
 
 MakeJobs = Callable[[str, Callable[[str], None]], Jobs]
@@ -64,8 +65,17 @@ MakeJobs = Callable[[str, Callable[[str], None]], Jobs]
 class Session:
     """A trace, looked at."""
 
-    def __init__(self, trace: Trace, make_jobs: MakeJobs, *, symbols: SymbolTable | None = None):
+    def __init__(
+        self,
+        trace: Trace,
+        make_jobs: MakeJobs,
+        *,
+        symbols: SymbolTable | None = None,
+        live: Live | None = None,
+    ) -> None:
         self.trace = trace
+        self.live = live
+        """The recording, when this is one that goes on; `trace` grows then."""
         self.end_icount = trace.icount
         self.log = AccessLog(trace)
         self.icount = 0
@@ -103,17 +113,21 @@ class Session:
 
     def start(self, *, build: bool = True, names: bool = True) -> None:
         """Begin with all that happens beside the screen."""
-        if build:
+        if self.live is not None:
+            self._built(self.live.timeline)
+            self.run(True)
+        elif build:
             self.machine_jobs.submit("starting the machine", self._build, self._built)
         self.read_jobs.submit("reading", self._read, lambda _: self.changed())
-        if names and self.symbols is None:
+        if names and self.symbols is None and self.live is None:
             self._naming.submit("finding symbols", self._find_symbols, self._named)
 
-    def close(self) -> None:
-        """Stop all work."""
+    def close(self) -> bool:
+        """Stop all work; does the machine stand still then?"""
         self._closing = True
         for jobs in self.all_jobs:
-            jobs.close()
+            jobs.cancel()
+        return {jobs: jobs.close() for jobs in self.all_jobs}[self.machine_jobs]
 
     @property
     def all_jobs(self) -> tuple[Jobs, ...]:
@@ -144,7 +158,7 @@ class Session:
         def stopping() -> bool:
             return self._closing or job.stopping()
 
-        self.events = read_events(self.trace)
+        self.events.read(self.trace)
         self.density.read(self.trace, stopping)
         self.changed()
         self.log.index(stopping)
@@ -161,6 +175,43 @@ class Session:
         if self.matches.node is not None:
             self.set_filter(self.filter_text)
         self.changed()
+
+    def follow(self) -> None:
+        """See what a recording has appended, and go with it while it runs."""
+        live = self.live
+        if live is None:
+            return
+        if not self.read_jobs.busy and not self.trace.closed:
+            self.trace.refresh()
+            self.density.extend(self.trace.icount)
+            if self.log.grow():
+                self.matches.grow()
+                self._scan()
+            self.read_jobs.submit("reading", self._read, lambda _: self.changed())
+        self.end_icount = max(self.trace.icount, live.icount)
+        if live.running:
+            self.icount, self.row = live.icount, max(self.log.rows - 1, 0)
+
+    def stop_recording(self) -> None:
+        """End the recording and close the trace; one may go on looking at it."""
+        live = self.live
+        if live is None:
+            self.say("this is no recording: workbench tui --record makes one")
+            return
+        self._leave()
+
+        def done(result: tuple[str, Moment]) -> None:
+            sentence, moment = result
+            self.follow()
+            self._place(moment.icount)
+            self._arrive(moment)
+            self.say(sentence)
+
+        self.machine_jobs.cancel()
+        self.machine_jobs.submit(
+            "closing the trace",
+            lambda _: (live.finish(), self._moment(live.timeline)), done,
+        )  # fmt: skip
 
     # Saying things.
 
@@ -240,6 +291,10 @@ class Session:
     def step(self, count: int) -> None:
         """Step by instructions, forward or back."""
         target = self.icount + count
+        live = self.live
+        if live is not None and count > 0 and target > self.end_icount and not live.over:
+            self.move("step", lambda timeline, poll: _stepped(timeline.step(count)))
+            return
         if not 0 <= target <= self.end_icount:
             self.say("this is the end" if count > 0 else "this is the start")
             return
@@ -410,6 +465,8 @@ class Session:
         def done(result: tuple[Moment, str | None]) -> None:
             moment, text = result
             self._staying = False
+            self.follow()
+            self.end_icount = max(self.end_icount, moment.icount)
             self._place(moment.icount)
             self._arrive(moment)
             if text:
@@ -434,7 +491,11 @@ class Session:
     def run(self, forward: bool) -> None:
         """Run to a breakpoint or the end, or back to the last one or the start."""
 
+        live = self.live
+
         def work(timeline: Timeline, poll: Callable[[], bool]) -> str:
+            if live is not None and forward:
+                return live.go(poll)
             return _sentence(timeline.go(poll) if forward else timeline.go_back(poll))
 
         self.move("running" if forward else "running back", work)
@@ -443,11 +504,15 @@ class Session:
         """Go to who wrote to linear addresses last."""
 
         def work(timeline: Timeline, poll: Callable[[], bool]) -> str:
-            found = moves.writer(timeline, address, length)
+            gpa = physical(timeline.machine.cpu, address)
+            found = timeline.last_writer(address, length, gpa)
             if found is None:
                 return f"nobody has written to {address:#x} since the start"
-            timeline.seek(found[0], poll)
-            return f"{address:#x} was written by {found[1]}, instruction {found[0]:,}"
+            timeline.seek(found.icount, poll)
+            who = self.function(found.pc) if not found.device else f"{found.device} by DMA"
+            if found.request:
+                who += f" for {found.request}"
+            return f"{address:#x} was written by {who}, instruction {found.icount:,}"
 
         self.move(f"who wrote {address:#x}", work)
 
@@ -529,6 +594,10 @@ class Session:
     def address(self) -> str:
         """The position as other commands take it."""
         return f"--at {self.icount}"
+
+
+def _stepped(moved: Moved) -> str | None:
+    return None if moved.kind == "icount" else _sentence(moved)
 
 
 def _sentence(moved: Moved) -> str:

@@ -54,7 +54,8 @@ class View:
                 self.panes[pair.name] = pair(session, self.comparison)
         self.layouts: dict[str, Tree] = dict(settings.layouts)
         self.theme = settings.theme
-        self.layout = settings.layout if second is None else "7"
+        live = session.live is not None
+        self.layout = "5" if live else "7" if second is not None else settings.layout
         self.focus = layouts.panes(self.tree)[0]
         self.zoomed = False
         self.overlay = ""
@@ -66,6 +67,8 @@ class View:
         """What the line at the bottom is for: ":", "/" or none."""
         self.initial = ""
         """What stands in the line when it is opened."""
+        self.typing = False
+        """Do the keys go to the guest?"""
         self.rects: dict[str, Rect] = {}
         self.quitting = False
         self.copied: Callable[[str], None] = lambda text: None
@@ -180,6 +183,23 @@ class View:
         for name, rect in self.rects.items():
             if rect.has(x, y):
                 self.panes[name].move(count)
+
+    def start_typing(self) -> None:
+        """Let the keys go to the guest that is being recorded."""
+        live = self.session.live
+        if live is None or live.over:
+            self.session.say("typing needs a recording that goes on: workbench tui --record ...")
+            return
+        self.typing = True
+        if "console" not in layouts.panes(self.tree):
+            self.choose_layout("5")
+        self.focus = "console"
+
+    def type(self, text: str) -> None:
+        """Hand keys to the guest."""
+        live = self.session.live
+        if live is not None:
+            live.type(text.encode("utf-8", "surrogateescape"))
 
     def cancel(self) -> None:
         """Escape: close what is open, stop what runs, forget the filter."""

@@ -107,11 +107,12 @@ class Worker:
         self.job.cancel()
         return True
 
-    def close(self, seconds: float = 2.0) -> None:
-        """Stop the thread, and wait for it a little."""
+    def close(self, seconds: float = 2.0) -> bool:
+        """Stop the thread, and wait for it a little; has it ended?"""
         self.cancel()
         self._queue.put(None)
         self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
@@ -155,5 +156,6 @@ class Inline(Worker):
             done(result)
         return job
 
-    def close(self, seconds: float = 0) -> None:
+    def close(self, seconds: float = 0) -> bool:
         """There is nothing to stop."""
+        return True

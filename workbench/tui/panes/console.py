@@ -45,12 +45,20 @@ class ConsolePane(Scrolled):
 
     def lines(self, width: int, height: int, focused: bool) -> list[Line]:
         """The last lines; `top` counts from the end."""
-        printed = self.session.events.console_at(self.session.icount)
+        session = self.session
+        live = session.live
+        running = live is not None and live.running
+        printed = live.console if live and running else session.events.console_at(session.icount)
         text = readable(printed[-_SHOWN_BYTES:])
         rows = [line[at : at + width] for line in text for at in range(0, max(len(line), 1), width)]
         self.top = max(0, min(self.top, len(rows) - height))
         end = len(rows) - self.top
         return [[("class:text", clip(row, width))] for row in rows[max(end - height, 0) : end]]
+
+    def heading(self) -> str:
+        """Whose moment it is."""
+        live = self.session.live
+        return "console  of the guest, now" if live is not None and live.running else "console"
 
     def move(self, count: int) -> None:
         """Scroll."""
