@@ -118,6 +118,8 @@ def _inspect(view: View, args: list[str]) -> None:
 
 
 def _stop(view: View, args: list[str]) -> None:
+    if args:
+        raise UsageError("expected: stop")
     view.session.stop_recording()
 
 

@@ -63,6 +63,11 @@ class LogPane(Pane):
         while here is not None and len(found) < height:
             found.append(here)
             here = matches.after(here, budget)
+        while found and len(found) < height and here is None and not budget.spent:
+            at = matches.before(found[0], budget)  # the end of the log is at the bottom
+            if at is None:
+                break
+            found.insert(0, at)
         self._shown = found
         out = [self._styled(r, width, focused) for r in found]
         if not matches.complete and len(out) < height:

@@ -1,0 +1,109 @@
+"""A recording that goes on, on screen: the tables grow, moves go back and on, nothing changes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import environment
+from tests.trace.test_boot import Guests
+from tests.trace.test_live import recording
+from tests.tui.terminal import Terminal
+from workbench.trace.live import LiveTimeline
+from workbench.trace.reader import open_trace
+from workbench.trace.replayer import Replay
+from workbench.tui.layout import Settings
+from workbench.tui.live import Live
+from workbench.tui.log import AccessLog
+from workbench.tui.screen import compose
+from workbench.tui.session import Session
+from workbench.tui.view import View
+from workbench.tui.worker import Inline
+
+LONG = 90
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    path = tmp_path / "live.wbt"
+    live = Live(LiveTimeline(recording(path)))
+    live.timeline.recording.recorder.flush()
+    with open_trace(path) as trace:
+        made = Session(trace, lambda name, failed: Inline(failed), live=live)
+        yield made
+        live.finish()
+
+
+def test_the_log_grows_and_goes_back(session: Session, tmp_path: Path) -> None:
+    live = session.live
+    assert live is not None
+    timeline = live.timeline
+    session.timeline = timeline
+    session.set_filter("device=com1")
+    seen = []
+    for stop in (15_000, 18_000, 50_000, 54_000):
+        session.move("running", lambda t, poll, stop=stop: t.go(poll, stop).text)
+        assert session.icount == session.end_icount == timeline.end_icount >= stop
+        seen.append((session.log.rows, session.matches.known, len(session.events.console)))
+        session.step(-5)
+        assert session.icount == timeline.end_icount - 5
+        assert session.moment is not None
+        assert not timeline.is_live
+    assert seen == sorted(set(seen))
+    session.run(True)
+    assert "the guest has come to its end" in session.message
+    view = View(session, Settings({}))
+    assert all(sum(len(t) for _, t in line) == 120 for line in compose(view, 120, 30))
+    session.stop_recording()
+    assert "events recorded" in session.message
+    whole = AccessLog(session.trace)
+    whole.index(lambda: False)
+    assert session.log.rows == whole.rows
+    rows = range(whole.rows)
+    assert [session.log.access(row) for row in rows] == [whole.access(row) for row in rows]
+    assert sum(int(held.sum()) for held in session.density.counts.values()) == whole.rows
+    assert bytes(session.events.console) == session.trace.console_bytes()
+    with open_trace(tmp_path / "live.wbt") as again:
+        assert Replay(again).run().identical
+
+
+@pytest.mark.guest
+@pytest.mark.slow
+def test_record_pause_type_go_back_go_on_stop(guest: Guests, tmp_path: Path) -> None:
+    files = guest("cloud")
+    variables = environment(TERM="xterm-256color", XDG_CONFIG_HOME=str(tmp_path))
+    argv = [
+        sys.executable, "-m", "workbench", "tui", "--record", "--kernel", str(files.kernel),
+        "--initrd", str(files.images["shell"]), "--append", "console=ttyS0 quiet", "-m", "128",
+        "-o", str(tmp_path / "live.wbt"),
+    ]  # fmt: skip
+    t = Terminal(argv, variables, 110, 32)
+    try:
+        t.wait("recording", LONG)
+        t.wait(r"/root # *\n", LONG)
+        t.send("e")
+        t.wait("the keys go to the guest")
+        t.send("echo li''ve\r")
+        t.wait(r"\nlive *\n", LONG)
+        t.send("\x1d\x1b")
+        t.wait("paused: c goes on", LONG)
+        t.send("A")
+        t.wait(r"\n> [\d,]+ ", LONG)
+        t.send("c")
+        t.wait("recording …", LONG)
+        t.send("e")
+        t.send("echo ag''ain\r")
+        t.wait(r"\nagain *\n", LONG)
+        t.send("\x1d:stop\r")
+        t.wait(r"live.wbt: [\d,]+", LONG)
+        t.send("q")
+        assert t.end() == 0
+        assert t.restored()
+    finally:
+        t.close()
+    with open_trace(tmp_path / "live.wbt") as trace:
+        assert trace.closed
+        assert Replay(trace).run().identical
