@@ -16,6 +16,7 @@ from workbench.core.regs import RegBank, RegMap, on_command, on_read, on_write
 from workbench.core.requests import Requests
 from workbench.hw.e1000 import registers as r
 from workbench.hw.e1000.eeprom import ICW3, ICW3_APME, Eeprom, EepromState
+from workbench.hw.e1000.flowcontrol import FlowControl
 from workbench.hw.e1000.phy import LOOPBACK, PHY_ADDRESS, Phy, PhyState
 from workbench.hw.e1000.receive import Receiver
 from workbench.hw.e1000.state import MacState
@@ -30,7 +31,7 @@ MAP = RegMap("e1000", 0x2_0000, r.REGISTERS, ref="317453 table 13-2")
 LINK_PS: Final = 20_000_000_000  # 20 ms
 ITR_TICK_PS: Final = 256_000
 CTRL_SLU, CTRL_RST, CTRL_PHY_RST = 1 << 6, 1 << 26, 1 << 31
-CTRL_RFCE, CTRL_TFCE = 1 << 27, 1 << 28
+TCTL_SWXOFF: Final = 1 << 22
 CTRL_EXT_EE_RST: Final = 1 << 13
 EE_REQ, EE_GNT, EE_DO = 1 << 6, 1 << 7, 1 << 3
 EERD_START, EERD_DONE = 1 << 0, 1 << 4
@@ -43,7 +44,7 @@ FPD: Final = 1 << 31
 WUC_APME: Final = 1 << 0
 MAC_LOOPBACK, PHY_LOOPBACK = 1, 3
 STATUS_FIXED: Final = 0x0280  # 1000 Mb/s
-FD, LU = 1 << 0, 1 << 1
+FD, LU, TXOFF = 1 << 0, 1 << 1, 1 << 4
 
 
 class Mac(RegBank[MacState]):
@@ -77,6 +78,7 @@ class Mac(RegBank[MacState]):
         self.statistics = Statistics(state.stats)
         self.transmitter = Transmitter(self, clock, name, self._wire)
         self.receiver = Receiver(self, clock, name)
+        self.flow_control = FlowControl(self, clock, name, self._wire)
         self._throttle = clock.timer(f"{name}.itr", self._sync_interrupt)
         self._link = clock.timer(f"{name}.link", self._negotiated)
         # State
@@ -101,6 +103,7 @@ class Mac(RegBank[MacState]):
         self.requests.abort()
         self.transmitter.stop()
         self.receiver.stop()
+        self.flow_control.stop()
         self._throttle.cancel()
 
     def _load(self) -> None:
@@ -194,7 +197,8 @@ class Mac(RegBank[MacState]):
     @on_read(r.STATUS)
     def _read_status(self) -> int:
         state = self.state
-        return STATUS_FIXED | (LU if state.link else 0) | (state.ctrl & FD)
+        value = STATUS_FIXED | (LU if state.link else 0) | (state.ctrl & FD)
+        return value | TXOFF if state.tx_paused else value
 
     def _negotiate(self) -> None:
         """Auto-negotiation begins: no link until it ends."""
@@ -263,7 +267,14 @@ class Mac(RegBank[MacState]):
         self.transmitter.kick()
         self.receiver.kick()
 
-    @on_write(r.TCTL, r.TDLEN, r.TDH, r.TDT)
+    @on_write(r.TCTL)
+    def _write_tctl(self, old: int, new: int) -> None:
+        if new & TCTL_SWXOFF:
+            self.state.tctl = new & ~TCTL_SWXOFF
+            self.flow_control.send(self.state.fcttv & 0xFFFF)
+        self.transmitter.kick()
+
+    @on_write(r.TDLEN, r.TDH, r.TDT)
     def _write_transmit(self, old: int, new: int) -> None:
         self.transmitter.kick()
 

@@ -2,7 +2,7 @@
 
 A frame that passes the filters waits in the packet buffer (PBA.RXA KB) until the ring has
 descriptors. Interrupts follow RDTR, RADV, RSRPD and RCTL.RDMTS. Deliberately not modelled: bad
-frames (the wire makes none), sending of PAUSE frames and waiting after one received (counted only).
+frames (the wire makes none).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from workbench.core.clock import Clock
+from workbench.hw.e1000.flowcontrol import Verdict
 from workbench.hw.e1000.offload import check_received, internet_sum
 from workbench.hw.e1000.state import MAX_WAITING_FRAMES, MIN_FRAME_BYTES
 
@@ -20,18 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Receiver"]
 
-EN, UPE, MPE, LPE, BAM, VFE, CFIEN, CFI, PMCF, BSEX, SECRC = (
-    1 << n for n in (1, 3, 4, 5, 15, 18, 19, 20, 23, 25, 26)
+EN, UPE, MPE, LPE, BAM, VFE, CFIEN, CFI, BSEX, SECRC = (
+    1 << n for n in (1, 3, 4, 5, 15, 18, 19, 20, 25, 26)
 )
 BUFFER_BYTES = (2048, 1024, 512, 256)
 MULTICAST_SHIFT = (4, 3, 2, 0)
-CTRL_RFCE, CTRL_VME = 1 << 27, 1 << 30
+CTRL_VME: Final = 1 << 30
 AV: Final = 1 << 31
 FPD: Final = 1 << 31
 RXDMT0, RXO, RXT0, SRPD = 1 << 4, 1 << 6, 1 << 7, 1 << 16
 STATUS_DD, STATUS_EOP, STATUS_VP, STATUS_PIF = 1 << 0, 1 << 1, 1 << 3, 1 << 7
-MAX_BYTES, MAX_VLAN_BYTES, MAX_LONG_BYTES = 1518, 1522, 16384  # with FCS
-PAUSE_TYPE: Final = 0x8808
+MAX_BYTES, MAX_LONG_BYTES = 1522, 16384  # with FCS, with a VLAN tag or not
 TICK_PS: Final = 1_024_000  # of RDTR and RADV
 BROADCAST: Final = b"\xff" * 6
 
@@ -63,38 +63,27 @@ class Receiver:
         statistics = mac.statistics
         statistics.seen(length)
         tagged = frame[12] << 8 | frame[13] == state.vet
-        if length > (MAX_VLAN_BYTES if tagged else MAX_BYTES) and (
-            not state.rctl & LPE or length > MAX_LONG_BYTES
-        ):
+        verdict = mac.flow_control.heard(frame)
+        if verdict is Verdict.DISCARD:
+            return
+        if verdict is Verdict.FILTER and not self._wanted(frame, tagged):
+            return
+        if length > (MAX_LONG_BYTES if state.rctl & LPE else MAX_BYTES):
             statistics.oversize()
             return
-        if self._flow_control(frame) or not self._wanted(frame, tagged):
-            return
-        statistics.received(frame, length)
         waiting = state.rx_fifo
         room = (state.pba & 0xFFFF) << 10
-        if len(waiting) >= MAX_WAITING_FRAMES or sum(map(len, waiting)) + length > room:
+        filled = sum(map(len, waiting))
+        if len(waiting) >= MAX_WAITING_FRAMES or filled + length > room:
             statistics.missed()
+            mac.flow_control.level(filled, overflow=True)
             mac.raise_causes(RXO)
             return
+        statistics.received(frame, length)
         waiting.append(frame)
         if not self._drain():
             statistics.no_buffer()
-
-    def _flow_control(self, frame: bytes) -> bool:
-        """Is it a flow control frame that stays here (13.4.1 RFCE, 13.4.22 PMCF)?"""
-        state = self.mac.state
-        kind = frame[12] << 8 | frame[13]
-        if not state.ctrl & CTRL_RFCE or kind != state.fct or kind != PAUSE_TYPE:
-            return False
-        address = state.fcal.to_bytes(4, "little") + (state.fcah & 0xFFFF).to_bytes(2, "little")
-        if frame[:6] != address:
-            return False
-        if frame[14:16] == b"\0\1":
-            self.mac.statistics.pause(frame[16:18] != b"\0\0")
-        else:
-            self.mac.statistics.flow_control()
-        return not state.rctl & PMCF
+            mac.flow_control.level(filled + len(frame))
 
     # -- filters ---------------------------------------------------------------------------------
 
@@ -141,8 +130,10 @@ class Receiver:
 
     def kick(self) -> None:
         """There may be descriptors now."""
-        if self.mac.state.rx_fifo:
+        waiting = self.mac.state.rx_fifo
+        if waiting:
             self._drain()
+            self.mac.flow_control.level(sum(map(len, waiting)))
 
     def _free(self) -> int:
         state = self.mac.state

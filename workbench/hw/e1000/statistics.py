@@ -59,6 +59,7 @@ _PTC64, _GPTC, _BPTC, _MPTC, _GOTCL = (
 )  # fmt: skip
 _TSCTC, _TSCTFC = _at("TSCTC"), _at("TSCTFC")
 _XONRXC, _XOFFRXC, _FCRUC = _at("XONRXC"), _at("XOFFRXC"), _at("FCRUC")
+_XONTXC, _XOFFTXC = _at("XONTXC"), _at("XOFFTXC")
 
 
 def _size_class(length: int) -> int:
@@ -111,6 +112,10 @@ class Statistics:
     def pause(self, xoff: bool) -> None:
         """A PAUSE frame."""
         self.bump(_XOFFRXC if xoff else _XONRXC)
+
+    def pause_sent(self, xoff: bool) -> None:
+        """A PAUSE frame of our own; the counts of good frames are without it."""
+        self.bump(_XOFFTXC if xoff else _XONTXC)
 
     def flow_control(self) -> None:
         """A flow control frame of another kind."""

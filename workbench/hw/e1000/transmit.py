@@ -76,6 +76,7 @@ class Transmitter:
         count = state.tdlen >> 4
         return (
             bool(state.tctl & TCTL_EN)
+            and not state.tx_paused
             and self.mac.dma.allowed
             and state.tdh < count
             and state.tdt < count
