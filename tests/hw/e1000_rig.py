@@ -50,7 +50,7 @@ class NicRig:
         self.port = FakePort()
         self.mmio = Bus("mmio", 1 << 40)
         self.pio = Bus("pio", 1 << 16)
-        root = PciRoot(
+        self.root = root = PciRoot(
             self.pio,
             self.mmio,
             memory_read=self._memory_read,

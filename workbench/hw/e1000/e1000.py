@@ -3,7 +3,7 @@
 PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual (order number 317453).
 BAR 0 has the registers in memory, BAR 2 IOADDR and IODATA, which reach the same registers through
 ports. Power management states are stored, nothing sleeps: the wake-up registers are there, but no
-frame wakes anything. Deliberately not modelled: flash (BAR 1), option ROM, MSI, VPD.
+frame wakes anything. Deliberately not modelled: flash (BAR 1), VPD.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from workbench.hw.e1000.mac import MAP as MAC_MAP
 from workbench.hw.e1000.mac import Mac
 from workbench.hw.e1000.phy import PhyState
 from workbench.hw.e1000.state import MacState
+from workbench.hw.pci import msi
 from workbench.hw.pci.config import Bar, Capability, PciState, config_map
 from workbench.hw.pci.function import PciFunction
 from workbench.net.port import FRAME, LINK, Receiver
@@ -47,6 +48,7 @@ PMCSR = Reg(
     ref="317453 4.3",
 )  # fmt: skip
 PM_CAPABILITY_ID: Final = 0x01
+MSI = msi.capability(0xF0)  # 317453 4.2: one message, 64 bits of address
 
 IOADDR = Reg("IOADDR", 0x0, 4, ref="317453 13.2.2.1")
 IODATA = Reg("IODATA", 0x4, 4, ref="317453 13.2.2.2")
@@ -76,6 +78,12 @@ class E1000State(PciState):
     """Configuration space and the parts of the chip."""
 
     pmcsr: int = 0
+    msi_ctrl: int = MSI.regs[0].reset
+    msi_addr: int = 0
+    msi_upper: int = 0
+    msi_data: int = 0
+    msi_mask: int = 0
+    msi_pending: int = 0
     mac: MacState = field(default_factory=MacState)
     phy: PhyState = field(default_factory=PhyState)
     eeprom: EepromState = field(default_factory=EepromState)
@@ -117,7 +125,7 @@ class E1000(PciFunction[E1000State]):
         subsystem=0x001E,
         interrupt_pin=1,
         min_gnt=0xFF,
-        capabilities=(Capability("PM", PM_CAPABILITY_ID, 0xDC, (PMC, PMCSR)),),
+        capabilities=(Capability("PM", PM_CAPABILITY_ID, 0xDC, (PMC, PMCSR)), MSI),
         ref="317453 4.1",
     )
     STATE = E1000State
@@ -135,6 +143,7 @@ class E1000(PciFunction[E1000State]):
         state.phy.cable = link
         self.cable = port
         self.mac: Mac | None = None
+        self.msi = msi.Msi(state, self.send_msi)
         self.requests = Requests(name, state.requests)
         self.request_handles = (self.requests,)
         super().__init__(name, state=state)
@@ -162,6 +171,7 @@ class E1000(PciFunction[E1000State]):
         """Replace the state of all parts."""
         super().set_state(state)
         self.requests.state = state.requests
+        self.msi.state = state
         if self.mac is not None:
             self.mac.set_states(state.mac, state.phy, state.eeprom)
             self.io.set_state(state.mac)
@@ -189,6 +199,20 @@ class E1000(PciFunction[E1000State]):
     def bus_master_changed(self, allowed: bool) -> None:
         if allowed and self.mac is not None:
             self.mac.kick()
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Configuration write; MSI may have been switched on or off."""
+        super().write(offset, size, value)
+        self.sync_intx()
+
+    def set_intx(self, level: bool) -> None:
+        """The interrupt is asserted or not: INTA, or a message when it begins."""
+        if level and not self.state.intx:
+            self.msi.notify()
+        super().set_intx(level)
+
+    def _intx_level(self) -> bool:
+        return super()._intx_level() and not self.msi.enabled
 
     def handle_input(self, kind: str, data: bytes) -> None:
         """Inputs: "frame", and "link" with one byte, 0 or 1."""

@@ -208,6 +208,13 @@ class PciFunction(RegBank[S]):
 
     # -- interrupts ------------------------------------------------------------------------------
 
+    def send_msi(self, address: int, data: int) -> None:
+        """A message is a write by the function as bus master (6.8)."""
+        if self.port is not None and self.dma.allowed:
+            self.port.msi(address, data)
+        else:
+            self.dma.refuse()
+
     def set_intx(self, level: bool) -> None:
         """The device's wish for its INTx pin."""
         if self.state.intx != level:

@@ -478,7 +478,7 @@ class VirtioPci(PciFunction[VirtioPciState]):
             ref="VIRTIO 1.2 4.1.2",
         )
         # Parts
-        self.msix = Msix(vectors, self._send, name=f"{virtio.name}.msix")
+        self.msix = Msix(vectors, self.send_msi, name=f"{virtio.name}.msix")
         self.common = CommonBank(self)
         self.isr = IsrBank(self)
         self.notify = NotifyBank(self)
@@ -578,10 +578,6 @@ class VirtioPci(PciFunction[VirtioPciState]):
         self._follow_msix()
 
     # -- interrupts ------------------------------------------------------------------------------
-
-    def _send(self, address: int, data: int) -> None:
-        if self.port is not None:
-            self.port.msi(address, data)
 
     def usable_vector(self, value: int) -> int:
         """The vector, or NO_VECTOR where there is none of this number (4.1.5.1.2)."""
