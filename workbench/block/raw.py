@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workbench.block.ahead import ReadAhead
 from workbench.block.hostfile import HostFile
 from workbench.block.image import SECTOR_BYTES, Image
 
@@ -15,14 +16,17 @@ class RawImage(Image):
         sectors = -(-file.size_bytes // SECTOR_BYTES)
         super().__init__(file.name, sectors * SECTOR_BYTES, read_only=file.read_only)
         self._file = file
+        self._ahead = ReadAhead(file.read, file.size_bytes)
 
     def _read(self, offset: int, length: int) -> bytes:
-        return self._file.read(offset, length)
+        return self._ahead.read(offset, length)
 
     def _write(self, offset: int, data: bytes) -> None:
+        self._ahead.forget()
         self._file.write(offset, data)
 
     def _write_zeroes(self, offset: int, length: int) -> None:
+        self._ahead.forget()
         self._file.zero(offset, length)
 
     def flush(self) -> None:
@@ -31,6 +35,7 @@ class RawImage(Image):
 
     def close(self) -> None:
         """Flush and close the file."""
+        self._ahead.close()
         try:
             self._file.sync()
         finally:
