@@ -44,7 +44,7 @@ def test_timers_fire_in_order_of_deadline_then_creation() -> None:
     clock.skip_to(20)
     clock.run_due()
     assert fired == ["c", "a", "b"]
-    assert clock.next_deadline_ps() is None
+    assert clock.next_ps is None
 
 
 def test_callback_rearms_from_the_time_it_was_due() -> None:
@@ -97,7 +97,7 @@ def test_state_round_trip_fires_nothing() -> None:
     other.timer("u", lambda: fired.append(2))
     other.restore(clock.save())
     assert other.save() == clock.save()
-    assert other.next_deadline_ps() == 77
+    assert other.next_ps == 77
     assert fired == []
 
 

@@ -140,7 +140,7 @@ def exercise(case: Case, rig: Rig, device: Any, rng: random.Random, count: int) 
                 step = 10 ** rng.randrange(3, 11)
                 rig.clock.icount += rng.randrange(step) // rig.clock.ps_per_insn
                 for _ in range(1000):
-                    due = rig.clock.next_deadline_ps()
+                    due = rig.clock.next_ps
                     if due is None or due > rig.clock.now_ps:
                         break
                     rig.clock.run_due()

@@ -90,7 +90,7 @@ class NicRig:
         """Let time pass, from deadline to deadline."""
         end = self.clock.now_ps + ps
         while True:
-            due = self.clock.next_deadline_ps()
+            due = self.clock.next_ps
             if due is None or due > end:
                 break
             self.clock.skip_to(due)

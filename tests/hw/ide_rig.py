@@ -144,7 +144,7 @@ class IdeRig:
 
     def step(self) -> bool:
         """Go to the next moment at which a timer fires."""
-        due = self.clock.next_deadline_ps()
+        due = self.clock.next_ps
         if due is None:
             return False
         self.clock.skip_to(due)

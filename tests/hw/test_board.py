@@ -70,7 +70,7 @@ def unmask(machine, irq):
 def pass_time(machine, ps):
     clock = machine.clock
     until = clock.now_ps + ps
-    while (due := clock.next_deadline_ps()) is not None and due <= until:
+    while (due := clock.next_ps) is not None and due <= until:
         clock.skip_to(due)
         clock.run_due()
     clock.skip_to(until)
@@ -172,7 +172,7 @@ def test_apic_page_moves_and_goes(machine):
 def test_tsc_deadline_follows_the_tsc(machine):
     machine.mmio.write(LAPIC + 0x320, 4, 2 << 17 | 0xEC)
     machine.msr_handlers[0x6E0][1](5000)
-    assert machine.clock.next_deadline_ps() == machine.tsc_ps(5000)
+    assert machine.clock.next_ps == machine.tsc_ps(5000)
 
 
 def test_firmware_places_bars_and_routes_interrupts():

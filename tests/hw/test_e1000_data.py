@@ -234,7 +234,7 @@ def test_a_ring_that_makes_no_sense_stands_still(name: str, value: int) -> None:
         rig.set("TCTL", 2)
     rig.advance(10**9)
     assert rig.port.sent == []
-    assert rig.clock.next_deadline_ps() is None
+    assert rig.clock.next_ps is None
 
 
 # -- receive -------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class Rig:
 
     def wait(self, ps):
         until = self.clock.now_ps + ps
-        while (due := self.clock.next_deadline_ps()) is not None and due <= until:
+        while (due := self.clock.next_ps) is not None and due <= until:
             self.clock.skip_to(due)
             self.clock.run_due()
         self.clock.skip_to(until)

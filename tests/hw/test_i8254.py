@@ -23,7 +23,7 @@ class Pc:
     def to(self, tick: int) -> None:
         """Advance to a tick, stopping at each deadline on the way as a run loop does."""
         target = ps_of_tick(tick)
-        while (due := self.clock.next_deadline_ps()) is not None and due <= target:
+        while (due := self.clock.next_ps) is not None and due <= target:
             self.clock.skip_to(due)
             self.clock.run_due()
         self.clock.skip_to(target)
@@ -256,7 +256,7 @@ def test_irq0_in_mode_0_rises_once() -> None:
     pc.out(0, 100, 0)
     pc.to(1000)
     assert pc.edges == [(0, False), (101, True)]
-    assert pc.clock.next_deadline_ps() is None
+    assert pc.clock.next_ps is None
 
 
 def test_irq0_in_mode_3_is_a_square_wave() -> None:

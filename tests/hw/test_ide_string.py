@@ -45,7 +45,7 @@ class Guest:
         for offset, value in ((2, 1), (3, LBA), (4, 0), (5, 0), (6, 0xE0), (7, command)):
             machine.pio.write(0x1F0 + offset, 1, value)
         while machine.pio.read(0x3F6, 1) & 0x80:
-            machine.clock.skip_to(machine.clock.next_deadline_ps())
+            machine.clock.skip_to(machine.clock.next_ps)
             machine.clock.run_due()
         self.window = machine.pio.find(0x1F0)
         self.ear = Accesses()

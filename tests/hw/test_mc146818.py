@@ -35,7 +35,7 @@ class Pc:
 
     def wait(self, ps: int) -> None:
         target = self.clock.now_ps + ps
-        while (due := self.clock.next_deadline_ps()) is not None and due <= target:
+        while (due := self.clock.next_ps) is not None and due <= target:
             self.clock.skip_to(due)
             self.clock.run_due()
         self.clock.skip_to(target)

@@ -57,21 +57,27 @@ class Timer:
         """Fire at `at_ps`, or as soon as the clock looks if that is past; replaces an earlier
         deadline.
         """
-        self._deadline_ps = at_ps
-        self._clock._changed()
+        clock, old, first = self._clock, self._deadline_ps, self._clock.next_ps
+        self._deadline_ps = clock._armed[self] = at_ps
+        if first is None or at_ps <= first:
+            clock.next_ps = at_ps
+        elif old == first:
+            clock._look()
 
     def fire(self) -> None:
         """Fire now, as if the clock had come to the deadline; it has to be armed."""
         assert self._deadline_ps is not None, f"{self.name} is not armed"
-        self.fired_ps, self._deadline_ps = self._deadline_ps, None
-        self._clock._changed()
+        self.fired_ps = self._deadline_ps
+        self.cancel()
         self._callback()
 
     def cancel(self) -> None:
         """Do not fire."""
         if self._deadline_ps is not None:
-            self._deadline_ps = None
-            self._clock._changed()
+            clock, old, self._deadline_ps = self._clock, self._deadline_ps, None
+            del clock._armed[self]
+            if old == clock.next_ps:
+                clock._look()
 
     def __repr__(self) -> str:
         return f"Timer({self.name!r}, {self._deadline_ps})"
@@ -88,8 +94,9 @@ class Clock:
         self.ps_per_insn = ps_per_insn
         self._timers: dict[str, Timer] = {}
         self._order: list[Timer] = []
-        self._next_ps: int | None = None
-        self._stale = False
+        self._armed: dict[Timer, int] = {}
+        self.next_ps: int | None = None
+        """Guest time of the earliest armed timer."""
 
     @property
     def now_ps(self) -> int:
@@ -117,26 +124,15 @@ class Clock:
         """All timers, in order of creation."""
         return tuple(self._order)
 
-    def _changed(self) -> None:
-        self._stale = True
-
-    def next_deadline_ps(self) -> int | None:
-        """Guest time of the earliest armed timer."""
-        if self._stale:
-            self._next_ps = min(
-                (t._deadline_ps for t in self._order if t._deadline_ps is not None), default=None
-            )
-            self._stale = False
-        return self._next_ps
+    def _look(self) -> None:
+        """The earliest timer has changed."""
+        self.next_ps = min(self._armed.values(), default=None)
 
     def deadline_icount(self) -> int | None:
         """Smallest instruction count, not below `icount`, at which the earliest timer is due; None
         without timers.
         """
-        due = self.next_deadline_ps()
-        if due is None:
-            return None
-        return self.icount_at(due)
+        return None if self.next_ps is None else self.icount_at(self.next_ps)
 
     def icount_at(self, ps: int) -> int:
         """Smallest instruction count, not below `icount`, at which it is `ps` or later."""
@@ -147,7 +143,7 @@ class Clock:
         callbacks may re-arm.
         """
         while True:
-            due = self.next_deadline_ps()
+            due = self.next_ps
             if due is None or due > self.now_ps:
                 return
             for timer in self._order:
@@ -182,4 +178,5 @@ class Clock:
         self.bias_ps = state.bias_ps
         for name, timer in self._timers.items():
             timer._deadline_ps = state.timers[name]
-        self._stale = True
+        self._armed = {t: t._deadline_ps for t in self._order if t._deadline_ps is not None}
+        self._look()

@@ -684,16 +684,19 @@ class Cpu:
 
     def run(self, until_icount: int) -> str:
         """Run to the exact instruction count, or to an exit; the reason (see layout.EXIT_NAMES)."""
+        return EXIT_NAMES[self.enter(until_icount)]
+
+    def enter(self, until_icount: int) -> int:
+        """As `run`, with the reason as a number."""
         q = self._q
         while True:
             now = q[_END] - q[_BUDGET]
             q[_END] = until_icount
             q[_BUDGET] = (until_icount - now) & 0xFFFFFFFFFFFFFFFF
             reason = self._run(self.base)
-            if reason == lay.EXIT_CODE_FULL:
-                self.forget_code()
-                continue
-            return EXIT_NAMES[reason]
+            if reason != lay.EXIT_CODE_FULL:
+                return reason
+            self.forget_code()
 
     def retire(self, n: int = 1) -> None:
         """Count instructions that Python executed."""

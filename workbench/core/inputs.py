@@ -39,7 +39,8 @@ class Inputs:
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
         self._posted: deque[tuple[str, str, bytes]] = deque()
-        self._scheduled: list[tuple[int, str, str, bytes]] = []  # in order of time
+        self.scheduled: list[tuple[int, str, str, bytes]] = []
+        """What `schedule` has added, in order of time."""
         self._replay: list[Any] | None = None
         self._next = 0
         self._fetches: dict[str, list[bytes]] = {}
@@ -62,15 +63,15 @@ class Inputs:
 
     def schedule(self, time_ps: int, target: str, kind: str, data: bytes) -> None:
         """Add an input that comes at a guest time; ignored in replay, where it is in the trace."""
-        self._scheduled.append((time_ps, target, kind, data))
-        self._scheduled.sort(key=lambda entry: entry[0])
+        self.scheduled.append((time_ps, target, kind, data))
+        self.scheduled.sort(key=lambda entry: entry[0])
 
     @property
     def scheduled_ps(self) -> int | None:
         """Guest time of the next input that `schedule` has added."""
-        if self._replay is not None or not self._scheduled:
+        if self._replay is not None or not self.scheduled:
             return None
-        return self._scheduled[0][0]
+        return self.scheduled[0][0]
 
     def replay(self, inputs: Iterable[Any]) -> None:
         """Deliver these inputs, in order, at their own times, and nothing else."""
@@ -139,6 +140,13 @@ class Inputs:
         """Is there an input of the host that is not delivered yet?"""
         return bool(self._posted)
 
+    def any_due(self, icount: int, time_ps: int) -> bool:
+        """Whether `due` has something to give."""
+        if self._replay is not None:
+            stamp = self.next_stamp()
+            return stamp is not None and stamp <= (icount, time_ps)
+        return bool(self._posted or (self.scheduled and self.scheduled[0][0] <= time_ps))
+
     def due(self, icount: int, time_ps: int) -> Iterable[Input]:
         """Take the inputs that are due at this moment."""
         if self._replay is not None:
@@ -147,8 +155,8 @@ class Inputs:
                 self._next += 1
                 yield Input(i.icount, i.time_ps, i.target, i.kind, i.data)
             return
-        while self._scheduled and self._scheduled[0][0] <= time_ps:
-            _, target, kind, data = self._scheduled.pop(0)
+        while self.scheduled and self.scheduled[0][0] <= time_ps:
+            _, target, kind, data = self.scheduled.pop(0)
             self._next += 1
             yield Input(icount, time_ps, target, kind, data)
         while self._posted:

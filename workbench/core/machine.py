@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from workbench.core import layout as lay
 from workbench.core import snapshot
-from workbench.core.bus import Bus, Window
+from workbench.core.bus import Bus, Tracer, Window
 from workbench.core.clock import Clock
 from workbench.core.config import MachineConfig
 from workbench.core.engine import STATE_FIELDS, Cpu
@@ -146,16 +146,17 @@ class Machine:
         # book-keeping
         self.observers: list[Observer] = []
         self.undefined: dict[bytes, int] = {}
-        self._moment: tuple[int, int] | None = None  # at which inputs were last taken
+        self._moment: tuple[int, int] | None = None  # (count, bias) when inputs were last taken
         self._stop: Stop | None = None
         self._string_count = 1
+        self._access_cost_ps = config.access_cost_ps
         self.pages = PageStore()  # of snapshots
-        self.pio.tracer = self._trace_pio
-        self.mmio.tracer = self._trace_mmio
+        self.pio.tracer = self._trace_pio = self._tracer("pio")
+        self.mmio.tracer = self._tracer("mmio")
         # state
         self._halted = False
         self._nmi = False
-        self._exits: dict[str, Callable[[], None]] = {
+        by_name: dict[str, Callable[[], None]] = {
             "pio": self._exit_pio,
             "mmio": self._exit_mmio,
             "irq": self._exit_irq,
@@ -167,6 +168,7 @@ class Machine:
             "breakpoint": lambda: self._debug_stop("breakpoint"),
             "watch": lambda: self._debug_stop("watch"),
         }
+        self._exits = [by_name.get(name, _never) for name in lay.EXIT_NAMES]
 
     # -- wiring
 
@@ -228,25 +230,18 @@ class Machine:
         for o in self.observers:
             o.on_frame(device, frame, self.clock.icount)
 
-    def _trace_pio(
-        self, window: Window | None, addr: int, size: int, is_write: bool, value: int
-    ) -> None:
-        self._trace("pio", window, addr, size, is_write, value)
+    def _tracer(self, kind: str) -> Tracer:
+        clock, q, observers = self.clock, self.cpu._q, self.observers
 
-    def _trace_mmio(
-        self, window: Window | None, addr: int, size: int, is_write: bool, value: int
-    ) -> None:
-        self._trace("mmio", window, addr, size, is_write, value)
+        def trace(window: Window | None, addr: int, size: int, is_write: bool, value: int) -> None:
+            device, offset = ("", addr) if window is None else (window.name, addr - window.base)
+            for o in observers:
+                o.on_access(
+                    kind, device, offset, size, is_write, value, addr, clock.icount, q[_RIP],
+                    self._string_count,
+                )  # fmt: skip
 
-    def _trace(
-        self, kind: str, window: Window | None, addr: int, size: int, is_write: bool, value: int
-    ) -> None:
-        device, offset = ("", addr) if window is None else (window.name, addr - window.base)
-        icount, pc = self.clock.icount, self.cpu._q[_RIP]
-        for o in self.observers:
-            o.on_access(
-                kind, device, offset, size, is_write, value, addr, icount, pc, self._string_count
-            )
+        return trace
 
     def trace_cfg(self, device: str, offset: int, size: int, is_write: bool, value: int) -> None:
         """The host bridge reports an access to configuration space."""
@@ -281,16 +276,20 @@ class Machine:
         """Run until something ends it, at the latest when `until_icount` instructions have
         retired.
         """
-        cpu, clock, q = self.cpu, self.clock, self.cpu._q
+        cpu, clock, q, inputs = self.cpu, self.clock, self.cpu._q, self.inputs
         until = NEVER if until_icount is None else until_icount
-        exits = self._exits
+        exits, ps_per_insn, replaying = self._exits, clock.ps_per_insn, inputs.replaying
         while True:
             if self._stop is not None:
                 stop, self._stop = self._stop, None
                 return stop
-            self._deliver_inputs()
-            due = clock.next_deadline_ps()
-            if due is not None and due <= clock.icount * clock.ps_per_insn + clock.bias_ps:
+            icount, bias = moment = clock.icount, clock.bias_ps
+            if moment != self._moment:
+                self._moment = moment
+                if inputs.any_due(icount, clock.now_ps):
+                    self._deliver_inputs()
+            due = clock.next_ps
+            if due is not None and due <= icount * ps_per_insn + bias:
                 try:
                     clock.run_due()
                 except ReplayMissing as missing:
@@ -303,21 +302,23 @@ class Machine:
                 if self._stop is None and not self._skip():
                     return Stop("halted", 0, "the guest is halted and nothing will wake it")
                 continue
-            if clock.icount >= until:
+            if icount >= until:
                 return Stop("icount")
-            q[_BIAS] = clock.bias_ps
-            reason = cpu.run(self._limit(until))
+            limit = until
+            if due is not None:
+                limit = min(limit, -((bias - due) // ps_per_insn))
+            if replaying or inputs.scheduled:
+                limit = self._limit(limit)
+            q[_BIAS] = bias
+            reason = cpu.enter(limit)
             clock.icount = cpu.icount
             try:
                 exits[reason]()
             except ReplayMissing as missing:
                 return Stop("diverged", 0, str(missing))
 
-    def _limit(self, until: int) -> int:
-        limit = until
-        deadline = self.clock.deadline_icount()
-        if deadline is not None and deadline < limit:
-            limit = deadline
+    def _limit(self, limit: int) -> int:
+        """How far to run before an input whose time is known."""
         stamp = self.inputs.next_stamp()
         if stamp is not None and self.clock.icount < stamp[0] < limit:
             limit = stamp[0]
@@ -331,11 +332,7 @@ class Machine:
         their stamp says exactly when, and a replay that delivers them when it first gets there
         does the same.
         """
-        now = (self.clock.icount, self.clock.now_ps)
-        if now == self._moment:
-            return
-        self._moment = now
-        for i in self.inputs.due(*now):
+        for i in self.inputs.due(self.clock.icount, self.clock.now_ps):
             for o in self.observers:
                 o.on_input(i)
             self.inputs.dispatch(i)
@@ -348,7 +345,7 @@ class Machine:
 
     def _skip(self) -> bool:
         """Halted: go to the next moment at which something happens; False if there is none."""
-        deadline = self.clock.next_deadline_ps()
+        deadline = self.clock.next_ps
         stamp = self.inputs.next_stamp()
         if stamp is not None and stamp[0] <= self.clock.icount:
             deadline = stamp[1] if deadline is None else min(deadline, stamp[1])
@@ -374,7 +371,7 @@ class Machine:
             cpu.access_result(0)
         else:
             cpu.access_result(self.pio.read(port, size))
-        self.clock.bias_ps += self.config.access_cost_ps
+        self.clock.bias_ps += self._access_cost_ps
 
     def _string_io(self, port: int, size: int, is_write: int, count: int, linear: int) -> None:
         """REP INS and REP OUTS: all elements at once, logged as one access with their count (value:
@@ -387,7 +384,7 @@ class Machine:
             value = self._string_block(window, port, size, is_write, count, linear)
         if value is None:
             value = self._string_elements(port, size, is_write, count, linear)
-        self._trace("pio", window, port, size, bool(is_write), value)
+        self._trace_pio(window, port, size, bool(is_write), value)
         cpu.access_result(count)
 
     def _string_block(
@@ -443,7 +440,7 @@ class Machine:
             cpu.access_result(0)
         else:
             cpu.access_result(self.mmio.read(gpa, size))
-        self.clock.bias_ps += self.config.access_cost_ps
+        self.clock.bias_ps += self._access_cost_ps
 
     def _exit_irq(self) -> None:
         if self.irq is None or not self.irq.pending():
@@ -557,6 +554,10 @@ class Machine:
             h.update(at.to_bytes(8, "little"))
             h.update(chunk)
         return h.digest()
+
+
+def _never() -> None:
+    raise AssertionError("an exit that does not leave the engine")
 
 
 def _digest_state(device: Device) -> Any:
