@@ -16,7 +16,7 @@ from typing import Final
 __all__ = ["ReadAhead"]
 
 _AFTER: Final = 2  # pieces in a row before anything is read ahead
-_MOST_PIECES: Final = 4
+_MOST_PIECES: Final = 8
 _LEAST_BYTES: Final = 1 << 16
 """Shorter pieces are read quicker than they are asked for."""
 
@@ -71,6 +71,8 @@ class ReadAhead:
         return data
 
     def _go_on(self) -> None:
+        if len(self._pieces) > _MOST_PIECES // 2:
+            return  # several at once: each time that the thread wakes costs the guest
         while len(self._pieces) < _MOST_PIECES:
             at = self._next + len(self._pieces) * self._length
             if at + self._length > self._size_bytes:

@@ -206,9 +206,9 @@ class Cpu:
         self._tlb_flush_all = function("tlb_flush_all")
         self._wrote_code = function("wrote_code", u64, u64)
         self._walk = function("walk", u64, u32, u32)
-        self._scatter = ctypes.CFUNCTYPE(u64, ctypes.c_void_p, u64, u64, u64)(
-            blob_at + functions["scatter"]
-        )
+        # One that is over before another thread would get the interpreter lock keeps it.
+        scatter = ctypes.PYFUNCTYPE(u64, ctypes.c_void_p, u64, u64, u64)
+        self._scatter = scatter(blob_at + functions["scatter"])
         self.forget_code()
 
     def forget_code(self) -> None:

@@ -155,6 +155,11 @@ def test_cut():
     assert _cut(spans, 0, 22) == [(100, 10), (200, 5), (400, 7)]
     assert _cut(spans, 8, 16) == [(108, 2), (200, 5), (400, 1)]
     assert _cut(spans, 30, 40) == []
+    assert _cut(spans, 15, 40) == [(400, 7)]
+    assert _cut(spans, 21, 22) == [(406, 1)]
+    assert _cut(spans, 11, 13) == [(201, 2)]
+    assert _cut(spans, 4, 4) == []
+    assert _cut([], 0, 1) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ to be in RAM before anything is read, and at most `MOST_CHAIN_BYTES` of a chain 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import add
 from typing import Final, Protocol
 
 from workbench.core.spans import Spans, spans_of
@@ -113,17 +116,16 @@ class Chain:
         if length_bytes and not self.memory.contains(gpa, length_bytes):
             raise VirtqueueError(f"a buffer is outside RAM: {length_bytes:#x} bytes at {gpa:#x}")
 
-    def add_all(self, readable: list[Span], writable: list[Span]) -> bool:
-        """Take all descriptors of a chain that lie in one range of RAM; False, and nothing is
-        taken, if that cannot be told at once.
+    def add_all(self, gpas: list[int], lengths: list[int], readable: int) -> bool:
+        """Take all descriptors of a chain, the first few of them readable, that lie in one range of
+        RAM; False, and nothing is taken, if that cannot be told at once.
         """
-        spans = readable + writable
-        low = min(gpa for gpa, _ in spans)
-        high = max(gpa + length for gpa, length in spans)
-        out_bytes, in_bytes = (sum(length for _, length in part) for part in (readable, writable))
+        low, high = min(gpas), max(map(add, gpas, lengths))
+        out_bytes, in_bytes = sum(lengths[:readable]), sum(lengths[readable:])
         if out_bytes + in_bytes > MOST_CHAIN_BYTES or not self.memory.contains(low, high - low):
             return False
-        self.readable, self.writable = readable, writable
+        spans = list(zip(gpas, lengths, strict=True))
+        self.readable, self.writable = spans[:readable], spans[readable:]
         self.readable_bytes, self.writable_bytes = out_bytes, in_bytes
         return True
 
@@ -142,17 +144,19 @@ class Chain:
 
 
 def _cut(spans: list[Span], start: int, end: int) -> list[Span]:
-    """The parts of `spans` that hold bytes `start` to `end`."""
-    result = []
-    for gpa, length_bytes in spans:
-        if end <= 0:
-            break
-        low, high = max(start, 0), min(end, length_bytes)
-        if low < high:
-            result.append((gpa + low, high - low))
-        start -= length_bytes
-        end -= length_bytes
-    return result
+    """The parts of `spans` that hold bytes `start` to `end`; a request has hundreds of them."""
+    ends = list(accumulate([length_bytes for _, length_bytes in spans]))
+    first, last = bisect_right(ends, start), bisect_left(ends, end)
+    part = [span for span in spans[first : last + 1] if span[1]]
+    if not part or start >= end:
+        return []
+    if last < len(ends):
+        gpa, length_bytes = part[-1]
+        part[-1] = gpa, length_bytes - (ends[last] - end)
+    gpa, length_bytes = part[0]
+    skipped = start - (ends[first] - spans[first][1])
+    part[0] = gpa + skipped, length_bytes - skipped
+    return part
 
 
 class Virtqueue(ABC):

@@ -14,7 +14,6 @@ from workbench.hw.virtio.queue import (
     DESC_F_NEXT,
     DESC_F_WRITE,
     Chain,
-    Span,
     Virtqueue,
     VirtqueueError,
 )
@@ -110,20 +109,18 @@ class SplitQueue(Virtqueue):
         raise VirtqueueError("a loop of descriptors in an indirect table")
 
     def _add_in_order(self, chain: Chain, table: memoryview, count: int) -> bool:
-        """Take a table whose entries follow each other, as drivers make them, at once; False, and
-        nothing is taken, for any other or for one that breaks a rule.
+        """Take a table whose entries follow each other to its end, as drivers make them, at once;
+        False, and nothing is taken, for any other or for one that breaks a rule.
         """
-        spans: tuple[list[Span], list[Span]] = ([], [])
-        for n, (gpa, length_bytes, flags, after) in enumerate(_DESC.iter_unpack(table), start=1):
-            write = flags & DESC_F_WRITE
-            if flags & DESC_F_INDIRECT or (spans[1] and not write):
-                return False
-            spans[1 if write else 0].append((gpa, length_bytes))
-            if not flags & DESC_F_NEXT:
-                return chain.add_all(*spans)
-            if after != n:
-                return False
-        return False
+        halves = table.cast("H")
+        flags, after = halves[6::8].tolist(), halves[7::8].tolist()
+        readable = count - sum(flag >> 1 & 1 for flag in flags)
+        wanted = [DESC_F_NEXT] * readable + [DESC_F_NEXT | DESC_F_WRITE] * (count - readable)
+        wanted[-1] &= ~DESC_F_NEXT
+        if flags != wanted or after[:-1] != list(range(1, count)):
+            return False
+        gpas, lengths = table.cast("Q")[::2].tolist(), table.cast("I")[2::4].tolist()
+        return chain.add_all(gpas, lengths, readable)
 
     def _push(self, chain_id: int, slots: int, written_bytes: int) -> None:
         state = self.state
