@@ -103,7 +103,7 @@ class Trace:
         if not self.closed:
             assert self._mark is not None
             self._take(self._file.grown(self._mark))
-            for name in tables.BY_NAME:
+            for name in (*tables.BY_NAME, "_by_kind"):
                 self.__dict__.pop(name, None)
 
     def _parse(self, chunk: ChunkInfo, parse: Any) -> Any:

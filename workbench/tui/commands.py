@@ -126,7 +126,7 @@ def _stop(view: View, args: list[str]) -> None:
 def _type(view: View, args: list[str]) -> None:
     live = view.session.live
     if live is None or live.over:
-        raise UsageError("typing needs a recording that goes on: workbench tui --record ...")
+        raise UsageError("expected a recording that goes on: workbench tui --record makes one")
     live.type(" ".join(args).encode() + b"\r")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.tui import tour
 from workbench.tui.layout import Rect, arrange
-from workbench.tui.lines import Line, clip, fit, safe, width_of
+from workbench.tui.lines import Line, clip, fit, restyle, safe, width_of
 
 if TYPE_CHECKING:
     from workbench.tui.view import View
@@ -59,14 +59,17 @@ def _pane(view: View, name: str, rect: Rect, whole: int) -> list[Line]:
     width = rect.width - beside
     edge: Line = [("class:border", "│")] if beside else []
     title = f" {safe(pane.heading())} "
+    stale = view.session.stale if pane.of_machine else ""
+    warned = f" {stale} " if stale else ""
     style = "class:title.focus" if focused else "class:title"
     rule = "class:border.focus" if focused else "class:border"
-    shown = clip(title, width - 1)
-    head: Line = [(rule, "─"), (style, shown)]
+    shown = clip(title, max(width - 1 - len(warned), 0))
+    head: Line = [(rule, "─"), (style, shown), ("class:stale.title", clip(warned, width - 1))]
     head.append((rule, "─" * (width - width_of(head))))
     lines = [[*head, *([("class:border", "┬")] if beside else [])]]
     for line in pane.draw(width, rect.height - 1, focused)[: rect.height - 1]:
-        lines.append([*fit(line, width), *edge])
+        lines.append([*(restyle(fit(line, width), "class:stale") if stale else fit(line, width)),
+                      *edge])  # fmt: skip
     blank: Line = [("", " " * width), *edge]
     return lines + [blank] * (rect.height - len(lines))
 

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 _MOST_HISTORY: Final = 200
 _MOST_WAITING: Final = 16
+_SHORT: Final = frozenset({"seek", "starting the machine"})
+"""Work that a new position only sends elsewhere."""
+_QUEUE: Final = _SHORT | {"block", "function", "step", "step over"}
+"""Moves that are done one after the other when a key is pressed several times."""
 _BUDGET: Final = 4
 """Blocks of the log that are looked through at once; more are looked through beside the screen."""
 
@@ -244,6 +248,8 @@ class Session:
 
     def go(self, icount: int, *, remember: bool = True) -> None:
         """Go to an instruction count."""
+        if self._occupied(_SHORT):
+            return
         target = max(0, min(icount, self.end_icount))
         if remember:
             self._remember()
@@ -268,6 +274,8 @@ class Session:
 
     def back(self) -> None:
         """Go to the position before the last jump."""
+        if self._occupied(_SHORT):
+            return
         if not self.history:
             self.say("there is no earlier position")
             return
@@ -276,6 +284,8 @@ class Session:
 
     def forward(self) -> None:
         """Undo `back`."""
+        if self._occupied(_SHORT):
+            return
         if not self.future:
             self.say("there is no later position")
             return
@@ -356,6 +366,26 @@ class Session:
 
     # Moving the machine.
 
+    @property
+    def stale(self) -> str:
+        """What the panes of the machine show when that is not the position; empty if it is."""
+        live, moment = self.live, self.moment
+        if moment is None:
+            return ""
+        if live is not None and live.running:
+            return f"at {moment.icount:,}, the guest runs"
+        if moment.icount != self.icount or not moment.live:
+            return f"at {moment.icount:,}, not here yet"
+        return ""
+
+    def _occupied(self, but: frozenset[str]) -> bool:
+        """Does the machine make a move that another one would spoil?  The user is told."""
+        job = self.machine_jobs.job
+        if job is None or job.name in but:
+            return False
+        self.say(f"{job.name} is on its way: Esc stops it")
+        return True
+
     def _bring(self) -> None:
         """Bring the machine to the position; a seek that is under way elsewhere is given up."""
         jobs = self.machine_jobs
@@ -373,8 +403,7 @@ class Session:
 
     def _seek(self, job: Job, timeline: Timeline, target: int) -> Moment:
         def poll() -> bool:
-            start = min(timeline.icount, target)
-            job.progress = start / target if target else None
+            job.progress = timeline.progress
             self.changed()
             return job.stopping()
 
@@ -445,7 +474,7 @@ class Session:
         if timeline is None:
             self.say("the machine is still being started")
             return
-        if len(self.machine_jobs.waiting) >= _MOST_WAITING:
+        if self._occupied(_QUEUE) or len(self.machine_jobs.waiting) >= _MOST_WAITING:
             return
         self._remember()
 
@@ -454,6 +483,7 @@ class Session:
                 timeline.seek(self.icount, job.stopping)
 
             def poll() -> bool:
+                job.progress = timeline.progress
                 self.changed()
                 return job.stopping()
 

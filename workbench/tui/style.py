@@ -47,6 +47,8 @@ _MONO: Final = {
     "only": "bold",
     "text": "",
     "heading": "bold",
+    "stale": "",
+    "stale.title": "bold reverse",
 }
 _DARK: Final = {
     "title": "#9aa5b1",
@@ -83,6 +85,8 @@ _DARK: Final = {
     "only": "bg:#3a2a50 #ffffff",
     "text": "#d7dee6",
     "heading": "bold #ffffff",
+    "stale": "#5f6a75",
+    "stale.title": "bold #10161c bg:#ffd75f",
 }
 _LIGHT: Final = {
     **_DARK,
@@ -118,6 +122,8 @@ _LIGHT: Final = {
     "only": "bg:#e3d5f7 #000000",
     "text": "#1b242c",
     "heading": "bold #000000",
+    "stale": "#98a3ad",
+    "stale.title": "bold #1b242c bg:#ffe08a",
 }
 THEMES: Final[Mapping[str, Mapping[str, str]]] = {"dark": _DARK, "light": _LIGHT, "mono": _MONO}
 

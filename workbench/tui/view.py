@@ -188,7 +188,9 @@ class View:
         """Let the keys go to the guest that is being recorded."""
         live = self.session.live
         if live is None or live.over:
-            self.session.say("typing needs a recording that goes on: workbench tui --record ...")
+            self.session.say(
+                "typing needs a recording that goes on: workbench tui --record makes one"
+            )
             return
         self.typing = True
         if "console" not in layouts.panes(self.tree):

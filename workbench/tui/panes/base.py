@@ -15,6 +15,8 @@ class Pane:
 
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
+    of_machine: ClassVar[bool] = False
+    """Does it show the machine, which may still be on its way to the position?"""
 
     def __init__(self, session: Session) -> None:
         self.session = session

@@ -20,6 +20,7 @@ class CodePane(Pane):
 
     name: ClassVar[str] = "code"
     title: ClassVar[str] = "code"
+    of_machine: ClassVar[bool] = True
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)

@@ -18,6 +18,7 @@ class InspectorPane(Scrolled):
 
     name: ClassVar[str] = "inspector"
     title: ClassVar[str] = "inspector"
+    of_machine: ClassVar[bool] = True
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)

@@ -18,6 +18,7 @@ class MemoryPane(Pane):
 
     name: ClassVar[str] = "memory"
     title: ClassVar[str] = "memory"
+    of_machine: ClassVar[bool] = True
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)

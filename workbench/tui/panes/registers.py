@@ -35,6 +35,7 @@ class RegistersPane(Scrolled):
 
     name: ClassVar[str] = "registers"
     title: ClassVar[str] = "registers"
+    of_machine: ClassVar[bool] = True
 
     def text(self, width: int) -> list[Line]:
         """All of them; in as many columns as there is room for."""

@@ -13,6 +13,7 @@ class StackPane(Scrolled):
 
     name: ClassVar[str] = "stack"
     title: ClassVar[str] = "stack"
+    of_machine: ClassVar[bool] = True
 
     def text(self, width: int) -> list[Line]:
         """Words of the stack."""
