@@ -210,8 +210,10 @@ def test_pci(machine: Machine) -> None:
     page = inspect.capture(machine, "pci")
     assert ("00:01.1", "4") in [row[:2] for row in rows(page, "base addresses")]
     assert [row[3] for row in rows(page, "capabilities") if row[0] == "00:04.0"] == [
-        "power management PM"
+        "power management PM",
+        "MSI MSI",
     ]
+    assert any("MSI of 00:04.0" in table.title for table in page.tables)
     assert any("MSI-X of 00:03.0 vd" in table.title for table in page.tables)
 
 

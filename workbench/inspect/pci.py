@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from workbench.hw.pci.config import COMMAND, STATUS
 from workbench.hw.pci.function import PciFunction
+from workbench.hw.pci.msi import Msi
 from workbench.hw.pci.msix import ENABLE, FUNCTION_MASK, MASKED, Msix
 from workbench.hw.pci_root import PciRoot
 from workbench.inspect.banks import bits
@@ -62,6 +63,9 @@ def pci(machine: Machine, name: str, rows: int) -> Page:
         part = getattr(function, "msix", None)
         if isinstance(part, Msix):
             tables += msix(f"{at} {function.name}", part)
+        message = getattr(function, "msi", None)
+        if isinstance(message, Msi):
+            tables.append(msi(f"{at} {function.name}", message))
     return Page(name, "PCI bus 0", tuple(tables))
 
 
@@ -131,6 +135,21 @@ def msix(title: str, part: Msix) -> list[Table]:
     )
     columns = ("entry", "mask", "", "address", "data", "meaning")
     return [table(f"MSI-X of {title}", columns, rows, note=f"{on}{masked}")]
+
+
+def msi(title: str, part: Msi) -> Table:
+    """The one address of a function, and its data."""
+    s = part.state
+    on = "on" if part.enabled else "off"
+    rows = [
+        ("address", f"{s.msi_upper << 32 | s.msi_addr:#x}"),
+        ("data", f"{s.msi_data:#x}"),
+        ("meaning", msi_text(s.msi_addr, s.msi_data)),
+        ("messages", str(part.allocated)),
+        ("mask", f"{s.msi_mask:#x}"),
+        ("pending", f"{s.msi_pending:#x}"),
+    ]
+    return pairs(f"MSI of {title}, {on}", rows)
 
 
 def msi_text(address: int, data: int) -> str:

@@ -188,6 +188,8 @@ class VirtioNet(VirtioDevice[NetState]):
             (F_HOST_TSO4, F_CSUM),
             (F_HOST_TSO6, F_CSUM),
             (F_HOST_USO, F_CSUM),
+            (F_GUEST_ECN, F_GUEST_TSO4 | F_GUEST_TSO6),
+            (F_HOST_ECN, F_HOST_TSO4 | F_HOST_TSO6),
             (F_CTRL_RX, F_CTRL_VQ),
             (F_CTRL_VLAN, F_CTRL_VQ),
             (F_GUEST_ANNOUNCE, F_CTRL_VQ),
