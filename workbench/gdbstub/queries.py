@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from workbench.gdbstub import packets, registers
+from workbench.gdbstub import frames, packets, registers
 from workbench.gdbstub.framing import MAX_PACKET
 from workbench.gdbstub.symbols import elf, guest_symbols
 from workbench.gdbstub.transfer import Transfers
@@ -128,7 +128,8 @@ class Queries:
     def _regions(self) -> tuple[tuple[int, int], ...]:
         """(first, behind the last) address of what can be mapped: gdb's addresses are linear."""
         if self._stub.layout.architecture == registers.X86_64:
-            return (0, 1 << 47), ((1 << 64) - (1 << 47), 1 << 64)
+            table = (frames.FIRST, frames.FIRST + 0x1000)
+            return (0, 1 << 47), table, ((1 << 64) - (1 << 47), 1 << 64)
         return ((0, 1 << 32),)
 
     def _memory_map(self) -> bytes:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from workbench.core.layout import EFER_LMA
 from workbench.gdbstub import packets, registers
 from workbench.gdbstub.agent import Context
+from workbench.gdbstub.frames import Frames
 from workbench.gdbstub.framing import Framing, Signal, escape
 from workbench.gdbstub.memory import Memory
 from workbench.gdbstub.monitor import Monitor
@@ -45,6 +46,7 @@ class Stub:
         self.killed = False
         self.interrupted = False
         self.memory = Memory(lambda: target.machine.cpu)
+        self.frames = Frames(target)
         self.monitor = Monitor(target, self)
         self.points = Points(target)
         self.features: set[bytes] = set()
@@ -160,7 +162,7 @@ class Stub:
             case None:
                 return MALFORMED
             case packets.ReadMemory(address, length, binary):
-                found = self.memory.read(address, length)
+                found = self.frames.read(address, length) or self.memory.read(address, length)
                 if found is None:
                     return NO_MEMORY
                 return b"b" + escape(found) if binary else found.hex().encode()

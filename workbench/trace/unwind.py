@@ -183,7 +183,7 @@ class Unwinder:
 
     def __init__(self, machine: MachineLike, symbols: list[Symbol] | None = None) -> None:
         """Take a machine; with `symbols` of its kernel they are not looked for."""
-        self._machine = machine
+        self.machine = machine
         self._tables: list[OrcTable] = []
         self._symbols = symbols
         self._modules: int | None = None
@@ -201,25 +201,29 @@ class Unwinder:
 
         The chain ends at a user's code, where nothing is known any more, or after `DEEPEST`.
         """
-        cpu = self._machine.cpu
-        space = AddressSpace(self._machine.memory, Paging.of(cpu))
+        return tuple(pc for pc, _, _ in self.frames(pc))
+
+    def frames(self, pc: int | None = None) -> tuple[tuple[int, int, int], ...]:
+        """As `chain`, with the stack pointer and RBP that each of them has: (PC, RSP, RBP)."""
+        cpu = self.machine.cpu
+        space = AddressSpace(self.machine.memory, Paging.of(cpu))
         stack, size = _Stack(space), space.word.size
         here = cpu.get("rip") if pc is None else pc
         if not cpu.get("cr0") & 1:
-            return (here,)
-        frame: _Frame | None = _Frame(here, cpu.get("rsp"), cpu.get("rbp"), cpu.get, True)
+            return ((here, cpu.get("rsp"), cpu.get("rbp")),)
+        frame = _Frame(here, cpu.get("rsp"), cpu.get("rbp"), cpu.get, True)
         if size == 8 and here >= KERNEL_START and not self._tables:
             self._look(space)
-        chain = [here]
-        while frame is not None and len(chain) < DEEPEST:
-            before = frame
-            frame = self._caller(frame, space, stack)
-            if frame is None or frame.pc < space.word.start <= before.pc:
+        found = [(here, frame.sp, frame.bp)]
+        while len(found) < DEEPEST:
+            before, caller = frame, self._caller(frame, space, stack)
+            if caller is None or caller.pc < space.word.start <= before.pc:
                 break
+            frame = caller
             if frame.exact and frame.sp == before.sp and frame.pc == before.pc:
                 break
-            chain.append(frame.pc)
-        return tuple(chain)
+            found.append((frame.pc, frame.sp, frame.bp))
+        return tuple(found)
 
     def _look(self, space: AddressSpace) -> None:
         """Look for the kernel's tables; ever more rarely, for there may be none (yet)."""
@@ -231,7 +235,7 @@ class Unwinder:
         if symbols is None:
             from workbench.trace.symbols import ram_ranges
 
-            memory = self._machine.memory
+            memory = self.machine.memory
             symbols = kernel_symbols(memory, ram_ranges(memory))
         table = kernel_table(space, symbols)
         if table is not None:
