@@ -33,6 +33,14 @@ ECHO = multiboot(
     "66 ba f8 03 ec ee"  # mov dx, 0x3f8; in al, dx; out dx, al
     "3c 71 75 ed e6 f4 f4"  # cmp al, 'q'; jne again; out 0xf4, al; hlt
 )
+REBOOT = multiboot(
+    "fe 05 00 00 30 00 a0 00 00 30 00 04 40"  # inc byte [0x300000]; mov al, [0x300000]; add al, '@'
+    "66 ba f8 03 ee"  # mov dx, 0x3f8; out dx, al
+    "3c 44 75 03 e6 f4 f4"  # cmp al, 'D'; jne 1f; out 0xf4, al; hlt
+    "3c 41 75 0a b0 06 ba f9 0c 00 00 ee eb fe"  # 1: 'A': mov al, 6; mov edx, 0xcf9; out dx, al
+    "3c 42 75 06 b0 01 e6 92 eb fe"  # 'B': mov al, 1; out 0x92, al
+    "b0 fe e6 64 eb fe"  # 'C': mov al, 0xfe; out 0x64, al
+)
 SPIN = multiboot("40 eb fd")  # again: inc eax; jmp again
 HALT = multiboot("fa f4")  # cli; hlt
 FAULT = multiboot("0f 0b")  # ud2, without an interrupt table

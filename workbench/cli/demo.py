@@ -17,7 +17,13 @@ examples:
 """
 LIMIT_ICOUNT = 2_000_000_000
 _LIMIT_S = 60.0
-CONFIG = {"memory": "64", "ps_per_insn": 1000, "seed": 1, "rtc": "2026-01-01T00:00:00"}
+CONFIG = {
+    "memory": "64",
+    "ps_per_insn": 1000,
+    "seed": 1,
+    "rtc": "2026-01-01T00:00:00",
+    "no_reboot": True,
+}
 
 
 def add_parser(commands: Any) -> None:

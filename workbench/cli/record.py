@@ -84,9 +84,10 @@ def add_parser(commands: Any) -> None:
     add("--gdb", "-gdb", metavar="WHERE",
         help="let gdb connect at :PORT, HOST:PORT or unix:PATH")  # fmt: skip
     add("--wait", action="store_true", help="with --gdb: wait for gdb before the first instruction")
+    add("--no-reboot", "-no-reboot", action="store_true",
+        help="a reset by the guest ends the recording; else the guest starts again")  # fmt: skip
     add("-q", "--quiet", action="store_true", help="no closing summary")
-    for name in ("-nographic", "-no-reboot"):
-        add(name, action="store_true", help=argparse.SUPPRESS)
+    add("-nographic", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
@@ -99,11 +100,15 @@ def machine_config(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"expected --seed from 0 to 2**64 - 1, not {seed}")
     ram_bytes = text.parse_size(args.memory)
     epoch_s = rtc_epoch_s(args.rtc)
-    from workbench.core.config import MachineConfig
+    from workbench.core.config import END, RESTART, MachineConfig
 
     try:
         config = MachineConfig(
-            ram_bytes=ram_bytes, ps_per_insn=args.ps_per_insn, rtc_epoch_s=epoch_s, seed=seed
+            ram_bytes=ram_bytes,
+            ps_per_insn=args.ps_per_insn,
+            rtc_epoch_s=epoch_s,
+            seed=seed,
+            at_reset=END if args.no_reboot else RESTART,
         )
     except ValueError as error:
         raise UsageError(f"this machine cannot be built: {error}") from None

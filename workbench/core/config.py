@@ -16,6 +16,7 @@ DEVICE_MODELS = ("virtio-rng", "virtio-console")
 VIRTIO_TRANSPORTS = ("pci", "mmio")
 VIRTIO_FLAVOURS = ("transitional", "legacy", "modern")
 MOST_VIRTIO_QUEUES = 16
+END, RESTART = "end", "restart"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +150,8 @@ class MachineConfig:
     devices: tuple[DeviceConfig, ...] = ()
     board: str = "pc"
     firmware: FirmwareConfig | None = None
+    at_reset: str = END
+    """What a reset by the guest does: the run ends, or the guest starts again."""
 
     def __post_init__(self) -> None:
         if not LEAST_RAM <= self.ram_bytes <= MOST_RAM or self.ram_bytes % 4096:
@@ -162,6 +165,8 @@ class MachineConfig:
             raise ValueError(
                 f"expected access_cost_ps from 0 to 10^12, not {self.access_cost_ps!r}"
             )
+        if self.at_reset not in (END, RESTART):
+            raise ValueError(f"expected at_reset {END!r} or {RESTART!r}, not {self.at_reset!r}")
         if self.board != "pc":
             raise ValueError(f"expected the board 'pc', not {self.board!r}")
 
@@ -170,6 +175,8 @@ class MachineConfig:
         plain = asdict(self)
         if self.firmware is None:
             del plain["firmware"]
+        if self.at_reset == END:
+            del plain["at_reset"]
         return {n: list(v) if isinstance(v, tuple) else v for n, v in plain.items()}
 
     @classmethod
@@ -190,9 +197,9 @@ class MachineConfig:
                 value = tuple(_part(PARTS[name], name, v) for v in _list(name, value))
             elif name == "firmware":
                 value = _part(FirmwareConfig, name, value)
-            elif name == "board":
+            elif name in _WORDS:
                 if not isinstance(value, str):
-                    raise ValueError(f"expected the name of a board, not {value!r}")
+                    raise ValueError(f"expected {_WORDS[name]}, not {value!r}")
             elif not isinstance(value, int) or isinstance(value, bool):
                 raise ValueError(f"expected a whole number for {name}, not {value!r}")
             values[name] = value
@@ -226,4 +233,5 @@ def _part(cls: Any, name: str, value: object) -> Any:
         raise ValueError(f"expected all settings of {_ONE_OF[name]}, not {value!r}") from None
 
 
+_WORDS = {"board": "the name of a board", "at_reset": f"{END!r} or {RESTART!r}"}
 _ONE_OF = {"drives": "one of the drives", "nics": "one of the nics", "firmware": "the firmware"}

@@ -153,7 +153,10 @@ class Machine:
         self.pages = PageStore()  # of snapshots
         self.pio.tracer = self._trace_pio = self._tracer("pio")
         self.mmio.tracer = self._tracer("mmio")
+        self.restart: Callable[[], None] | None = None
+        """Starts the guest again after a reset; None: a reset ends the run."""
         # state
+        self._resets = False
         self._halted = False
         self._nmi = False
         by_name: dict[str, Callable[[], None]] = {
@@ -190,8 +193,11 @@ class Machine:
         self._nmi = True
 
     def request_reset(self, reason: str = "reset") -> None:
-        """A device asks for a reset of the machine: the run ends."""
-        self._stop = Stop("reset", 0, str(reason))
+        """A device asks for a reset of the machine: it starts again, or the run ends."""
+        if self.restart is None:
+            self._stop = Stop("reset", 0, str(reason))
+        else:
+            self._resets = True
 
     def request_shutdown(self, code: int = 0, reason: str = "shutdown") -> None:
         """A device switches the machine off."""
@@ -280,6 +286,8 @@ class Machine:
         until = NEVER if until_icount is None else until_icount
         exits, ps_per_insn, replaying = self._exits, clock.ps_per_insn, inputs.replaying
         while True:
+            if self._resets:
+                self._reset()
             if self._stop is not None:
                 stop, self._stop = self._stop, None
                 return stop
@@ -316,6 +324,26 @@ class Machine:
                 exits[reason]()
             except ReplayMissing as missing:
                 return Stop("diverged", 0, str(missing))
+
+    def _reset(self) -> None:
+        """The reset line of the board, at an instruction that does not end any more; memory stays
+        as it is, and so do the random numbers' state and the gate of A20 until its devices change
+        it. Debuggers see it as an exit.
+        """
+        self._resets = self._halted = self._nmi = False
+        cpu = self.cpu
+        for o in self.observers:
+            o.on_exit("reset", self.clock.icount, cpu._q[_RIP], 0)
+        kept = {name: cpu.get(name) for name in ("rand_state", "a20_mask")}
+        cpu.reset()
+        for name, value in kept.items():
+            cpu.set(name, value)
+        cpu.set("tsc_offset", -(self.clock.now_ps // self.config.tsc_period_ps))
+        self.system.reset()
+        for device in self.devices.values():
+            device.reset()
+        assert self.restart is not None
+        self.restart()
 
     def _limit(self, limit: int) -> int:
         """How far to run before an input whose time is known."""

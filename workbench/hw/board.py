@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from workbench.core.bus import Window
-from workbench.core.config import MachineConfig
+from workbench.core.config import RESTART, MachineConfig
 from workbench.core.irq import IrqLine, SharedLine
 from workbench.core.machine import Device, Machine
 from workbench.hw import layout
@@ -317,6 +317,7 @@ class Board:
                 function.write(INTERRUPT_LINE.offset, 1, layout.PIRQ_IRQS[pirq])
             if function.BARS:
                 function.write(COMMAND.offset, 2, IOSE | MSE)
+            function.post()
         self.piix4_pm.write(INTERRUPT_LINE.offset, 1, layout.SCI_IRQ)
 
 
@@ -341,9 +342,15 @@ def build_pc(
         from workbench.hw.peripherals import attach
 
         attach(board, images or {}, networks or {}, write_through)
-    if config.firmware is None:
-        board.post()
+    start = board.post if config.firmware is None else _as_reset_leaves_it
+    start()
+    if config.at_reset == RESTART:
+        board.machine.restart = start
     return board.machine
+
+
+def _as_reset_leaves_it() -> None:
+    """A BIOS does the rest."""
 
 
 def boot_bytes(config: MachineConfig) -> dict[int, int]:

@@ -165,8 +165,6 @@ class _Builder:
         irqs = (board.irq("ide0", IDE_IRQS[0]), board.irq("ide1", IDE_IRQS[1]))
         ide = PiixIde((places[:2], places[2:]), self._machine.clock, irqs)
         board.add_pci(ide, IDE_SLOT, IDE_FUNCTION)
-        if self._machine.config.firmware is None:
-            ide.post()
 
     def add_nic(self, nic: NicConfig, network: Backend | None) -> None:
         """A network interface and its cable."""

@@ -51,12 +51,6 @@ def assemble(
     plug = Plug(testbed, wanted)
     monitor = Monitor(testbed, plug, event)
     if firmware:
-        decode_ide = testbed.power_on
-
-        def power_on() -> None:
-            testbed.board.post()
-            decode_ide()
-
-        testbed.power_on = power_on
-        power_on()
+        testbed.power_on = testbed.board.post
+        testbed.power_on()
     return Assembly(testbed, plug, monitor)

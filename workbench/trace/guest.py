@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +132,21 @@ def build_machine(
             firmware.load_bios(machine, guest.roms[BIOS].data, _option_roms(guest), items)
         else:
             assert guest.kernel is not None
-            firmware.load(machine, guest.kernel, guest.initrd, guest.cmdline)
+            load = partial(firmware.load, machine, guest.kernel, guest.initrd, guest.cmdline)
+            load()
+            if machine.restart is not None:
+                machine.restart = partial(_in_turn, machine.restart, load)
         for role, rom in guest.roms.items():
             if role.startswith(ROM_OF):
                 firmware.plug_rom(machine, role.removeprefix(ROM_OF), rom.data)
     except firmware.LoaderError as error:
         raise GuestError(str(error)) from None
     return machine
+
+
+def _in_turn(*calls: Callable[[], None]) -> None:
+    for call in calls:
+        call()
 
 
 def _option_roms(guest: Guest) -> dict[str, bytes]:

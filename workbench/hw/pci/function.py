@@ -169,6 +169,9 @@ class PciFunction(RegBank[S]):
         self.connected()
         self._decode()
 
+    def post(self) -> None:
+        """What firmware does with the registers that only this function has."""
+
     def connected(self) -> None:
         """The place where a device calls `add_bar`."""
 
