@@ -37,14 +37,16 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Add them."""
+    from workbench.trace import storage
     from workbench.trace.enrich import add_checkpoints
     from workbench.trace.reader import open_trace
 
+    storage.local(args.trace)
     with open_trace(args.trace) as trace:
         engine.prepare()
         before = trace.file_bytes
         count = add_checkpoints(trace, args.every)
-    after = Path(args.trace).stat().st_size
+    after = Path(storage.local(args.trace)).stat().st_size
     if args.json:
         text.print_json({"file": args.trace, "checkpoints": count, "size_bytes": after})
     else:

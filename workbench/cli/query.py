@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from workbench.cli import text
@@ -46,13 +45,13 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_OK
     if args.trace is None or args.sql is None:
         raise UsageError("expected a trace and a query, or --schema")
-    from workbench.trace import fleet
+    from workbench.trace import fleet, storage
     from workbench.trace.query import query
     from workbench.trace.reader import open_trace
 
     with contextlib.ExitStack() as stack:
         traces = [stack.enter_context(open_trace(path)) for path in fleet.find([args.trace])]
-        found = query(traces, args.sql, paths=Path(args.trace).is_dir())
+        found = query(traces, args.sql, paths=storage.is_folder(args.trace))
     names = found.column_names
     rows = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
     if args.json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli import engine, terminal, text
@@ -45,9 +44,10 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay as the options say."""
+    from workbench.trace import storage
     from workbench.trace.reader import open_trace
 
-    if Path(args.trace).is_dir():
+    if storage.is_folder(args.trace):
         from workbench.cli import replay_many
 
         return replay_many.run(args)

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from workbench.errors import FormatError, InputFileError, os_error_text
+from workbench.errors import FormatError
+from workbench.trace.storage import open_source
 
 FORMAT_VERSION: Final = 2
 """What is written; every version from 1 on is read."""
-SUFFIX: Final = ".wbt"
 
 MAGIC: Final = b"\x89WBT\r\n\x1a\n"
 PRELUDE: Final = struct.Struct("<8sHHI")
@@ -151,16 +151,13 @@ def _limit(kind: bytes) -> int:
 
 
 class ContainerFile:
-    """A trace file opened for reading, as chunks; reads with `pread`, keeps no position."""
+    """A trace opened for reading, as chunks; keeps no position."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
+        self._source = open_source(self.path)
         try:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise InputFileError(f"{self.path}: {os_error_text(error)}") from None
-        try:
-            self.file_bytes = os.fstat(self._fd).st_size
+            self.file_bytes = self._source.size()
             self.version = self._read_prelude()
         except BaseException:
             self.close()
@@ -168,28 +165,14 @@ class ContainerFile:
 
     def close(self) -> None:
         """Close the file; idempotent."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._source.close()
 
     def error(self, what: str, offset: int | None = None) -> FormatError:
         """Make the error that names this file."""
         return FormatError(what, path=self.path, offset=offset)
 
-    def _pread(self, count: int, offset: int) -> bytes:
-        try:
-            data = os.pread(self._fd, count, offset)
-            while len(data) < count:
-                more = os.pread(self._fd, count - len(data), offset + len(data))
-                if not more:
-                    break
-                data += more
-        except OSError as error:
-            raise InputFileError(f"{self.path}: {os_error_text(error)}") from None
-        return data
-
     def _read_prelude(self) -> int:
-        data = self._pread(PRELUDE.size, 0)
+        data = self._source.read(PRELUDE.size, 0)
         if not data:
             raise self.error("the file is empty, it is no trace")
         if len(data) < PRELUDE.size:
@@ -220,7 +203,7 @@ class ContainerFile:
 
     def grown(self, after: ChunkInfo) -> Layout:
         """Find the chunks that were appended behind one."""
-        self.file_bytes = os.fstat(self._fd).st_size
+        self.file_bytes = self._source.size()
         return self._walked(after)
 
     def _walked(self, after: ChunkInfo | None) -> Layout:
@@ -238,7 +221,7 @@ class ContainerFile:
         start = self.file_bytes - TRAILER.size
         if start < PRELUDE.size:
             return None
-        data = self._pread(TRAILER.size, start)
+        data = self._source.read(TRAILER.size, start)
         if len(data) < TRAILER.size:
             return None
         magic, index_offset, count, crc = TRAILER.unpack(data)
@@ -293,7 +276,7 @@ class ContainerFile:
         """Read and check the chunk header at `offset`, which has to be that of chunk `number`."""
         if not PRELUDE.size <= offset <= self.file_bytes - CHUNK.size:
             raise self.error("a chunk lies outside of the file", offset)
-        data = self._pread(CHUNK.size, offset)
+        data = self._source.read(CHUNK.size, offset)
         if len(data) < CHUNK.size:
             raise self.error("a chunk header is incomplete", offset)
         kind, found, codec, rows, stored, raw, crc, head_crc = CHUNK.unpack(data)
@@ -314,7 +297,7 @@ class ContainerFile:
 
     def stored(self, chunk: ChunkInfo) -> bytes:
         """Read and check a chunk's payload, as it is in the file."""
-        data = self._pread(chunk.stored_bytes, chunk.offset + CHUNK.size)
+        data = self._source.read(chunk.stored_bytes, chunk.offset + CHUNK.size)
         if len(data) != chunk.stored_bytes:
             raise self.error(f"chunk {chunk.number} is incomplete", chunk.offset)
         if zlib.crc32(data) != chunk.crc:

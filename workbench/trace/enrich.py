@@ -11,6 +11,7 @@ from typing import BinaryIO, cast
 from workbench.core.machine import Machine
 from workbench.errors import FormatError, TraceWriteError, UsageError, os_error_text
 from workbench.trace import guest as guests
+from workbench.trace import storage
 from workbench.trace.container import (
     CHECKPOINT,
     CHECKPOINTS,
@@ -75,7 +76,7 @@ def add_checkpoints(
     if spacing < 1 or trace.icount // spacing > MAX_CHECKPOINTS:
         least = trace.icount // MAX_CHECKPOINTS + 1
         raise UsageError(f"expected a checkpoint every {least:,} instructions or more")
-    target = Path(os.path.realpath(trace.path))
+    target = Path(os.path.realpath(storage.local(trace.path)))
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with beside.open("xb") as file:

@@ -2,7 +2,7 @@
 
 The work is a function at the top of a module, called with the path of a trace first; it runs in
 other processes, so its arguments and its result are plain values. On a Dask cluster the workers
-open the traces by the same paths: a shared file system.
+open the traces by the same names: a shared file system, or a bucket.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from workbench.errors import InputFileError, UsageError, WorkbenchError, os_error_text
-from workbench.trace.container import SUFFIX
+from workbench.trace import storage
 
 T = TypeVar("T")
 CONNECT_SECONDS: Final = 10
@@ -35,19 +34,18 @@ class Result(Generic[T]):
 
 
 def find(given: Sequence[str]) -> list[str]:
-    """Give all traces that are meant: a folder stands for every trace in and below it.
+    """Give all traces that are meant: a folder or bucket stands for every trace in and below it.
 
     Raises `InputFileError` for a folder without any.
     """
     found: list[str] = []
     for name in given:
-        path = Path(name)
-        if not path.is_dir():
+        if not storage.is_folder(name):
             found.append(name)
             continue
-        inside = sorted(str(p) for p in path.rglob(f"*{SUFFIX}") if p.is_file())
+        inside = storage.find(name)
         if not inside:
-            raise InputFileError(f"{name}: there is no trace ({SUFFIX}) in this folder")
+            raise InputFileError(f"{name}: there is no trace ({storage.SUFFIX}) in this folder")
         found += inside
     return list(dict.fromkeys(found))
 
