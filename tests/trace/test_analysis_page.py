@@ -61,8 +61,13 @@ def outputs(folder: Path) -> list[tuple[str, str, str]]:
     return found
 
 
+def plain(text: str) -> str:
+    """Without the size of a report, most of which is Bokeh's script."""
+    return re.sub(r"report.html: [0-9.]+ MB", "report.html", text)
+
+
 def test_the_walk_through(tmp_path: Path) -> None:
     found = outputs(tmp_path)
-    assert len(found) > 10
+    assert len(found) > 20
     for code, out, shown in found:
-        assert out == shown, code
+        assert plain(out) == plain(shown), code

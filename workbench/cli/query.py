@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 from typing import Any
 
 from workbench.cli import text
-from workbench.errors import EXIT_OK, UsageError
+from workbench.errors import EXIT_BAD_INPUT, EXIT_OK, UsageError, WorkbenchError
 
 EXAMPLES = """\
 examples:
@@ -30,7 +29,7 @@ def add_parser(commands: Any) -> None:
         "query", help="ask a trace in SQL", description=__doc__, epilog=EXAMPLES
     )
     parser.add_argument(
-        "trace", metavar="TRACE", nargs="?", help="a trace (.wbt) or a folder of traces"
+        "trace", metavar="TRACE", nargs="?", help="a trace (.wbt) or a folder of traces, or a URL"
     )
     parser.add_argument("sql", metavar="SQL", nargs="?", help="a query")
     parser.add_argument("--schema", action="store_true", help="show the tables and their columns")
@@ -45,20 +44,24 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_OK
     if args.trace is None or args.sql is None:
         raise UsageError("expected a trace and a query, or --schema")
+    from workbench.cli.text import complain
     from workbench.trace import fleet, storage
     from workbench.trace.query import query
-    from workbench.trace.reader import open_trace
 
-    with contextlib.ExitStack() as stack:
-        traces = [stack.enter_context(open_trace(path)) for path in fleet.find([args.trace])]
-        found = query(traces, args.sql, paths=storage.is_folder(args.trace))
+    paths = fleet.find([args.trace])
+    folder = storage.is_folder(args.trace)
+    broken: dict[str, WorkbenchError] = {}
+    found = query(paths, args.sql, paths=folder, broken=broken if folder else None)
+    for problem in broken.values():
+        complain(str(problem))
+    status = EXIT_BAD_INPUT if broken else EXIT_OK
     names = found.column_names
     rows = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
     if args.json:
         for row in rows:
             line = json.dumps(dict(zip(names, row, strict=True)), default=_plain)
             sys.stdout.write(line + "\n")
-        return EXIT_OK
+        return status
     cells = [[_cell(value) for value in row] for row in rows]
     numeric = [
         place
@@ -66,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         if all(isinstance(row[place], int | float | None) for row in rows)
     ]
     text.print_table(_count(len(rows)), [text.safe(n) for n in names], cells, right=numeric)
-    return EXIT_OK
+    return status
 
 
 def _count(rows: int) -> str:

@@ -23,6 +23,7 @@ examples:
   workbench stats boot.wbt --by request-kind
   workbench stats boot.wbt --html report.html
   workbench stats traces/ more.wbt --by register
+  workbench stats s3://bucket/runs --by device
 
 keys: device, register, direction, value, pc, function, phase, bucket (of time); several may be
 joined by commas. Phases are told by what a Linux guest prints: early, kernel, user, shutdown. A
@@ -44,7 +45,7 @@ def add_parser(commands: Any) -> None:
         "stats", help="count the accesses", description=__doc__, epilog=EXAMPLES
     )
     add = parser.add_argument
-    add("traces", metavar="TRACE", nargs="+", help="traces (.wbt) or folders of traces")
+    add("traces", metavar="TRACE", nargs="+", help="traces (.wbt) or folders of traces, or URLs")
     add("--by", metavar="KEY,...", default="device", help="what to count by (default: device)")
     add("--top", metavar="N", type=int, default=20, help="so many rows (default: 20; 0: all)")
     add("--heat", action="store_true", help="also a heat map of the rows over time")

@@ -1,19 +1,21 @@
-"""SQL over the tables of a trace, by DuckDB, which reads the Arrow tables where they lie.
+"""SQL over the tables of traces, by DuckDB, which takes Arrow batches as they are decoded.
 
-Every table of the trace is a table of the same name; `accesses` and so on are loaded only when the
-query names them. The connection is locked down before a query runs: no files, no network, no
+Every table of a trace is a table of the same name, read only when the query names it, and only the
+columns that it uses. The connection is locked down before a query runs: no files, no network, no
 extensions, for a query may come with a trace from somebody else.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.errors import InputFileError, WorkbenchError
 from workbench.trace import tables
+from workbench.trace.streams import Streamed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,56 +50,90 @@ def schema() -> Iterator[tuple[str, str, str]]:
             yield spec.name, column.name, names[column.type]
 
 
-def connect(
-    trace: Trace | Sequence[Trace], names: set[str] | None = None, *, paths: bool = False
-) -> Any:
-    """Make a DuckDB connection that has the tables of a trace, or some of them.
+def query(
+    trace: Trace | Sequence[Trace | str],
+    sql: str,
+    *,
+    paths: bool = False,
+    broken: dict[str, WorkbenchError] | None = None,
+) -> pa.Table:
+    """Run a query and give its result as an Arrow table; raises `QueryError`.
 
-    Tables of several traces are one after the other; with `paths` a last column `trace` says which
-    trace a row is from. Raises `InputFileError` when DuckDB is not installed.
+    Tables of several traces (open, or by name) are one after the other; with `paths` a last column
+    `trace` says which trace a row is from. Memory is that of the query, whatever the traces' size.
+    With `broken`, traces that cannot be opened go there, with the reason, and are left out.
     """
     try:
         duckdb = importlib.import_module("duckdb")
     except ImportError:
         raise InputFileError("queries need DuckDB (pip install duckdb)") from None
+    import pyarrow as pa
+
     traces = trace if isinstance(trace, Sequence) else [trace]
-    connection = duckdb.connect(":memory:")
-    for spec in tables.TABLES:
-        if names is None or spec.name in names:
-            connection.register(spec.name, _together(traces, spec.name, paths))
-    connection.execute("set enable_external_access = false")
-    connection.execute("set lock_configuration = true")
-    return connection
-
-
-def _together(traces: Sequence[Trace], name: str, paths: bool) -> pa.Table:
-    import pyarrow as pa
-
-    parts = []
-    for trace in traces:
-        table = trace.table(name)
-        if paths:
-            codes = pa.repeat(pa.scalar(0, pa.int32()), table.num_rows)
-            which = pa.DictionaryArray.from_arrays(codes, pa.array([trace.path]))
-            table = table.append_column("trace", which)
-        parts.append(table)
-    return pa.concat_tables(parts).unify_dictionaries()
-
-
-def query(trace: Trace | Sequence[Trace], sql: str, *, paths: bool = False) -> pa.Table:
-    """Run a query and give its result as an Arrow table; raises `QueryError`."""
-    import pyarrow as pa
-
     words = {word.lower() for word in _WORD.findall(sql)}
-    connection = connect(trace, words & set(tables.BY_NAME), paths=paths)
-    duckdb = importlib.import_module("duckdb")
+    connection = duckdb.connect(":memory:")
+    streams: list[Streamed] = []
+
+    def register(columns: set[str] | None) -> None:
+        streams.clear()
+        for spec in tables.TABLES:
+            if spec.name in words:
+                chosen = _chosen(spec, columns)
+                stream = Streamed(spec.name, traces, chosen, paths=paths, broken=broken)
+                streams.append(stream)
+                connection.register(spec.name, stream)
+
     try:
-        found = connection.sql(sql)
+        register(None)
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+        columns = _used(connection, sql)
+        if columns is not None:
+            register(columns)
+        try:
+            found = connection.sql(sql)
+        except duckdb.BinderException:
+            if columns is None:
+                raise
+            register(None)  # a column is named that is not read: `* exclude (pc)`
+            found = connection.sql(sql)
         return pa.table({}) if found is None else found.to_arrow_table()
     except duckdb.Error as error:
+        problem = next((s.problem for s in streams if s.problem is not None), None)
+        if problem is not None:
+            raise problem from None
         raise QueryError(f"the query failed: {_sentence(str(error))}") from None
     finally:
         connection.close()
+
+
+def _chosen(spec: tables.TableSpec, columns: set[str] | None) -> list[str]:
+    chosen = [name for name in spec.column_names() if columns is None or name in columns]
+    return chosen or [tables.SEQ]
+
+
+def _used(connection: Any, sql: str) -> set[str] | None:
+    """The columns that a query reads, by DuckDB's own plan; None when it does not say.
+
+    A stream is read with all the columns that it has, so it had better have no others.
+    """
+    try:
+        plan = json.loads(connection.sql(f"explain (format json) {sql}").fetchall()[0][1])
+    except Exception:  # whatever is wrong with the query is told when it runs
+        return None
+    found: set[str] = set()
+    scans = 0
+    nodes = list(plan) if isinstance(plan, list) else []
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("children", [])
+        if str(node.get("name", "")).endswith("ARROW_SCAN"):
+            scans += 1
+            columns = node.get("extra_info", {}).get("Projections")
+            if columns is None:
+                return None
+            found |= {columns} if isinstance(columns, str) else set(columns)
+    return found if scans else None
 
 
 def _sentence(text: str) -> str:

@@ -8,16 +8,15 @@ by one, anywhere, and merged.
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
 from workbench.trace import keys
+from workbench.trace.ahead import ahead, threads
 from workbench.trace.columns import Ints, integers
 from workbench.trace.keys import Label
 
@@ -32,7 +31,6 @@ BUCKET: Final = "bucket"
 BY: Final = (*keys.NAMES, BUCKET)
 _BATCH_ROWS: Final = 1 << 15
 """So many that the arrays of a batch stay in a core's cache."""
-_MOST_THREADS: Final = 4
 _DENSE: Final = 1 << 16
 _KEPT_BYTES: Final = 24 << 20
 _MAX_LABELS: Final = 1 << 17
@@ -163,7 +161,6 @@ def _each(
 
     Most of it is done by Arrow and NumPy, which hold no interpreter lock.
     """
-    groups = _groups(trace.pieces("accesses"))
 
     def some(group: range) -> list[T]:
         parts = [trace.piece("accesses", n, columns) for n in group]
@@ -174,19 +171,9 @@ def _each(
     import pyarrow as pa
 
     _keep_memory()
-    jobs = 1 if in_order else min(_MOST_THREADS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting: deque[Future[list[T]]] = deque()
-        try:
-            for group in groups:
-                waiting.append(pool.submit(some, group))
-                if len(waiting) > 2 * jobs:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    tasks = (partial(some, group) for group in _groups(trace.pieces("accesses")))
+    for results in ahead(tasks, 1 if in_order else threads()):
+        yield from results
 
 
 def _keep_memory() -> None:

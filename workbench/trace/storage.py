@@ -103,6 +103,10 @@ class _Local:
         if file >= 0:
             os.close(file)
 
+    def __del__(self) -> None:
+        # A stream over many traces leaves them to the last of its tasks.
+        self.close()
+
 
 def _pread(file: int, count: int, offset: int) -> bytes:
     data = os.pread(file, count, offset)
