@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import resource
 import shutil
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +54,18 @@ class Gdb:
             if not waiting:
                 return text
             answers = self._mi.get_gdb_response(timeout_sec=self._seconds)
+
+    def interrupted(self, command: str, seconds: float) -> None:
+        """Run a move, and press Ctrl-C after some time."""
+        self._mi.write(
+            f'-interpreter-exec console "{command}"', timeout_sec=0, raise_error_on_timeout=False
+        )
+        time.sleep(seconds)
+        self._mi.gdb_process.send_signal(signal.SIGINT)
+        stopped = False
+        while not stopped:
+            answers = self._mi.get_gdb_response(timeout_sec=self._seconds)
+            stopped = any(answer["message"] == "stopped" for answer in answers)
 
     def value(self, expression: str) -> int:
         """The value of an expression."""

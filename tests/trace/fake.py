@@ -103,7 +103,7 @@ class FakeMachine:
     def undefined_opcodes(self) -> list[tuple[str, str, int]]:
         return [(code.hex(" "), "nonsense", times) for code, times in self.undefined.items()]
 
-    def run(self, until_icount: int | None = None) -> Stop:
+    def run(self, until_icount: int | None = None, until_ps: int | None = None) -> Stop:
         self.on_slice(self)
         while True:
             self._deliver()

@@ -43,4 +43,9 @@ REBOOT = multiboot(
 )
 SPIN = multiboot("40 eb fd")  # again: inc eax; jmp again
 HALT = multiboot("fa f4")  # cli; hlt
+DEAD = multiboot(
+    "fa b0 34 e6 43"  # cli; mov al, 0x34; out 0x43, al
+    "b0 00 e6 40 b0 10 e6 40"  # xor al, al; out 0x40, al; mov al, 0x10; out 0x40, al
+    "f4 eb fd"  # again: hlt; jmp again (a timer that nobody hears)
+)
 FAULT = multiboot("0f 0b")  # ud2, without an interrupt table

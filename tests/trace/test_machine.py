@@ -24,6 +24,7 @@ from workbench.trace.pace import Pace
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay, ReplayResult
 from workbench.trace.session import Limits, Outcome, Recording
+from workbench.trace.timeline import Timeline
 
 CONFIG = MachineConfig(ram_bytes=32 << 20, seed=1, rtc_epoch_s=1_767_225_600)
 DEMO = Guest(demo.image(), kernel_path="demo.elf")
@@ -184,3 +185,18 @@ def test_a_killed_recorder(tmp_path: Path) -> None:
 def test_the_same_recording_twice(tmp_path: Path) -> None:
     digests = {record(tmp_path / name, DEMO)[1].digest for name in ("a", "b")}
     assert len(digests) == 1
+
+
+def test_a_guest_that_hears_no_timer_ends_when_it_is_told(tmp_path: Path) -> None:
+    """It is halted, and its timers go on for ever."""
+    path = tmp_path / "dead.wbt"
+    config = MachineConfig(ram_bytes=16 << 20, rtc_epoch_s=1_767_225_600, seed=1).to_json()
+    limits = Limits(wall_s=0.2)
+    outcome = Recording(str(path), config, guests.DEAD, limits=limits).run()
+    assert outcome.stop == "limit"
+    with open_trace(path) as trace:
+        result = Replay(trace).run()
+        assert (result.identical, result.time_ps) == (True, outcome.time_ps)
+        timeline = Timeline(trace)
+        assert timeline.go().kind == "end"
+        assert timeline.seek(timeline.end_icount).kind in ("icount", "end")

@@ -27,6 +27,7 @@ from workbench.core.system import System
 
 NEVER = 1 << 62
 CONSOLE_BYTES = 1 << 16
+IDLE_DEADLINES = 1000
 NMI_VECTOR, UD_VECTOR = 2, 6
 _BIAS = CPU.offset("bias_ps") >> 3
 _RIP = CPU.offset("rip") >> 3
@@ -62,8 +63,8 @@ class InterruptController(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why `run` returned: "icount", "shutdown", "reset", "triple-fault", "halted", "interrupted",
-    "diverged"; "breakpoint" and "watch" for debuggers.
+    """Why `run` returned: "icount", "shutdown", "reset", "triple-fault", "halted", "idle",
+    "interrupted", "diverged"; "breakpoint" and "watch" for debuggers.
     """
 
     kind: str
@@ -278,11 +279,15 @@ class Machine:
 
     # -- running
 
-    def run(self, until_icount: int | None = None) -> Stop:
+    def run(self, until_icount: int | None = None, until_ps: int | None = None) -> Stop:
         """Run until something ends it, at the latest when `until_icount` instructions have
         retired.
+
+        A guest that stays halted for many deadlines, as one does that has no interrupts enabled,
+        is "idle": it may go on. A halted guest that has come to `until_ps` is so at once.
         """
         cpu, clock, q, inputs = self.cpu, self.clock, self.cpu._q, self.inputs
+        patience = IDLE_DEADLINES
         until = NEVER if until_icount is None else until_icount
         exits, ps_per_insn, replaying = self._exits, clock.ps_per_insn, inputs.replaying
         while True:
@@ -307,8 +312,12 @@ class Machine:
                 self._nmi = self._halted = False
                 cpu.deliver(NMI_VECTOR, None, 0)
             if self._halted and not self._wake():
-                if self._stop is None and not self._skip():
-                    return Stop("halted", 0, "the guest is halted and nothing will wake it")
+                if self._stop is None:
+                    if patience == 0 or (until_ps is not None and clock.now_ps >= until_ps):
+                        return Stop("idle")
+                    if not self._skip():
+                        return Stop("halted", 0, "the guest is halted and nothing will wake it")
+                    patience -= 1
                 continue
             if icount >= until:
                 return Stop("icount")
@@ -320,6 +329,7 @@ class Machine:
             q[_BIAS] = bias
             reason = cpu.enter(limit)
             clock.icount = cpu.icount
+            patience = IDLE_DEADLINES
             try:
                 exits[reason]()
             except ReplayMissing as missing:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from workbench.core.layout import EFER_LMA
+from workbench.errors import TraceWriteError, WorkbenchError
 from workbench.gdbstub import packets, registers
 from workbench.gdbstub.agent import Context
 from workbench.gdbstub.frames import Frames
@@ -95,9 +96,15 @@ class Stub:
         timeline = self.target.timeline
         if timeline is not None:
             timeline.condition_registers = registers.plain_names(self.layout)
-        found = self.target.resume(move.step, move.reverse, stopping)
-        while found.kind == "breakpoint" and not move.step and not self.stops():
+        try:
             found = self.target.resume(move.step, move.reverse, stopping)
+            while found.kind == "breakpoint" and not move.step and not self.stops():
+                found = self.target.resume(move.step, move.reverse, stopping)
+        except TraceWriteError:
+            raise  # the recording that is debugged has ended
+        except WorkbenchError as error:
+            self.monitor.note = str(error)
+            found = Moved("interrupted")
         self.report(found)
 
     def stops(self) -> bool:
@@ -122,6 +129,7 @@ class Stub:
         move, self.running = self.running, None
         assert move is not None
         self.interrupted = False
+        self.monitor.note = ""
         return move
 
     def report(self, found: Moved) -> None:

@@ -190,10 +190,8 @@ class LiveTimeline(Timeline):
             self.kept.ran(time.thread_time() - started)
             if stop.kind in ("breakpoint", "watch"):
                 return Moved(stop.kind, machine.cpu.get("watch_last_range"))
-            if stop.kind == "interrupted" and recording.over is None:
-                if log.stopping and log.last is not None:
-                    return Moved("access", text=log.last.watch.text)
-                return Moved("interrupted")
+            if stop.kind == "interrupted" and log.stopping and log.last is not None:
+                return Moved("access", text=log.last.watch.text)
             if stop.kind == "icount" and not machine.halted:
                 # A halted guest, or one at a breakpoint, may be there again at this very count.
                 self.kept.keep()

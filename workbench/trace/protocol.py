@@ -14,7 +14,9 @@ class StopLike(Protocol):
 
     @property
     def kind(self) -> str:
-        """`icount`, `shutdown`, `reset`, `triple-fault`, `halted`, `interrupted`, `diverged`."""
+        """`icount`, `shutdown`, `reset`, `triple-fault`, `halted`, `idle`, `interrupted`,
+        `diverged`.
+        """
 
     @property
     def code(self) -> int:
@@ -99,8 +101,10 @@ class MachineLike(Protocol):
     def cpu(self) -> CpuLike:
         """Its processor."""
 
-    def run(self, until_icount: int | None = None) -> StopLike:
-        """Run until something happens, at the latest to that instruction count."""
+    def run(self, until_icount: int | None = None, until_ps: int | None = None) -> StopLike:
+        """Run until something happens, at the latest to that instruction count; a guest that is
+        halted, to that time.
+        """
 
     def interrupt(self) -> None:
         """Ask `run` to return at the next boundary."""

@@ -228,28 +228,37 @@ class Replay:
             assert self.verifier is not None
             self.verifier.on_digest(scope, digest, clock.icount, clock.now_ps)
         rest = [item for _, item in inputs]
+        last_ps = max((item.time_ps for item in rest), default=0)
         if end is None:
             # The last event may belong to the instruction that begins at this count.
-            return self._run_to(self.trace.icount + 1, rest)
-        return self._run_to(end.icount if end.stop in USER_STOPS else end.icount + 1, rest)
+            return self._run_to(self.trace.icount + 1, rest, last_ps)
+        if end.stop in USER_STOPS:
+            return self._run_to(end.icount, rest, end.time_ps)
+        return self._run_to(end.icount + 1, rest)
 
     def _digest_points(self) -> Iterator[tuple[int, int, str]]:
         for batch in self.trace.batches("digests", ("seq", "icount", "scope")):
             columns = [batch[name].to_pylist() for name in ("seq", "icount", "scope")]
             yield from zip(*columns, strict=True)
 
-    def _run_to(self, icount: int, inputs: list[ReplayInput]) -> StopLike:
+    def _run_to(
+        self, icount: int, inputs: list[ReplayInput], until_ps: int | None = None
+    ) -> StopLike:
+        """Give the inputs and run; `until_ps` is for a guest that is halted at the end."""
         clock = self.machine.clock
         self.machine.inputs.replay(inputs)
         stop: StopLike = _Stop("icount")
         pending = bool(inputs)
-        while pending or clock.icount < icount:
+        while pending or clock.icount < icount or stop.kind == "idle":
             pending = False
             if self._interrupted.is_set():
                 return _Stop("interrupted")
-            stop = self.machine.run(self._pace.start(clock.icount, icount))
+            stop = self.machine.run(self._pace.start(clock.icount, icount), until_ps)
             self._pace.end(clock.icount)
-            if stop.kind not in ("icount", "interrupted"):
+            if stop.kind == "idle" and until_ps is not None:
+                if clock.icount >= self.trace.icount and clock.now_ps >= until_ps:
+                    return _Stop("icount")
+            elif stop.kind not in ("icount", "idle", "interrupted"):
                 return stop
         return stop
 

@@ -25,7 +25,7 @@ _HASHING_SECONDS = 2.0
 
 _LOOK_UP_SECONDS = 0.1
 _NEVER = 1 << 62
-_GOES_ON = frozenset({"icount", "interrupted", "breakpoint", "watch"})
+_GOES_ON = frozenset({"icount", "idle", "interrupted", "breakpoint", "watch"})
 
 USER_STOPS = frozenset({"limit", "interrupted"})
 """Stops that are not the guest's doing."""
@@ -108,7 +108,7 @@ class Recording:
         self.interactive = False
         """Someone types: a halted guest waits for them, and guest time does not run ahead."""
         self.driver: Callable[[], None] | None = None
-        """Who calls `advance` instead of `run`, until the recording is over."""
+        """Who calls `advance` instead of `run`; the recording ends when it returns."""
         self.over: Over | None = None
         """How the guest's run ended; None while it can go on."""
         self._outcome: Outcome | None = None
@@ -155,8 +155,9 @@ class Recording:
             self._start()
             if self.driver is not None:
                 self.driver()
-            while self.over is None:
-                self.advance()
+            else:
+                while self.over is None:
+                    self.advance()
         except BaseException:
             self.recorder.abandon()
             raise
@@ -200,7 +201,10 @@ class Recording:
         for _ in range(_MOST_STOPS):
             if self._settled or clock.icount >= until:
                 break
-            self._ran(self.machine.run(until))
+            stop = self.machine.run(until)
+            self._ran(stop)
+            if stop.kind == "idle":  # a replay finds it by its time
+                break
 
     def _start(self) -> float:
         """Note when it began, at the first call."""
@@ -240,6 +244,8 @@ class Recording:
             self._next_digest += self.limits.digest_every or 0
         elif stop.kind == "halted" and self.over is None:
             self._rest(_IDLE_SECONDS)
+        elif stop.kind == "idle" and self.interactive:
+            self._halted()
         self._poll = None
         return stop
 

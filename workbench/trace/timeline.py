@@ -216,6 +216,9 @@ class Timeline:
             if stop.kind == "interrupted":
                 if self._log.stopping and self._log.last is not None:
                     return Moved("access", text=self._log.last.watch.text)
+            elif stop.kind == "idle":
+                if self.icount >= self.end_icount and self.diverted is None:
+                    self._ended = self._end_text()
             elif stop.kind != "icount":
                 self._ended = f"{stop.kind} {stop.reason}".strip()
             elif keeping:
