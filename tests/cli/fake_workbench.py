@@ -26,7 +26,7 @@ class EchoMachine(fake.FakeMachine):
         super().__init__(config, guest)
         self._greeted = False
 
-    def run(self, until_icount: int | None = None) -> fake.Stop:
+    def run(self, until_icount: int | None = None, until_ps: int | None = None) -> fake.Stop:
         if not self._greeted:
             self._greeted = True
             self._emit("on_console", "com1", b"$ ", self.clock.icount)
