@@ -8,11 +8,14 @@ import tempfile
 from pathlib import Path
 
 import guests
-from bench import report, throughput
+from bench import gdb, report, throughput
+from bench.gdb_client import Gone
 from bench.measure import run
 from bench.rounds import Result, measure
 from bench.tools import TOOLS, Tool, installed
 from bench.work import NAMES, prepare
+
+_NAMES = [*NAMES, *throughput.NAMES, *gdb.NAMES]
 
 
 def main() -> int:
@@ -22,10 +25,11 @@ def main() -> int:
     if not tools:
         print("bench: none of the tools is installed", file=sys.stderr)
         return 1
-    chosen = options.only or [*NAMES, *throughput.NAMES]
+    chosen = options.only or _NAMES
     rounds = 1 if options.quick else options.runs
     results: list[Result] = []
     rates: list[throughput.Rate] = []
+    latencies: gdb.Latencies | None = None
     with tempfile.TemporaryDirectory(prefix="workbench-bench-") as name:
         directory = Path(name)
         if any(tool.name.startswith("workbench") for tool in tools):
@@ -35,8 +39,11 @@ def main() -> int:
                 if work_name in throughput.NAMES:
                     rates += throughput.measure(work_name, rounds, _say, options.quick)
                     continue
+                if work_name in gdb.NAMES:
+                    latencies = gdb.measure(rounds, _say, options.quick)
+                    continue
                 work = prepare(work_name, directory, quick=options.quick)
-            except (guests.GuestError, OSError, subprocess.CalledProcessError) as error:
+            except (guests.GuestError, Gone, OSError, subprocess.SubprocessError) as error:
                 print(f"bench: {work_name}: {error}", file=sys.stderr)
                 return 1
             results += measure(work, tools, rounds, _say)
@@ -44,13 +51,13 @@ def main() -> int:
         markdown = report.to_markdown(results, host)
         if rates:
             markdown += "\n" + throughput.to_markdown(rates)
+        if latencies is not None:
+            markdown += "\n" + gdb.to_markdown(latencies)
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "bench.json").write_text(
-        json.dumps(
-            {**report.to_json(results, host), "throughput": throughput.to_json(rates)}, indent=2
-        )
-        + "\n"
-    )
+    measured = {**report.to_json(results, host), "throughput": throughput.to_json(rates)}
+    if latencies is not None:
+        measured["gdb"] = gdb.to_json(latencies)
+    (options.output / "bench.json").write_text(json.dumps(measured, indent=2) + "\n")
     (options.output / "bench.md").write_text(markdown)
     print(f"\n{markdown}\nWritten to {options.output}/bench.json and bench.md.")
     return 1 if any(result.failure for result in results) else 0
@@ -64,7 +71,7 @@ def _parse() -> argparse.Namespace:
         action="extend",
         type=_names,
         metavar="NAME",
-        help=f"measure this only: {', '.join((*NAMES, *throughput.NAMES))}; several by comma",
+        help=f"measure this only: {', '.join(_NAMES)}; several by comma",
     )
     parser.add_argument(
         "--tools", default="", help="measure only tools with one of these in their name, by comma"
@@ -79,8 +86,8 @@ def _parse() -> argparse.Namespace:
 def _names(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
-        if name not in (*NAMES, *throughput.NAMES):
-            known = ", ".join((*NAMES, *throughput.NAMES))
+        if name not in _NAMES:
+            known = ", ".join(_NAMES)
             raise argparse.ArgumentTypeError(f"expected {known}, not {name!r}")
     return names
 
