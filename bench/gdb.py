@@ -1,14 +1,16 @@
 """A debugger's waiting times in a recorded boot, beside QEMU's stub under `-icount rr=replay`.
 
 Ours is `workbench gdb --listen` after one run to the end, as `workbench gdb` itself makes it to
-find the symbols; QEMU has the snapshot at the start that its reverse execution needs. Both are driven
-over the remote protocol. QEMU goes anywhere by replaying from its snapshot, so that few places are
-asked of it; its conditions are gdb's work, which is modelled as stop, registers, step, go on.
+find the symbols; QEMU has the snapshot at the start that its reverse execution needs. Both are
+driven over the remote protocol. QEMU goes anywhere by replaying from its snapshot, so that few
+places are asked of it; its conditions are gdb's work, which is modelled as stop, registers, step,
+go on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import random
 import shutil
@@ -105,10 +107,12 @@ def replay(trace_path: str, how: str) -> float:
         if how == "plain":
             machine = build_machine(trace.header.machine, Guest.from_trace(trace))
             machine.inputs.replay([item for _, item in inputs_of(trace)])
+            gc.freeze()
             started = time.process_time()
             machine.run(trace.icount + 1)
         else:
             timeline = Timeline(trace)
+            gc.freeze()  # as `workbench gdb` does
             started = time.process_time()
             timeline.go()
         return time.process_time() - started

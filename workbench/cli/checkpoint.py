@@ -9,6 +9,7 @@ from typing import Any
 from workbench.cli import engine, text
 from workbench.errors import EXIT_OK
 
+_STEPS = 100
 EXAMPLES = """\
 examples:
   workbench checkpoint boot.wbt
@@ -45,7 +46,16 @@ def run(args: argparse.Namespace) -> int:
     with open_trace(args.trace) as trace:
         engine.prepare()
         before = trace.file_bytes
-        count = add_checkpoints(trace, args.every)
+        with text.progress("checkpoints", _STEPS) as advance:
+            shown = 0
+
+            def show(icount: int) -> None:
+                nonlocal shown
+                while shown < _STEPS * icount // max(trace.icount, 1):
+                    shown += 1
+                    advance()
+
+            count = add_checkpoints(trace, args.every, show)
     after = Path(storage.local(args.trace)).stat().st_size
     if args.json:
         text.print_json({"file": args.trace, "checkpoints": count, "size_bytes": after})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import shutil
 import signal
 import subprocess
@@ -97,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         listener = listen(where)
         engine.prepare()
         timeline = Timeline(trace, budget_bytes=budget_bytes)
+        gc.freeze()  # what is there stays: no collection has to look through it while gdb waits
         symbols: list[str] = []
         if args.symbols not in (None, "none"):
             symbols = ["-ex", f"symbol-file {args.symbols}"]

@@ -76,6 +76,11 @@ class PageStore:
         """What the pages take that somebody holds."""
         return (len(self._segments) * _SEGMENT_PAGES - len(self._free)) * PAGE
 
+    @property
+    def put_aside_bytes(self) -> int:
+        """What is at hand, or ordered, for pages to come."""
+        return (len(self._free) + self._ordered * _SEGMENT_PAGES) * PAGE
+
     def put(self, rows: Rows, which: Numbers) -> list[int]:
         """Keep the pages `rows[which]`; their numbers, in this order."""
         import numpy as np

@@ -19,8 +19,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TLBS_BYTES = DATA_TLBS * lay.TLB_BYTES
-_BELOW = {"fpu_top": 8, "cpl": 4, "acc_count": lay.ACCESS_SLOTS + 1, "acc_cursor": 9}
-"""Fields that the engine takes as an index: values below this."""
+_BELOW = {"fpu_top": 8, "cpl": 4, "acc_count": lay.ACCESS_SLOTS + 1, "acc_cursor": 9, "cc_op": 28}
+"""Fields that the engine takes as an index or a code: values below this."""
+_BITS = {
+    "eflags": 0x3F7702,  # the arithmetic ones are kept elsewhere
+    "seg_attr": 0x1F0FF,
+    "gdtr_limit": 0xFFFF,
+    "idtr_limit": 0xFFFF,
+    "cr0": 0xE005003F,
+    "cr4": 0x1FF7FFF,
+    "cr8": 0xF,
+    "efer": 0xFFFF,
+    "xcr0": 0xFF,
+    "fpu_cw": 0xFFFF,
+    "fpu_sw": 0xFFFF,
+    "fpu_tag": 0xFF,
+    "fpu_op": 0xFFFF,
+    "mxcsr": 0xFFFF,  # the host's LDMXCSR faults for others
+    "irq_pending": 1,
+    "nmi_blocked": 1,
+    "dr_hits": 0xF,
+}
+"""The bits that a field, or each of its elements, can have (SDM volume 3, 2.3, 2.5 and 25.4.1)."""
 _A20 = {(1 << 64) - 1, (1 << 64) - 1 ^ 1 << 20}
 
 
@@ -41,13 +61,19 @@ def load_cpu(cpu: Cpu, data: bytes, expected: int, icount: int) -> bytes:
     if int.from_bytes(data[:8], "little") != icount:
         raise StateError("the instruction count of the processor is another")
     at = 8
+    found: dict[str, int] = {}
     for name in STATE_FIELDS:
         _, ty, count = lay.CPU.fields[name]
-        size = (16 if ty == "x86_fp80" else bits_of(ty) // 8) * count
-        value = int.from_bytes(data[at : at + size], "little")
-        if value >= _BELOW.get(name, value + 1):
-            raise StateError(f"expected {name} below {_BELOW[name]}, not {value:,}")
-        at += size
+        size = bits_of(ty) // 8
+        below, bits = _BELOW.get(name, 1 << 8 * size), _BITS.get(name, -1)
+        for _ in range(count):
+            value = found[name] = int.from_bytes(data[at : at + size], "little")
+            if value >= below:
+                raise StateError(f"expected {name} below {below:,}, not {value:,}")
+            if value & ~bits:
+                raise StateError(f"expected {name} to have no bits but {bits:#x}, not {value:#x}")
+            at += size
+    _check_paging(found["cr0"], found["cr4"], found["efer"])
     if int.from_bytes(data[at : at + 8], "little") not in _A20:
         raise StateError("the mask of the A20 gate is none")
     entries = _entries(data)
@@ -56,6 +82,16 @@ def load_cpu(cpu: Cpu, data: bytes, expected: int, icount: int) -> bytes:
         raise StateError("an entry of a TLB leaves the memory")
     entries[~used.any(axis=1)] = _u64((1 << 64) - 1)
     return data[:-_TLBS_BYTES] + entries.tobytes()
+
+
+def _check_paging(cr0: int, cr4: int, efer: int) -> None:
+    """Only a processor that is broken is in long mode without paging, or pages in real mode."""
+    paging = bool(cr0 & lay.CR0_PG)
+    long = paging and bool(efer & lay.EFER_LME)
+    if paging and not cr0 & lay.CR0_PE:
+        raise StateError("expected paging in protected mode alone")
+    if long != bool(efer & lay.EFER_LMA) or (long and not cr4 & lay.CR4_PAE):
+        raise StateError("expected EFER.LMA as CR0.PG, CR4.PAE and EFER.LME say")
 
 
 def _u64(value: int) -> np.uint64:

@@ -26,15 +26,17 @@ from workbench.errors import FormatError
 from workbench.trace.stored import Stored
 
 DEFAULT_BUDGET_BYTES = 1 << 30
-SAVING_SHARE = 0.028
+SAVING_SHARE = 0.02
 """How much of the time in which the guest runs may go into saving."""
 EXPLORING_SHARE = 0.5
 """The same while it runs only to get somewhere: the next such way is shorter."""
-LENT_S = 0.035
+LENT_S = 0.03
 """Paid for from the start: guests write most of their memory early."""
-GAP_S = 0.05
+GAP_S = 0.06
 SPACING_ICOUNT = 5_000_000
 NEAR_KEPT = 4
+_WORTH = 0.1
+"""Of the time that it takes to run here from the last state: no state costs more."""
 _SAVE_S, _SAVE_PAGE_S = 0.0005, 1.2e-6
 """What a save takes, about: in all, and for each page written since the last one."""
 _FIRST_PAGES, _MORE_PAGES = 4096, 1024
@@ -60,8 +62,7 @@ class Checkpoints:
     _ran_s: float = 0.0
     """How long the guest has run since the last state, about."""
     _credit_s: float = LENT_S
-    _price_s: float = 0.0
-    """What the next state would have cost when that was looked at last: it only gets more."""
+    _share: float = SAVING_SHARE
 
     def __post_init__(self) -> None:
         self._add(self._kept, self.machine.save())
@@ -104,7 +105,7 @@ class Checkpoints:
 
         It is for a run from there.
         """
-        self._ran_s = self._price_s = 0.0
+        self._ran_s = 0.0
         found = self.below(icount)
         if self.stored is None:
             return found
@@ -134,12 +135,13 @@ class Checkpoints:
 
     def ran(self, seconds: float, exploring: bool = False) -> None:
         """The guest has run for so long: that much more may be spent on saving."""
+        self._share = EXPLORING_SHARE if exploring else self.saving_share
         self._ran_s += seconds
-        self._credit_s += seconds * (EXPLORING_SHARE if exploring else self.saving_share)
+        self._credit_s += seconds * self._share
 
     def keep(self) -> None:
         """Leave a checkpoint here, if one is due and paid for."""
-        if self._ran_s < self.gap_s or self._credit_s < self._price_s:
+        if self._ran_s < self.gap_s:
             self._order(self.machine.cpu.count_dirty())
             return
         icount = self.machine.clock.icount
@@ -151,18 +153,17 @@ class Checkpoints:
         started = time.thread_time()
         pages = self.machine.cpu.count_dirty()
         price_s = _SAVE_S + _SAVE_PAGE_S * pages
-        if price_s > self._credit_s:
-            self._price_s = price_s
+        if price_s > min(self._credit_s, self._ran_s * max(_WORTH, self._share)):
             self._order(pages)
-        elif self._make_room(pages):
+        elif self._make_room():
             self._add(self._kept, self.machine.save())
             self._come_back()
-            self._ran_s = self._price_s = 0.0
+            self._ran_s = 0.0
         self._credit_s -= time.thread_time() - started
 
     def _order(self, pages: int) -> None:
-        """Let memory be at hand for a state with so many pages and more."""
-        pages += pages // 2 + _MORE_PAGES
+        """Let memory be at hand for a state with so many pages and some more."""
+        pages += _MORE_PAGES
         if self.used_bytes + pages * PAGE <= self.budget_bytes:
             self.machine.pages.prepare(pages)
 
@@ -182,7 +183,7 @@ class Checkpoints:
 
     def spare(self) -> Snapshot | None:
         """A state as it is now that is not kept here; None if there is no room for it."""
-        if not self._make_room(self.machine.cpu.count_dirty()):
+        if not self._make_room():
             return None
         return self.machine.save()
 
@@ -200,13 +201,18 @@ class Checkpoints:
             self._own_bytes -= self._own.pop(id(snapshot))
         del states[which]
 
-    def _make_room(self, pages: int) -> bool:
-        """Can so many pages more be kept?  Others make way, unless it is much of all there is."""
-        need = pages * PAGE + self._own_bytes // len(self._own)
-        while self.used_bytes + need > self.budget_bytes:
+    def _make_room(self, pages: int | None = None) -> bool:
+        """Can a state as it is now be kept, or so many pages?  Others make way, unless it is much
+        of all there is.
+        """
+        while True:
+            # The fewer are left, the less is shared: it is counted anew.
+            wanted = self.machine.cpu.count_dirty() if pages is None else pages
+            need = wanted * PAGE + self._own_bytes // len(self._own)
+            if self.used_bytes + need <= self.budget_bytes:
+                return True
             if need > self.budget_bytes // 4 or not self._drop_some():
                 return False
-        return True
 
     def _come_back(self) -> None:
         """Come back below the budget."""
