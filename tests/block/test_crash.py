@@ -7,12 +7,14 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.block.conftest import Tool
+from tests.block.runs import ENDLESS, available, guest, helpers, record, start
 from workbench.block.opening import open_image
 
 SECTORS = 16384
@@ -108,3 +110,44 @@ def test_killed_while_writing(kind: str, seed: str, tmp_path: Path, qemu_img: To
             data = image.read(lba * 512, 512)
             before = stable.get(lba, bytes(512))
             assert data == before or data in later.get(lba, ()), f"sector {lba}"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not available(), reason="needs binutils")
+@pytest.mark.parametrize(
+    "kind", ["qcow2 cluster_size=512", "qcow2 lazy_refcounts=on", "vdi", "raw"]
+    """SIGKILL of a recording whose guest writes sectors and flushes: each sector that it told
+def test_a_run_is_killed(kind: str, tmp_path: Path, qemu_img: Tool) -> None:
+    """SIGKILL of `workbench record` whose guest writes sectors and flushes: each sector that it told
+    of is in the image, which QEMU accepts.
+    """
+    form, _, option = kind.partition(" ")
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / f"guest{ENDLESS}").write_bytes(guest(ENDLESS))
+    path = tmp_path / "disk"
+    qemu_img("create", "-q", "-f", form, *(["-o", option] if option else []), path, SECTORS * 512)
+    rnd = random.Random(kind)
+    run = start(tmp_path, *record(tmp_path, "disk", f",format={form},rw=on", ENDLESS))
+    assert run.stdout is not None
+    printed = run.stdout.read(4 + rnd.randrange(1, 60))
+    try:
+        run.wait(rnd.random() * 0.05)
+    except subprocess.TimeoutExpired:
+        run.kill()
+    printed += run.communicate()[0]
+    assert run.returncode == -9
+    for _ in range(100):  # a helper needs a moment to notice
+        if not helpers(tmp_path):
+            break
+        time.sleep(0.05)
+    if form in ("qcow2", "vdi"):
+        with open_image(path, read_only=False):  # makes lazy counts anew
+            pass
+        done = subprocess.run(
+            [shutil.which("qemu-img") or "", "check", str(path)], capture_output=True, check=False
+        )
+        assert done.returncode in (0, 3), done.stdout
+    assert printed.count(b".") > 0
+    with open_image(path, format_name=form) as image:
+        for n in range(8, 8 + printed.count(b".")):
+            assert image.read(n * 512, 512) == n.to_bytes(2, "little") * 256, n

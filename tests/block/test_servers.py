@@ -4,34 +4,24 @@ wrong is said in one sentence; no helper outlives the run.
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.block.runs import ENDLESS, available, guest, helpers, record, start
 from tests.block.servers import SERVERS, Served, free_port, ssh, web
 from workbench.block import helper
 from workbench.block.opening import open_image
 from workbench.errors import InputFileError, WorkbenchError
-from workbench.firmware.demo.build import assemble, available
 
-ROOT = Path(__file__).parents[2]
 SIZE = 1 << 20
-ENDLESS = 1000
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs binutils")
-
-
-@functools.cache
-def guest(sectors: int) -> bytes:
-    return assemble(Path(__file__).parent / "disk_guest.S", {"SECTORS": sectors})
 
 
 @pytest.fixture
@@ -49,32 +39,6 @@ def folder(tmp_path: Path) -> Path:
 def served(request: pytest.FixtureRequest, folder: Path) -> Iterator[Served]:
     with SERVERS[request.param](folder, folder / "disk.raw") as served:
         yield served
-
-
-def start(folder: Path, *argv: str, **more: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "tmp"), **more}
-    return subprocess.Popen(
-        [sys.executable, "-m", "workbench", *argv], cwd=folder, env=environment,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def record(folder: Path, url: str, options: str = "", sectors: int = 3) -> list[str]:
-    return ["record", "--kernel", f"guest{sectors}", "--drive", f"file={url}{options}",
-            "--debug-exit", "-q", "-o", "run.wbt"]  # fmt: skip
-
-
-def helpers(folder: Path) -> list[str]:
-    """Command lines of programs that serve an image for a run of this test."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = entry.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        except OSError:
-            continue
-        if str(folder / "tmp") in line:
-            found.append(line)
-    return found
 
 
 @pytest.mark.slow
