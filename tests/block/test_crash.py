@@ -116,9 +116,9 @@ def test_killed_while_writing(kind: str, seed: str, tmp_path: Path, qemu_img: To
 @pytest.mark.skipif(not available(), reason="needs binutils")
 @pytest.mark.parametrize(
     "kind", ["qcow2 cluster_size=512", "qcow2 lazy_refcounts=on", "vdi", "raw"]
-    """SIGKILL of a recording whose guest writes sectors and flushes: each sector that it told
+)
 def test_a_run_is_killed(kind: str, tmp_path: Path, qemu_img: Tool) -> None:
-    """SIGKILL of `workbench record` whose guest writes sectors and flushes: each sector that it told
+    """SIGKILL of a recording whose guest writes sectors and flushes: each sector that it told
     of is in the image, which QEMU accepts.
     """
     form, _, option = kind.partition(" ")
