@@ -123,6 +123,35 @@ def test_datagrams(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["stream", "dgram"])
+def test_a_socket_file_that_somebody_listens_on_stays(kind: str, tmp_path: Path) -> None:
+    """One left behind by a run that was killed is replaced."""
+    path = Address(path=str(tmp_path / "wire"))
+
+    def made() -> StreamBackend | DgramBackend:
+        if kind == "stream":
+            return StreamBackend(path, listen=True)
+        return DgramBackend(path, Address(path=str(tmp_path / "peer")))
+
+    first = made()
+    with pytest.raises(WorkbenchError, match=r"Cannot bind unix:.*wire: address already in use"):
+        made()
+    assert (tmp_path / "wire").is_socket()
+    first._listener.close() if isinstance(first, StreamBackend) else first._socket.close()
+    second = made()
+    second.close()
+    assert not (tmp_path / "wire").exists()
+
+
+def test_a_host_that_is_not_there() -> None:
+    for backend in (
+        lambda a: StreamBackend(a, listen=False),
+        lambda a: DgramBackend(None, a),
+    ):
+        with pytest.raises(WorkbenchError, match=r"Cannot find no-host\.invalid:9: "):
+            backend(Address("no-host.invalid", 9))
+
+
 def test_an_address_in_use():
     server = StreamBackend(Address("127.0.0.1", 0), listen=True)
     with pytest.raises(WorkbenchError, match=r"Cannot bind 127\.0\.0\.1:"):

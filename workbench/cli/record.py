@@ -170,6 +170,9 @@ def prepared(args: argparse.Namespace) -> Iterator[Prepared]:
 
 def run(args: argparse.Namespace) -> int:
     """Record as the options say."""
+    from workbench.cli.text import complain
+    from workbench.net.thread import failure_of
+
     with prepared(args) as it, gdb.held(it.recording, args.gdb, args.wait):
         typed = next((n for n, to in it.attached.consoles.items() if to == "stdio"), "")
         outcome = record_on_terminal(
@@ -180,6 +183,9 @@ def run(args: argparse.Namespace) -> int:
             typed_to=typed or CONSOLE_DEVICE,
             acts=it.acts,
         )
+        for name, network in it.attached.networks.items():
+            if why := failure_of(network):
+                complain(f"{name} lost its network: {why}")
     return finish(args, it.recording, outcome)
 
 

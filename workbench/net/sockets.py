@@ -7,6 +7,7 @@ Deliberately not modelled: virtio-net headers in front of frames.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import select
@@ -69,11 +70,20 @@ class Address:
     def __str__(self) -> str:
         return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
 
+    def resolve(self) -> None:
+        """Raise WorkbenchError for the name of a host that there is not."""
+        if not self.path:
+            try:
+                socket.gethostbyname(self.host)
+            except (OSError, UnicodeError) as error:
+                why = os_error_text(error) if isinstance(error, OSError) else "no such name"
+                raise WorkbenchError(f"Cannot find {self}: {why}.") from error
+
     def bind(self, made: socket.socket) -> None:
-        """Bind; a socket file left behind by somebody else is replaced."""
+        """Bind; a socket file that somebody has left behind, and nobody listens on, is replaced."""
         if self.path:
             with contextlib.suppress(OSError):
-                if stat.S_ISSOCK(Path(self.path).lstat().st_mode):
+                if stat.S_ISSOCK(Path(self.path).lstat().st_mode) and not self._answers(made.type):
                     Path(self.path).unlink()
         else:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -82,6 +92,12 @@ class Address:
         except OSError as error:
             made.close()
             raise WorkbenchError(f"Cannot bind {self}: {os_error_text(error)}.") from error
+
+    def _answers(self, kind: int) -> bool:
+        """Has somebody this socket file open?"""
+        with socket.socket(socket.AF_UNIX, kind) as probe:
+            probe.setblocking(False)
+            return probe.connect_ex(self.path) != errno.ECONNREFUSED
 
 
 class StreamBackend(HostThread):
@@ -102,6 +118,8 @@ class StreamBackend(HostThread):
             self._listener.listen(1)
             if not address.path:
                 self.address = Address(*self._listener.getsockname())
+        else:
+            address.resolve()
 
     @property
     def connected(self) -> bool:
@@ -240,6 +258,7 @@ class DgramBackend(HostThread):
     def __init__(self, local: Address | None, remote: Address) -> None:
         super().__init__(f"dgram-{remote}")
         self.remote = remote
+        remote.resolve()
         self._socket = remote.new_socket(socket.SOCK_DGRAM)
         if remote.multicast:
             self._join(local)

@@ -52,7 +52,9 @@ class TapBackend(HostThread):
                 os.write(self._fd, self.outgoing.popleft())
             except OSError:
                 self.lost += 1  # the interface is down, or its queue is full
-        if events.get(self._fd, 0) & select.POLLIN:
+        if events.get(self._fd, 0) & ~select.POLLIN:
+            raise WorkbenchError(f"the TAP interface {self.interface!r} is gone")
+        if events.get(self._fd, 0):
             with contextlib.suppress(BlockingIOError):
                 for _ in range(256):
                     self._receive(os.read(self._fd, MAX_FRAME_BYTES))

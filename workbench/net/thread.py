@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["HostThread"]
+__all__ = ["HostThread", "failure_of"]
 
 MAX_OUTGOING = 4096
 
@@ -87,3 +87,11 @@ class HostThread:
 
     def shut(self) -> None:
         """Close what is open; the thread has ended (or never begun)."""
+
+
+def failure_of(backend: object) -> str:
+    """Why a network is dead, "" while it lives."""
+    while hasattr(backend, "inner"):
+        backend = backend.inner  # a capture around it
+    failure = getattr(backend, "failure", None)
+    return "" if failure is None else str(failure) or type(failure).__name__
