@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
+import subprocess
 import time
 from pathlib import Path
 
@@ -26,6 +28,53 @@ def capture(
     return data
 
 
+def block(order: str, kind: int, body: bytes) -> bytes:
+    """Of a pcapng file."""
+    body += bytes(-len(body) % 4)
+    length = len(body) + 12
+    return struct.pack(order + "2I", kind, length) + body + struct.pack(order + "I", length)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_pcapng(tmp_path: Path, order: str) -> None:
+    """Two interfaces in units of 1 us and 2^-10 s, one of another kind, blocks of no interest, a
+    frame cut by the capture, one without a time.
+    """
+
+    def frame(interface: int, units: int, data: bytes, wire: int | None = None) -> bytes:
+        head = (interface, units >> 32, units & 0xFFFF_FFFF, len(data), wire or len(data))
+        return block(order, 6, struct.pack(order + "5I", *head) + data)
+
+    path = tmp_path / "x.pcapng"
+    path.write_bytes(
+        block(order, 0x0A0D0D0A, struct.pack(order + "I2Hq", 0x1A2B3C4D, 1, 0, -1))
+        + block(order, 1, struct.pack(order + "2HI", 1, 0, 0))
+        + block(order, 1, struct.pack(order + "2HI2HB3x", 1, 0, 0, 9, 1, 0x8A))
+        + block(order, 1, struct.pack(order + "2HI", 113, 0, 0))
+        + block(order, 5, bytes(12))
+        + frame(0, 5_000_001, b"a" * 60)
+        + frame(1, 6 << 10, b"b" * 61)
+        + frame(2, 0, b"c" * 60)
+        + frame(7, 0, b"d" * 60)
+        + frame(0, 0, b"e" * 60, 1500)
+        + block(order, 3, struct.pack(order + "I", 62) + b"f" * 62)
+    )  # fmt: skip
+    assert list(read_pcap(path)) == [
+        Packet(5_000_001_000, b"a" * 60),
+        Packet(6_000_000_000, b"b" * 61),
+        Packet(0, b"f" * 62),
+    ]
+
+
+@pytest.mark.skipif(shutil.which("editcap") is None, reason="needs editcap (package tshark)")
+def test_what_wireshark_writes(tmp_path: Path) -> None:
+    old, new = tmp_path / "x.pcap", tmp_path / "x.pcapng"
+    old.write_bytes(capture("<", True, times=(0, 5, 123_456)))
+    subprocess.run(["editcap", "-F", "pcapng", old, new], check=True)
+    assert new.read_bytes()[:4] == b"\n\r\r\n"
+    assert list(read_pcap(new)) == list(read_pcap(old))
+
+
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("nano", [False, True])
 def test_formats(tmp_path: Path, order: str, nano: bool) -> None:
@@ -40,8 +89,13 @@ def test_formats(tmp_path: Path, order: str, nano: bool) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "expected a capture in pcap format"),
-        (b"\x0a\x0d\x0d\x0a" * 10, "expected a capture in pcap format"),
+        (b"", "expected a capture in pcap or pcapng format"),
+        (b"\x0a\x0d\x0d\x0a" * 10, "expected a byte-order magic"),
+        (block("<", 0x0A0D0D0A, struct.pack("<I", 0x1A2B3C4D))[:-1], "a block is cut short"),
+        (
+            struct.pack("<3I", 0x0A0D0D0A, 1 << 30, 0x1A2B3C4D),
+            "expected a whole block, not 1073741824",
+        ),
         (capture(link=113), "expected link type 1"),
         (capture()[:-1], "a frame is cut short"),
         (capture()[:30], "a record is cut short"),

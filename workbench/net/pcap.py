@@ -1,8 +1,9 @@
 """Capture files: play one in, or note in one what passes.
 
-Read: the classic format in both byte orders, with micro- and nanoseconds, link type Ethernet (the
-format is described by the pcap-savefile(5) manual page). Frames come at the recorded distances in
-host time from the start of the run; as inputs they are stamped with guest time like all others.
+Read: pcapng (`pcapng.py`), and the classic format in both byte orders, with micro- and nanoseconds,
+link type Ethernet (described by the pcap-savefile(5) manual page). Frames come at the recorded
+distances in host time from the start of the run; as inputs they are stamped with guest time like
+all others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from workbench.errors import FormatError, InputFileError, os_error_text
+from workbench.net.pcapng import SECTION, blocks_to_frames
 from workbench.net.port import MAX_FRAME_BYTES, Backend
 
 __all__ = ["Packet", "PcapBackend", "PcapTee", "read_pcap"]
@@ -45,6 +47,14 @@ def read_pcap(path: Path) -> Iterator[Packet]:
 
 def _packets(file: BinaryIO, path: str) -> Iterator[Packet]:
     head = file.read(24)
+    if head[:4] == SECTION:
+        file.seek(0)
+        for time_ns, length, data in blocks_to_frames(file, path):
+            if len(data) > MAX_FRAME_BYTES:
+                raise FormatError(f"a frame of {len(data)} bytes", path=path)
+            if data and len(data) == length:
+                yield Packet(time_ns, data)
+        return
     order, unit = "", 0
     for mark in "<>":
         if len(head) == 24:
@@ -52,7 +62,7 @@ def _packets(file: BinaryIO, path: str) -> Iterator[Packet]:
             if magic in (MAGIC_US, MAGIC_NS):
                 order, unit = mark, 1000 if magic == MAGIC_US else 1
     if not order:
-        raise FormatError("expected a capture in pcap format", path=path)
+        raise FormatError("expected a capture in pcap or pcapng format", path=path)
     link = struct.unpack_from(order + "I", head, 20)[0] & 0xFFFF
     if link != LINKTYPE_ETHERNET:
         raise FormatError(f"expected link type 1 (Ethernet), not {link}", path=path)

@@ -109,7 +109,7 @@ def load() -> Any:
     """
     for name in ("libslirp.so.0", ctypes.util.find_library("slirp") or ""):
         try:
-            lib = ctypes.CDLL(name) if name else None
+            lib = ctypes.CDLL(name, use_errno=True) if name else None
         except OSError:
             continue
         if lib is not None:

@@ -141,8 +141,13 @@ class UserBackend(HostThread):
             f.guest_port,
         )
         if failed:
+            why = (
+                os.strerror(ctypes.get_errno()).lower()
+                if ctypes.get_errno()
+                else "it may be in use"
+            )
             self.close()
-            raise WorkbenchError(f"Cannot forward port {f.host_port} of {f.host_address}.")
+            raise WorkbenchError(f"Cannot forward port {f.host_port} of {f.host_address}: {why}.")
 
     # -- the thread ------------------------------------------------------------------------------
 
