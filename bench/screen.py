@@ -61,7 +61,7 @@ class Screen:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             variables = {**os.environ, "TERM": "xterm-256color"}
-            variables["XDG_CONFIG_HOME"] = tempfile.gettempdir()
+            variables["XDG_CONFIG_HOME"] = variables["XDG_STATE_HOME"] = tempfile.gettempdir()
             variables.pop("PYTHONDONTWRITEBYTECODE", None)
             argv = [sys.executable, "-m", "workbench", "tui", *args]
             os.execve(argv[0], argv, variables)

@@ -12,12 +12,21 @@ import struct
 import termios
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+
+from tests.cli.conftest import environment
 
 pyte = pytest.importorskip("pyte")
 # pyte does not know these (keyboard protocols, other modes) and would print them.
 _UNKNOWN = re.compile(rb"\x1b\[[<=>][0-9;]*[a-zA-Z]")
+
+
+def own(folder: Path, **more: str) -> dict[str, str]:
+    """The environment of a user whose settings and history are in a folder."""
+    places = {"XDG_CONFIG_HOME": str(folder), "XDG_STATE_HOME": str(folder)}
+    return environment(TERM="xterm-256color", **places, **more)
 
 
 class Terminal:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.conftest import command, environment
 from tests.tui.conftest import DEMO, ROOT
-from tests.tui.terminal import Terminal
+from tests.tui.terminal import Terminal, own
 
 Open = Callable[..., Terminal]
 
@@ -25,9 +25,7 @@ def tui(tmp_path: Path) -> Iterator[Open]:
     opened = []
 
     def start(*args: str, columns: int = 80, rows: int = 24, **more: str) -> Terminal:
-        variables = environment(
-            TERM="xterm-256color", XDG_CONFIG_HOME=str(tmp_path / "config"), **more
-        )
+        variables = own(tmp_path, **more)
         argv = [sys.executable, "-m", "workbench", "tui", *args]
         opened.append(Terminal(argv, variables, columns, rows))
         return opened[-1]
@@ -98,7 +96,7 @@ def test_in_tmux(demo: str, tmp_path: Path) -> None:
     def tmux(*args: str) -> str:
         return subprocess.run(
             ["tmux", "-S", str(tmp_path / "socket"), *args],
-            env=environment(TERM="xterm-256color", XDG_CONFIG_HOME=str(tmp_path)),
+            env=own(tmp_path),
             check=True, capture_output=True, text=True, timeout=60,
         ).stdout  # fmt: skip
 
@@ -123,3 +121,17 @@ def test_in_tmux(demo: str, tmp_path: Path) -> None:
             time.sleep(0.1)
     finally:
         tmux("kill-server")
+
+
+def test_commands_are_kept(tui: Open, demo: str) -> None:
+    for first in (True, False):
+        t = tui(demo)
+        t.wait("accesses 1/")
+        t.send(":")
+        if first:
+            t.send("go 50%\r")
+        else:
+            t.send("\x1b[A\r")
+        t.wait(r"50\.00 %")
+        t.send("q")
+        assert t.end() == 0

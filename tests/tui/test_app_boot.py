@@ -40,7 +40,9 @@ def boots(guest: Guests, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
 
 
 def started(tmp_path: Path, *args: str, columns: int, rows: int) -> Terminal:
-    variables = environment(TERM="xterm-256color", XDG_CONFIG_HOME=str(tmp_path))
+    variables = environment(
+        TERM="xterm-256color", XDG_CONFIG_HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path)
+    )
     return Terminal([sys.executable, "-m", "workbench", "tui", *args], variables, columns, rows)
 
 

@@ -74,7 +74,9 @@ def test_the_log_grows_and_goes_back(session: Session, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_record_pause_type_go_back_go_on_stop(guest: Guests, tmp_path: Path) -> None:
     files = guest("cloud")
-    variables = environment(TERM="xterm-256color", XDG_CONFIG_HOME=str(tmp_path))
+    variables = environment(
+        TERM="xterm-256color", XDG_CONFIG_HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path)
+    )
     argv = [
         sys.executable, "-m", "workbench", "tui", "--record", "--kernel", str(files.kernel),
         "--initrd", str(files.images["shell"]), "--append", "console=ttyS0 quiet", "-m", "128",

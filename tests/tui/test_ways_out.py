@@ -34,7 +34,9 @@ def tui(tmp_path: Path) -> Iterator[Open]:
     trace = str(shutil.copy(DEMO, tmp_path / "demo.wbt"))
 
     def start(*argv: str) -> Terminal:
-        variables = environment(TERM="xterm-256color", XDG_CONFIG_HOME=str(tmp_path))
+        variables = environment(
+            TERM="xterm-256color", XDG_CONFIG_HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path)
+        )
         program = [sys.executable, *(argv or ("-m", "workbench", "tui")), trace]
         opened.append(Terminal(program, variables))
         return opened[-1]

@@ -16,6 +16,8 @@ PAGE = 0x1000
 _PRESENT, _LARGE = 1 << 0, 1 << 7
 _FRAME = 0x000F_FFFF_FFFF_F000
 _PAE_ROOT = 0xFFFF_FFE0
+_LOW_MEMORY = 0xC000_0000
+"""Where a 32-bit Linux maps memory."""
 
 Read = Callable[[int, int], bytes]
 """Bytes of guest-physical memory; what is not RAM reads as 0xFF."""
@@ -61,6 +63,35 @@ class Paging:
             entry = _entry(read, (self.cr3 & _PAE_ROOT) + (linear >> 30) * 8, 8)
             return _walk(read, entry & _FRAME, linear, (21, 12)) if entry else None
         return _walk_32(read, self.cr3, linear, bool(self.cr4 & CR4_PSE))
+
+    def linear_of(self, read: Read, gpa: int, most_tables: int = 4096) -> int | None:
+        """A linear address at which a guest-physical one is mapped; None if none is found.
+
+        Of several it is one in the kernel's half, in a large page if there is one: Linux maps all
+        memory there. At most so many tables are looked through.
+        """
+        if not self.cr0 & CR0_PG:
+            return gpa
+        if not self.is_long:
+            found = (gpa + _LOW_MEMORY & 0xFFFF_FFFF, gpa)
+            return next((at for at in found if self.translate(read, at) == gpa), None)
+        tables = [(self.cr3 & _FRAME, 39, 0)]
+        for _ in range(most_tables):
+            if not tables:
+                break
+            table, shift, base = tables.pop(0)
+            raw = read(table, PAGE)
+            for n in (*range(256, 512), *range(256)):
+                entry = int.from_bytes(raw[8 * n : 8 * n + 8], "little")
+                if not entry & _PRESENT or entry == (1 << 64) - 1:
+                    continue
+                at = base | n << shift
+                if shift != 12 and not (entry & _LARGE and shift < 39):
+                    tables.append((entry & _FRAME, shift - 9, at))
+                elif entry & _FRAME & -(1 << shift) == gpa & -(1 << shift):
+                    whole: int = at | gpa & (1 << shift) - 1
+                    return whole | 0xFFFF << 48 if whole >> 47 else whole
+        return None
 
 
 def _entry(read: Read, gpa: int, size: int) -> int:

@@ -16,6 +16,7 @@ import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,6 +87,17 @@ class SymbolTable:
         if place < 0 or pc - self._addresses[place] >= _MAX_OFFSET:
             return None
         return self._names[place], pc - self._addresses[place]
+
+    def address(self, name: str) -> int | None:
+        """Where a function begins; None if there is none of that name."""
+        try:
+            return self._addresses[self._names.index(name)]
+        except ValueError:
+            return None
+
+    def names(self, start: str, most: int) -> list[str]:
+        """Up to so many names that begin so."""
+        return list(islice((name for name in self._names if name.startswith(start)), most))
 
     def function(self, pc: int) -> str:
         """The name of the function alone, `name [module]`; the address when none is known."""
@@ -247,6 +259,11 @@ def guest_symbols(machine: Any) -> tuple[list[Symbol], list[ModuleSymbols]]:
         if link is not None and space.pointer(link) is not None:
             return kernel, list(module_symbols(space, link))
     return kernel, []
+
+
+def of_machine(machine: Any) -> SymbolTable:
+    """The symbols of the guest as its memory has them now; without any before it has begun."""
+    return SymbolTable(_of_machine(machine))
 
 
 def _of_machine(machine: Any) -> Iterable[Symbol]:

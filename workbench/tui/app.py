@@ -15,7 +15,6 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
-from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import (
@@ -37,6 +36,7 @@ from prompt_toolkit.styles import DynamicStyle
 
 from workbench.errors import WorkbenchError
 from workbench.tui import commands
+from workbench.tui.history import Lines, history_path
 from workbench.tui.keys import KEYS
 from workbench.tui.language import FilterError
 from workbench.tui.screen import compose
@@ -114,7 +114,10 @@ class TuiApp:
     def __init__(self, view: View, turn: Turn) -> None:
         self.view = view
         self._turn = turn
-        self._histories = {":": InMemoryHistory(), "/": InMemoryHistory()}
+        self._histories = {
+            ":": Lines(history_path("commands")),
+            "/": Lines(history_path("filters")),
+        }
         self._buffers = {
             kind: Buffer(
                 completer=_Completer(view), complete_while_typing=True, multiline=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from workbench.errors import UsageError, WorkbenchError
 from workbench.trace import position as positions
 from workbench.tui import language, layout
 from workbench.tui.panes.memory import MemoryPane
+from workbench.tui.structures import STRUCTURES
 
 if TYPE_CHECKING:
     from workbench.tui.view import View
@@ -48,14 +50,26 @@ def run(view: View, line: str) -> None:
 
 
 def number(view: View, text: str) -> int:
-    """An address or a number: 0x1000, 4096, a register, a symbol."""
-    moment = view.session.moment
+    """An address or a number: 0x1000, 4096, rsp+8, a register, a function."""
+    total, sign = 0, 1
+    for part in re.split(r"([+-])", text):
+        if part in ("+", "-"):
+            sign = 1 if part == "+" else -1
+        else:
+            total += sign * _term(view, part)
+    return total & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def _term(view: View, text: str) -> int:
+    moment, table = view.session.moment, view.session.symbols
     name = text.lstrip("$").lower()
     if moment is not None and name in moment.registers:
         return moment.registers[name]
     found = language.number(text, view.session.end_icount)
+    if found is None and table is not None:
+        found = table.address(text)
     if found is None:
-        raise UsageError(f"expected a number or a register, not {text!r}")
+        raise UsageError(f"expected a number, a register or a function, not {text!r}")
     return found
 
 
@@ -75,17 +89,106 @@ def _x(view: View, args: list[str]) -> None:
     view.show("memory")
 
 
+_PLACES: Final = {"gdt": "gdtr", "idt": "idtr", "idt32": "idtr", "pte": "cr3", "pt_regs": "rsp"}
+"""Where structures are if nothing else is said; page tables in physical memory."""
+
+
+def _as(view: View, args: list[str]) -> None:
+    wanted = {"bytes": None, **STRUCTURES}
+    physical = args[-1:] == ["physical"]
+    words = args[:-1] if physical else args
+    if not 1 <= len(words) <= 2 or words[0] not in wanted:
+        raise UsageError(f"expected: as {'|'.join(wanted)} [ADDRESS] [physical]")
+    pane = view.panes["memory"]
+    assert isinstance(pane, MemoryPane)
+    pane.structure = wanted[words[0]]
+    place = words[1] if len(words) == 2 else _PLACES.get(words[0], "")
+    if place:
+        pane.go(number(view, place), physical or (place == "cr3"))
+    else:
+        pane.show_as(pane.structure)
+    view.show("memory")
+
+
+_WHATS: Final = ("instruction", "block", "function", "access", "match", "request", "interrupt")
+
+
+def _stepping(forward: bool) -> Run:
+    name = "step" if forward else "back"
+
+    def run_it(view: View, args: list[str]) -> None:
+        session = view.session
+        if len(args) > 1 or not (not args or args[0] in _WHATS or args[0].isdecimal()):
+            raise UsageError(f"expected: {name} {'|'.join(_WHATS)}, or {name} COUNT")
+        match args[0] if args else "1":
+            case "block":
+                session.block(forward)
+            case "function":
+                session.run_function(forward)
+            case "access" | "match" as what:
+                session.next_access(forward, what == "match")
+            case "request" | "interrupt" as what:
+                session.next_event(f"{what}s", forward)
+            case count:
+                number = 1 if count == "instruction" else int(count[:18])
+                session.step(number if forward else -number)
+
+    return run_it
+
+
+def _run(forward: bool) -> Run:
+    def run_it(view: View, args: list[str]) -> None:
+        if args:
+            raise UsageError("expected: run or reverse, alone")
+        view.session.run(forward)
+
+    return run_it
+
+
+def _layout(view: View, args: list[str]) -> None:
+    by_name = {name: key for key, (name, _) in layout.LAYOUTS.items()}
+    if len(args) != 1 or by_name.get(args[0], args[0]) not in layout.LAYOUTS:
+        raise UsageError(f"expected: layout {'|'.join(by_name)}")
+    view.choose_layout(by_name.get(args[0], args[0]))
+
+
+def _breakpoints(view: View, args: list[str]) -> None:
+    session = view.session
+    if args == ["clear"]:
+        session.breakpoints.clear()
+        session.say("no breakpoints")
+    elif args:
+        raise UsageError("expected: breakpoints [clear]")
+    else:
+        places = ", ".join(session.function(at) for at in sorted(session.breakpoints))
+        session.say(places or "there is no breakpoint; x and :break set one")
+
+
+def _bookmarks(view: View, args: list[str]) -> None:
+    session = view.session
+    if len(args) == 2 and args[0] == "delete":
+        session.delete_bookmark(args[1])
+    elif args:
+        raise UsageError("expected: bookmarks [delete NAME]")
+    else:
+        places = sorted(session.bookmarks.places.items(), key=lambda item: item[1])
+        text = ", ".join(f"{name} {at:,}" for name, at in places)
+        session.say(text or "there is no bookmark; m sets one")
+
+
 def _filter(view: View, args: list[str]) -> None:
     view.session.set_filter(" ".join(args))
 
 
 def _writer(view: View, args: list[str]) -> None:
-    if not 1 <= len(args) <= 2:
-        raise UsageError("expected: writer ADDRESS [BYTES]")
-    length = number(view, args[1]) if len(args) == 2 else 1
+    physical = args[-1:] == ["physical"]
+    words = args[:-1] if physical else args
+    if not 1 <= len(words) <= 2:
+        raise UsageError("expected: writer ADDRESS [BYTES] [physical]")
+    length = number(view, words[1]) if len(words) == 2 else 1
     if not 0 < length <= 4096:
         raise UsageError(f"expected 1 to 4096 bytes, not {length}")
-    view.session.find_writer(number(view, args[0]), length)
+    view.session.find_writer(number(view, words[0]), length, physical)
 
 
 def _break(view: View, args: list[str]) -> None:
@@ -154,16 +257,33 @@ def _quit(view: View, args: list[str]) -> None:
     view.quitting = True
 
 
+_MOST_NAMES: Final = 50
 COMMANDS: Final[tuple[Command, ...]] = (
     Command(
         "go POSITION", "go to a count, 1.2G, 50%, access:N, request:ide0/17, bookmark:NAME", _go
     ),
     Command("seek POSITION", "the same", _go),
+    Command(
+        "step [WHAT | COUNT]",
+        "to the next block, access, request, ...; or COUNT on",
+        _stepping(True),
+    ),
+    Command("back [WHAT | COUNT]", "the same backwards", _stepping(False)),
+    Command("run", "run to a breakpoint, or record on", _run(True)),
+    Command("reverse", "run back to a breakpoint", _run(False)),
     Command("filter EXPRESSION", "show only accesses that match; without one, all", _filter),
     Command("x ADDRESS [physical]", "show memory at an address or a register", _x),
-    Command("writer ADDRESS [BYTES]", "go to who wrote there last: processor or device", _writer),
+    Command("as STRUCTURE [ADDRESS] [physical]", "show memory as virtq_desc, prd, pte, ...", _as),
+    Command(
+        "writer ADDRESS [BYTES] [physical]",
+        "go to who wrote there last: processor or device",
+        _writer,
+    ),
     Command("break ADDRESS", "breakpoint on or off", _break),
+    Command("breakpoints [clear]", "all breakpoints", _breakpoints),
     Command("bookmark NAME", "name this position", _bookmark),
+    Command("bookmarks [delete NAME]", "all bookmarks", _bookmarks),
+    Command("layout NAME", "overview, code, device, memory, ...", _layout),
     Command("show PANE", "put a pane where the focus is", _show),
     Command("inspect NAME", "look into a device, pci, irq, timers, cpu, tlb", _inspect),
     Command("stop", "end the recording and close the trace", _stop),
@@ -187,7 +307,6 @@ def completions(view: View, line: str) -> list[tuple[str, int, str]]:
     words = {
         "show": list(view.panes),
         "inspect": view.inspectors(),
-        "theme": ["auto", "dark", "light", "mono"],
         "go": [
             "start",
             "end",
@@ -195,9 +314,26 @@ def completions(view: View, line: str) -> list[tuple[str, int, str]]:
             "request:",
             *(f"bookmark:{b}" for b in view.session.bookmarks.places),
         ],
-        "x": sorted(view.session.moment.registers) if view.session.moment else [],
+        "as": ["bytes", *STRUCTURES],
+        "step": list(_WHATS),
+        "back": list(_WHATS),
+        "layout": [name for name, _ in layout.LAYOUTS.values()],
+        "breakpoints": ["clear"],
+        "bookmarks": [f"delete {name}" for name in view.session.bookmarks.places],
+        "theme": ["auto", "dark", "light", "mono"],
     }.get(name, [])
+    if name in ("x", "break", "writer") and " " not in rest:
+        words = _addresses(view, rest)
     return [(word, -len(rest), "") for word in words if word.startswith(rest)]
+
+
+def _addresses(view: View, start: str) -> list[str]:
+    """Registers and functions that begin so."""
+    moment, table = view.session.moment, view.session.symbols
+    found = [] if moment is None else sorted(moment.registers)
+    if table is not None and start:
+        found += table.names(start, _MOST_NAMES)
+    return found
 
 
 def filter_completions(view: View, text: str) -> list[tuple[str, int, str]]:

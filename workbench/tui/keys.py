@@ -35,11 +35,11 @@ def _breakpoint(view: View) -> None:
 
 
 def _writer(view: View) -> None:
-    address = view.pane.under_cursor()
-    if address is None:
+    place = view.pane.under_cursor()
+    if place is None:
         view.session.say("put the cursor on memory, or on an instruction with a memory operand")
     else:
-        view.session.find_writer(address, 1)
+        view.session.find_writer(*place)
 
 
 def _bookmark(view: View) -> None:

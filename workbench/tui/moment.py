@@ -31,6 +31,7 @@ class Moment:
         self.registers: dict[str, int] = {
             r.name: r.get(cpu) & ((1 << r.bits) - 1) for r in REGISTERS
         }
+        self.registers |= {name: cpu.get(f"{name}_base") for name in ("gdtr", "idtr")}
         self.bits = code_bits(machine)
         self.cs_base = 0 if self.bits == 64 else cpu.get("seg_base", lay.CS)
         self._pages: OrderedDict[tuple[bool, int], bytes | None] = OrderedDict()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from workbench.core.pagewalk import Paging
 from workbench.errors import WorkbenchError
 from workbench.gdbstub.memory import physical
 from workbench.inspect import Page, capture
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _MOST_HISTORY: Final = 200
 _MOST_WAITING: Final = 16
-_SHORT: Final = frozenset({"seek", "starting the machine"})
+_SHORT: Final = frozenset({"seek", "starting the machine", "finding symbols"})
 """Work that a new position only sends elsewhere."""
 _QUEUE: Final = _SHORT | {"block", "function", "step", "step over"}
 """Moves that are done one after the other when a key is pressed several times."""
@@ -172,6 +173,22 @@ class Session:
 
         # In a process of its own: its replay would fight with ours for the interpreter lock.
         return symbols.of_trace(self.trace, prepare=partial(symbols.find_apart, self.trace.path))
+
+    def _name_live(self) -> None:
+        """Look for the guest's symbols in the memory of one that is being recorded."""
+        timeline = self.timeline
+        if self.live is None or self.symbols is not None or timeline is None:
+            return
+        from workbench.trace import symbols
+
+        def done(found: SymbolTable) -> None:
+            if len(found) and self.symbols is None:
+                self._named(found)
+            if self.moment is not None and self.moment.icount != self.icount:
+                self._bring()
+
+        look = lambda job: symbols.of_machine(timeline.machine)  # noqa: E731
+        self.machine_jobs.submit("finding symbols", look, done)
 
     def _named(self, found: SymbolTable) -> None:
         self.symbols = found
@@ -501,6 +518,7 @@ class Session:
             self._arrive(moment)
             if text:
                 self.say(text)
+            self._name_live()
 
         self._leave()
         self.machine_jobs.submit(name, run, done)
@@ -530,12 +548,21 @@ class Session:
 
         self.move("running" if forward else "running back", work)
 
-    def find_writer(self, address: int, length: int) -> None:
-        """Go to who wrote to linear addresses last."""
+    def find_writer(self, address: int, length: int = 1, is_physical: bool = False) -> None:
+        """Go to who wrote to some bytes last, the processor or a device.
+
+        Guest-physical ones are looked for where the kernel has them mapped.
+        """
 
         def work(timeline: Timeline, poll: Callable[[], bool]) -> str:
-            gpa = physical(timeline.machine.cpu, address)
-            found = timeline.last_writer(address, length, gpa)
+            cpu = timeline.machine.cpu
+            gpa = address if is_physical else physical(cpu, address)
+            linear: int | None = address
+            if is_physical:
+                linear = Paging.of(cpu).linear_of(cpu.read_phys, address)
+            if linear is None:
+                return f"physical {address:#x} is mapped nowhere"
+            found = timeline.last_writer(linear, length, gpa)
             if found is None:
                 return f"nobody has written to {address:#x} since the start"
             timeline.seek(found.icount, poll)
@@ -563,6 +590,15 @@ class Session:
             self.fail(str(error))
         else:
             self.say(f"bookmark {name}: --at bookmark:{name}")
+
+    def delete_bookmark(self, name: str) -> None:
+        """Forget a bookmark."""
+        try:
+            self.bookmarks.drop(name)
+        except WorkbenchError as error:
+            self.fail(str(error))
+        else:
+            self.say(f"bookmark {name} is forgotten")
 
     # Filter.
 

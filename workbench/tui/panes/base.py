@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from workbench.tui.lines import Line
 
 if TYPE_CHECKING:
     from workbench.tui.session import Session
+
+
+class Place(NamedTuple):
+    """Some bytes of memory, by linear or by guest-physical address."""
+
+    address: int
+    length: int = 1
+    physical: bool = False
 
 
 class Pane:
@@ -51,8 +59,8 @@ class Pane:
     def click(self, x: int, y: int) -> None:
         """The mouse was pressed on a cell."""
 
-    def under_cursor(self) -> int | None:
-        """A linear address under the cursor, for `who wrote this`."""
+    def under_cursor(self) -> Place | None:
+        """What is under the cursor, for `who wrote this`."""
         return None
 
 

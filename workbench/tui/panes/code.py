@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from workbench.tui.disassembly import Instruction, disassemble, effective
 from workbench.tui.lines import Line, restyle
-from workbench.tui.panes.base import Pane
+from workbench.tui.panes.base import Pane, Place
 
 if TYPE_CHECKING:
     from workbench.tui.moment import Moment
@@ -158,9 +158,10 @@ class CodePane(Pane):
         if 0 <= y < len(self._shown):
             self.address = self._shown[y].address
 
-    def under_cursor(self) -> int | None:
+    def under_cursor(self) -> Place | None:
         """The memory operand of the selected instruction."""
         moment = self.session.moment
         here = self.selected()
         found = next((i for i in self._shown if i.address == here), None)
-        return None if found is None or moment is None else effective(found, moment)
+        address = None if found is None or moment is None else effective(found, moment)
+        return None if address is None else Place(address)

@@ -1,13 +1,15 @@
-"""Memory, linear or guest-physical: bytes, what has changed, a cursor."""
+"""Memory, linear or guest-physical: bytes or structures, what has changed, a cursor."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from workbench.tui.lines import Line
-from workbench.tui.panes.base import Pane
+from workbench.tui.lines import Line, mark, restyle
+from workbench.tui.panes.base import Pane, Place
+from workbench.tui.structures import Structure
 
 if TYPE_CHECKING:
+    from workbench.tui.moment import Moment
     from workbench.tui.session import Session
 
 _MASK: Final = (1 << 64) - 1
@@ -25,6 +27,8 @@ class MemoryPane(Pane):
         self.address: int | None = None
         self.physical = False
         self.cursor = 0
+        self.structure: Structure | None = None
+        """What is shown instead of bytes; `address` is that of the first."""
         self._columns = 16
         self._width = 0
 
@@ -32,13 +36,21 @@ class MemoryPane(Pane):
         """Show an address."""
         self.physical = physical
         self.cursor = address & _MASK
-        self.address = address & _MASK & ~15
+        self.address = address & _MASK & (_MASK if self.structure is not None else ~15)
+
+    def show_as(self, structure: Structure | None) -> None:
+        """Show structures from the cursor on, or bytes."""
+        self.structure = structure
+        if self.address is not None:
+            self.go(self.cursor, self.physical)
 
     def heading(self) -> str:
         """Which memory, and what the cursor is on."""
         space = "physical" if self.physical else "linear"
         moment = self.session.moment
         text = f"memory  {space} {self.cursor:#x}"
+        if self.structure is not None:
+            text = f"memory  {self.structure.name}, {space} {self.cursor:#x}"
         if not self.physical and moment is not None:
             gpa = moment.physical(self.cursor)
             text += " (not mapped)" if gpa is None else f" = physical {gpa:#x}"
@@ -52,6 +64,8 @@ class MemoryPane(Pane):
         if self.address is None:
             self.go(moment.registers["rsp"])
         assert self.address is not None
+        if self.structure is not None:
+            return self._structures(self.structure, moment, width, height, focused)
         columns = self._columns = 16 if width >= 17 + 48 + 16 else 8
         if width >= 17 + 32 * 4 + 2:
             columns = self._columns = 32
@@ -76,6 +90,52 @@ class MemoryPane(Pane):
                 letters.append((style, shown))
             out.append([*line, *letters])
         return out
+
+    def _structures(
+        self, kind: Structure, moment: Moment, width: int, height: int, focused: bool
+    ) -> list[Line]:
+        """One element in a line, or one field."""
+        assert self.address is not None
+        self._columns = 8 if kind.lines else kind.size
+        previous = self.session.previous
+        out: list[Line] = []
+        at, number = self.address, 0
+        while len(out) < height:
+            data = moment.read(at, kind.size, self.physical)
+            old = data if previous is None else previous.read(at, kind.size, self.physical)
+            before = data if None in old else old
+            if None in data:
+                out.append([("class:address", f"{at:016x} "), ("class:dim", "not in memory")])
+                break
+            pairs = zip(self._decode(kind, data), self._decode(kind, before), strict=False)
+            parts = [(name, text, text != was) for (name, text), (_, was) in pairs]
+            lines = [[part] for part in parts] if kind.lines else [parts]
+            for n, fields in enumerate(lines):
+                here = (at + 8 * n) & _MASK
+                label = f"{'':4} " if kind.lines else f"[{number}]".ljust(5)
+                line: Line = [("class:address", f"{here:016x} "), ("class:dim", label)]
+                for name, text, changed in fields:
+                    sign = "*" if changed else ""
+                    shown = f"{name:<9}" if kind.lines else f"{name} " if name else ""
+                    line += [("class:name", shown), (mark(changed), f"{text}{sign}"), ("", "  ")]
+                    if kind.lines or name == "handler":
+                        line.append(("class:symbol", self._symbol(text)))
+                if (self.cursor - here) & _MASK < self._columns:
+                    style = "class:selected" if focused else "class:selected.idle"
+                    line = restyle([*line, ("", " " * width)], style)
+                out.append(line)
+            at, number = (at + kind.size) & _MASK, number + 1
+            if kind.lines:
+                break
+        return out[:height]
+
+    def _decode(self, kind: Structure, data: list[int | None]) -> list[tuple[str, str]]:
+        return kind.decode(bytes(value or 0 for value in data))
+
+    def _symbol(self, text: str) -> str:
+        table = self.session.symbols
+        value = int(text, 16)
+        return "" if table is None or table.find(value) is None else self.session.function(value)
 
     def move(self, count: int) -> None:
         """Move the cursor by lines."""
@@ -102,6 +162,9 @@ class MemoryPane(Pane):
 
     def click(self, x: int, y: int) -> None:
         """Put the cursor on a byte."""
+        if self.structure is not None and self.address is not None:
+            self.cursor = (self.address + y * self._columns) & _MASK
+            return
         place = (x - 17) // 3
         if self.address is not None and 0 <= place < self._columns:
             self.cursor = (self.address + y * self._columns + place) & _MASK
@@ -109,10 +172,22 @@ class MemoryPane(Pane):
     def enter(self) -> None:
         """Follow the pointer under the cursor."""
         moment = self.session.moment
+        if self.structure is not None and moment is not None:
+            self._follow(self.structure, moment)
+            return
         data = [] if moment is None else moment.read(self.cursor, 8, self.physical)
         if data and None not in data:
             self.go(int.from_bytes(bytes(v for v in data if v is not None), "little"))
 
-    def under_cursor(self) -> int | None:
-        """The cursor, as a linear address."""
-        return None if self.physical or self.address is None else self.cursor
+    def _follow(self, kind: Structure, moment: Moment) -> None:
+        """Go to what the structure under the cursor points at; devices have physical addresses."""
+        data = moment.read(self.cursor, kind.size, self.physical)
+        target = None if None in data else dict(self._decode(kind, data)).get(kind.pointer)
+        if target is not None:
+            self.structure = kind if kind.pointer == "frame" else None
+            self.go(int(target, 16), kind.physical)
+
+    def under_cursor(self) -> Place | None:
+        """The byte at the cursor, or the structure."""
+        length = 1 if self.structure is None else min(self._columns, 4096)
+        return None if self.address is None else Place(self.cursor, length, self.physical)
