@@ -25,7 +25,8 @@ from tests.hw.e1000_rig import (
     NicRig,
     ethernet,
 )
-from workbench.hw.e1000.offload import check_received, internet_sum
+from workbench.core.checksum import internet_sum
+from workbench.hw.e1000.offload import check_received
 
 TXDW, TXQE, RXDMT0, RXO, TXD_LOW = 1, 2, 1 << 4, 1 << 6, 1 << 15
 SEND = EOP | IFCS | RS

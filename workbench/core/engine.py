@@ -105,8 +105,10 @@ class Cpu:
         self._page_attr = _Buffer(max(pages, PAGE))
         self._page_attr.put(0, b"\x01" * ram_pages)
         self._page_code = _Buffer(max(pages * 8, PAGE))
+        self._code = self._page_code.view.cast("Q")
         self._page_head = _Buffer(max(pages * 8, PAGE))
         self._page_dirty = _Buffer(max(pages, PAGE))
+        self._dirty = self._page_dirty.view
         self.kept_ram: Any = None
         """What RAM was when `forget_dirty` was called last, for who called it; None while that is
         all zero (see pages.py).
@@ -378,6 +380,8 @@ class Cpu:
 
     def read_phys(self, gpa: int, n: int) -> bytes:
         """Bytes of guest RAM; reading outside of it gives 0xFF."""
+        if gpa + n <= self.low_bytes:
+            return bytes(self.ram.view[gpa : gpa + n])
         at = self.position(gpa)
         if at is not None and at + n <= (self.low_bytes if gpa < FOUR_GIB else self.ram_bytes):
             return bytes(self.ram.view[at : at + n])
@@ -390,8 +394,11 @@ class Cpu:
         """Write guest RAM; what falls outside, or on read-only pages, is dropped.  Translations of
         what is written are dropped too.
         """
-        at = self.position(gpa)
         n = len(data)
+        if n and gpa + n <= self.low_bytes and gpa >= self.read_only[1]:
+            self._write(gpa, data)
+            return
+        at = self.position(gpa)
         if at is None or at + n > (self.low_bytes if gpa < FOUR_GIB else self.ram_bytes):
             for offset, length, p in self._spans(gpa, n):
                 if p is not None and p < self.ram_bytes:
@@ -605,12 +612,17 @@ class Cpu:
         self._write(at, data)
 
     def _write(self, at: int, data: bytes) -> None:
-        self.ram.view[at : at + len(data)] = data
-        self._written(at, len(data))
+        end = at + len(data)
+        self.ram.view[at:end] = data
+        page = at // PAGE
+        if end > (page + 1) * PAGE or self._code[page]:
+            self._written(at, len(data))
+        elif data:
+            self._dirty[page] = 1
 
     def _written(self, at: int, length: int) -> None:
         """Note the pages that were written, and drop the translations of what was."""
-        code, dirty = self._page_code.view.cast("Q"), self._page_dirty.view
+        code, dirty = self._code, self._dirty
         end = at + length
         while at < end:
             step = min(end, (at // PAGE + 1) * PAGE) - at

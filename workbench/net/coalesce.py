@@ -9,21 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["coalesce", "ones_sum"]
+from workbench.core.checksum import internet_sum
+
+__all__ = ["coalesce"]
 
 ETH = 14
 MOST_IP_BYTES = 65535
 ACK, PSH = 0x10, 0x08
-
-
-def ones_sum(data: bytes) -> int:
-    """The ones' complement sum of 16-bit words (RFC 1071), 0 to 0xFFFF; an odd byte is the high
-    half of a word.
-    """
-    if len(data) & 1:
-        data += b"\0"
-    number = int.from_bytes(data, "big")
-    return number % 0xFFFF or (0xFFFF if number else 0)
 
 
 def coalesce(frames: Iterable[bytes]) -> list[bytes]:
@@ -85,10 +77,10 @@ def _join(row: list[bytes], head: int) -> bytes:
     header[47] = row[-1][47]
     header[16:18] = (head - ETH + len(data)).to_bytes(2, "big")
     header[24:26] = b"\0\0"
-    header[24:26] = (ones_sum(bytes(header[14:34])) ^ 0xFFFF).to_bytes(2, "big")
+    header[24:26] = (internet_sum(header[14:34]) ^ 0xFFFF).to_bytes(2, "big")
     header[50:52] = b"\0\0"
     length = head - 34 + len(data)
     pseudo = bytes(header[26:34]) + b"\0\x06" + length.to_bytes(2, "big")
-    total = ones_sum(pseudo + bytes(header[34:]) + data)
-    header[50:52] = (total ^ 0xFFFF).to_bytes(2, "big")
-    return bytes(header) + data
+    total = internet_sum(pseudo) + internet_sum(header[34:]) + internet_sum(data)
+    header[50:52] = (total % 0xFFFF ^ 0xFFFF).to_bytes(2, "big")
+    return b"".join((header, data))

@@ -1,9 +1,10 @@
 """Parquet without copying: a table with large data as pieces, of which the data are some.
 
-What a run reads from disk images is recorded as it is. Arrow would copy it four times on its way
-into a Parquet file, and the host has one core for that while the other runs the guest. A file of
-plain pages, one for each column, is its values with a length before each, and a few bytes of Thrift
-around them (Apache Parquet format 2.9, Encodings.md and parquet.thrift; Thrift compact protocol).
+What a run reads from disk images, or gets from a network, is recorded as it is. Arrow would copy it
+four times on its way into a Parquet file, and the host may have one core for that while another
+runs the guest. A file of plain pages, one for each column, is its values with a length before each,
+and a few bytes of Thrift around them (Apache Parquet format 2.9, Encodings.md and parquet.thrift;
+Thrift compact protocol).
 """
 
 from __future__ import annotations

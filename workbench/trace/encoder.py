@@ -4,8 +4,8 @@ Making Parquet takes pyarrow, whose import alone holds the lock for a tenth of a
 microsecond of Python for each event. The helper does that on another core: it gets batches of
 events through a pipe and gives chunk payloads back. It knows no file; it ends when its input does,
 so a recorder that is killed leaves none behind. `marshal` is only what runs between the two, it is
-never stored. Inputs with large data (what was read from disk images) do not go there: they are
-encoded on the spot, without copying (`bulk`).
+never stored. Inputs that carry much (what was read from disk images, frames of a network) do not go
+there: they are encoded on the spot, without copying (`bulk`).
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def _encode(events: Sequence[tables.Event | None], first_seq: int) -> Payloads:
 def _take_out(
     events: Sequence[tables.Event], first_seq: int
 ) -> tuple[Payloads, Sequence[tables.Event | None]]:
-    """Encode the inputs if there are large data among them; what is left, None for each of those.
+    """Encode the inputs if they carry much; what is left, None for each of those.
 
     All or none of a run: the rows of a table stand in the order of the events.
     """
     inputs = [event for event in events if event[0] == tables.INPUT]
-    if not any(len(event[-1]) >= LARGE_BYTES for event in inputs):
+    if sum(len(event[-1]) for event in inputs) < LARGE_BYTES:
         return [], events
     spec = tables.TABLES[tables.INPUT]
     rest: list[tables.Event | None] = list(events)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from workbench.core.checksum import internet_sum
+
 __all__ = [
     "Context",
     "RxChecks",
     "check_received",
     "insert_checksum",
-    "internet_sum",
     "segment_headers",
 ]
 
@@ -46,18 +47,6 @@ class Context:
         words_fit = (self.ipcse | self.tucse | self.mss) >> 16 == 0
         if not bytes_fit or not words_fit or self.paylen >> 20:
             raise ValueError("expected offsets as a descriptor holds them")
-
-
-def internet_sum(data: bytes | bytearray | memoryview) -> int:
-    """Ones' complement sum of big-endian 16-bit words, an odd byte padded with 0.
-
-    The number that the bytes are, modulo 2^16 - 1, is that sum.
-    """
-    number = int.from_bytes(data, "big")
-    if len(data) & 1:
-        number <<= 8
-    result = number % 0xFFFF
-    return 0xFFFF if number and not result else result
 
 
 def insert_checksum(frame: bytearray, start: int, at: int, end: int, *, udp: bool = False) -> None:

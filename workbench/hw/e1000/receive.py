@@ -11,9 +11,10 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Final
 
+from workbench.core.checksum import internet_sum
 from workbench.core.clock import Clock
 from workbench.hw.e1000.flowcontrol import Verdict
-from workbench.hw.e1000.offload import check_received, internet_sum
+from workbench.hw.e1000.offload import check_received
 from workbench.hw.e1000.state import MAX_WAITING_FRAMES, MIN_FRAME_BYTES
 
 if TYPE_CHECKING:

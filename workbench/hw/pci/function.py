@@ -86,7 +86,7 @@ class DmaHandle:
     def read(self, gpa: int, length_bytes: int) -> bytes:
         """Bytes from guest memory; all ones and STATUS.RMA when refused."""
         function = self._function
-        if self.allowed and function.port is not None:
+        if function.state.command & BME and function.port is not None:
             return function.port.dma_read(function.name, gpa, length_bytes)
         self.refuse()
         return b"\xff" * length_bytes
@@ -94,7 +94,7 @@ class DmaHandle:
     def write(self, gpa: int, data: bytes) -> bool:
         """Write guest memory; False and STATUS.RMA when refused."""
         function = self._function
-        if self.allowed and function.port is not None:
+        if function.state.command & BME and function.port is not None:
             function.port.dma_write(function.name, gpa, data)
             return True
         self.refuse()
@@ -103,7 +103,7 @@ class DmaHandle:
     def scatter(self, spans: Spans, data: bytes | memoryview) -> bool:
         """As many writes as there are spans; the data lie in them one after the other."""
         function = self._function
-        if self.allowed and function.port is not None:
+        if function.state.command & BME and function.port is not None:
             function.port.dma_scatter(function.name, spans, data)
             return True
         self.refuse()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from workbench.core.checksum import internet_sum
+
 __all__ = ["GSO_ECN", "GSO_TCPV4", "GSO_TCPV6", "GSO_UDP_L4", "checksum", "complete", "segments"]
 
 GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 1, 4, 5, 0x80
@@ -19,9 +21,7 @@ IP_TCP, IP_UDP = 6, 17
 
 def checksum(data: bytes, start: int = 0) -> int:
     """The Internet checksum: complement of the ones' complement sum of 16-bit words."""
-    if len(data) & 1:
-        data += b"\0"
-    rest = (int.from_bytes(data, "big") + start) % 0xFFFF
+    rest = (internet_sum(data) + start) % 0xFFFF
     return 0xFFFF - rest if rest else 0
 
 
@@ -37,13 +37,8 @@ def checksum_is_right(frame: bytes) -> bool:
     if frame[23] == 17 and frame[transport + at : transport + at + 2] == b"\0\0":
         return False  # a UDP datagram without one
     pseudo = frame[26:34] + b"\0" + frame[23:24] + (end - transport).to_bytes(2, "big")
-    total = int.from_bytes(pseudo, "big") + _sum(frame[transport:end])
+    total = internet_sum(pseudo) + internet_sum(memoryview(frame)[transport:end])
     return total % 0xFFFF == 0
-
-
-def _sum(data: bytes) -> int:
-    """Congruent to the sum of 16-bit words, modulo 0xFFFF."""
-    return int.from_bytes(data + b"\0" if len(data) & 1 else data, "big") % 0xFFFF
 
 
 def complete(frame: bytes, start: int, offset: int) -> bytes | None:
