@@ -122,7 +122,8 @@ def test_smart_thresholds_are_of_the_same_attributes(rig):
     thresholds = rig.pio_in()
     for at in range(2, 362, 12):
         assert values[at] == thresholds[at]
-        assert not values[at] or values[at + 3] > thresholds[at + 1]  # none fails
+        worst = min(values[at + 3], values[at + 4])
+        assert not values[at] or worst > thresholds[at + 1]  # none fails, or ever did
     assert sum(thresholds) & 0xFF == 0
 
 

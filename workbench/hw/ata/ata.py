@@ -483,7 +483,7 @@ _ATTRIBUTES: Final = (
     (5, 0x0003, 100, 100, 0, 36),  # reallocated sectors
     (9, 0x0003, 100, 100, 1, 0),  # power-on hours
     (12, 0x0003, 100, 100, 0, 0),  # power cycles
-    (190, 0x0003, 69, 50, 31, 50),  # temperature
+    (190, 0x0003, 69, 69, 31, 50),  # temperature
 )
 
 
