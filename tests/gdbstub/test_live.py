@@ -131,6 +131,13 @@ def test_ctrl_c_a_second_debugger_and_kill(tmp_path: Path, guest: Guest) -> None
     assert present > 0
     gdb.do("reverse-stepi")
     assert gdb.icount() == present - 1
+    gdb.do("stepi")
+    if guest is not SPIN:  # no instruction follows
+        assert gdb.icount() == present
+        gdb.interrupted("stepi", 0.2)
+        assert gdb.icount() == present
+        gdb.do("monitor watch irq gsi2")
+        gdb.interrupted("continue", 0.2)
     gdb.do("detach")
     gdb.do(f"target remote {live.server.address}")
     assert "live" in gdb.do("monitor when")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from workbench.core.config import MachineConfig
+from workbench.core.layout import WATCH_WRITE
 from workbench.errors import TraceWriteError
 from workbench.firmware import demo
 from workbench.trace.guest import Guest
@@ -199,3 +200,29 @@ def test_it_begins_before_the_guest(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not begun"):
         LiveTimeline(begun)
     begun.finish()
+
+
+def test_states_stay_within_the_budget(tmp_path: Path, plain: Outcome) -> None:
+    timeline = LiveTimeline(recording(tmp_path / "live.wbt"), budget_bytes=3 << 20)
+    timeline.kept.spacing_icount, timeline.kept.saving_share = 50_000, 1e9
+    timeline.kept.gap_s = 0
+    least = timeline.kept.used_bytes
+    for n in range(40):
+        timeline.go(until=timeline.end_icount + 100_000)
+        assert timeline.kept.used_bytes <= max(3 << 20, least)
+        if n % 8 == 3:
+            timeline.seek(timeline.end_icount // 2)
+            timeline.step_back(7)
+            assert timeline.kept.used_bytes <= max(3 << 20, least)
+    timeline.go()
+    assert timeline.finish().digest == plain.digest
+
+
+def test_who_ends_the_recording_is_heard_in_the_past(tmp_path: Path) -> None:
+    timeline = travel(tmp_path / "live.wbt")
+    timeline.go(until=3_000_000)
+    timeline.watches = [(0, 1, WATCH_WRITE)]
+    timeline.recording.interrupt()
+    assert timeline.go_back(lambda: False) == Moved("interrupted")
+    assert timeline.go(lambda: False).kind == "end"
+    assert timeline.finish().stop == "interrupted"

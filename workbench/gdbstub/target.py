@@ -78,7 +78,7 @@ class ReplayTarget:
             return timeline.go_back(poll) if reverse else timeline.go(poll)
         if self.steps_over_interrupts:
             return timeline.step_back_masked() if reverse else timeline.step_masked(poll)
-        return timeline.step_back() if reverse else timeline.step()
+        return timeline.step_back() if reverse else timeline.step(1, poll)
 
     def before_write(self) -> str:
         """Open a diversion."""

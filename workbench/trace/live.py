@@ -197,6 +197,10 @@ class LiveTimeline(Timeline):
                 self.kept.keep()
         return Moved("end", text=self._end_text())
 
+    def _asked(self, poll: Poll) -> bool:
+        """The recorder's user, who ends it, is asked too."""
+        return super()._asked(poll) or self.recording.interrupting
+
     def seek(self, icount: int, poll: Poll | None = None) -> Moved:
         """Go to an instruction count; the last one is the present."""
         if icount >= self.end_icount:

@@ -247,10 +247,11 @@ class Timeline:
         end = self.trace.end
         return end.stop if end is not None else "the trace was cut here"
 
-    def step(self, count: int = 1) -> Moved:
+    def step(self, count: int = 1, poll: Poll | None = None) -> Moved:
         """Run `count` instructions forward; breakpoints do not count."""
         self._arm(stopping=False, points=False)
-        return self._run_to(self.icount + count)
+        self._expect(self.icount, count)
+        return self._run_to(self.icount + count, poll)
 
     def go(self, poll: Poll | None = None, until: int = NEVER) -> Moved:
         """Run forward to a breakpoint, a watchpoint, `until` or the end.
@@ -264,7 +265,7 @@ class Timeline:
         found = self._run_to(until, poll)
         if found.kind == "access":
             self._arm(stopping=False, points=False)
-            self._run_to(self.icount + 1)
+            self._run_to(self.icount + 1, poll)
         elif found.kind == "watch":
             hit = self.machine.cpu.get("watch_last")
             if hit + 1 < self.icount and self.diverted is None:
@@ -282,7 +283,7 @@ class Timeline:
             taken, observers = _Taken(), self.machine.observers
             observers.append(taken)
             try:
-                moved = self.step()
+                moved = self.step(1, poll)
             finally:
                 observers.remove(taken)
             masked = self.diverted is None and taken.pc == context[0]
