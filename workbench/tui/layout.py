@@ -22,7 +22,7 @@ Tree = Any
 MOST_BYTES: Final = 1 << 16
 _MOST_DEPTH: Final = 6
 _WAYS: Final = ("rows", "columns")
-_LEAST_WIDTH: Final = 12
+_LEAST_WIDTH: Final = 28
 _LEAST_HEIGHT: Final = 3
 
 LAYOUTS: Final[Mapping[str, tuple[str, Tree]]] = {

@@ -62,6 +62,10 @@ class Moment:
             self._kept[key] = make(self._machine)
         return self._kept.get(key)
 
+    def put(self, key: Any, value: Any) -> None:
+        """Keep what was found out about this moment."""
+        self._kept[key] = value
+
     def read(self, address: int, count: int, is_physical: bool = False) -> list[int | None]:
         """Bytes from an address on; None for what is not mapped or was not read in time."""
         out: list[int | None] = []

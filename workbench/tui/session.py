@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from workbench.core.pagewalk import Paging
 from workbench.errors import WorkbenchError
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from workbench.trace.reader import Trace
     from workbench.trace.symbols import SymbolTable
     from workbench.trace.timeline import Moved, Timeline
+    from workbench.trace.unwind import Unwinder
     from workbench.tui.live import Live
     from workbench.tui.worker import Job, Work
 
+T = TypeVar("T")
+Frames = tuple[tuple[int, int, int], ...]
 _MOST_HISTORY: Final = 200
 _MOST_WAITING: Final = 16
-_SHORT: Final = frozenset({"seek", "starting the machine", "finding symbols"})
+_SHORT: Final = frozenset({"seek", "starting the machine", "finding symbols", "call chain"})
 """Work that a new position only sends elsewhere."""
 _QUEUE: Final = _SHORT | {"block", "function", "step", "step over"}
 """Moves that are done one after the other when a key is pressed several times."""
@@ -107,6 +110,7 @@ class Session:
         self.changed: Callable[[], None] = lambda: None
         """Called when something may have to be drawn."""
         self._functions: dict[int, str] = {}
+        self._unwinders: dict[int, Unwinder] = {}
         self._closing = self._staying = False
         self.machine_jobs = make_jobs("machine", self.fail)
         self.read_jobs = make_jobs("reader", self.fail)
@@ -184,11 +188,37 @@ class Session:
         def done(found: SymbolTable) -> None:
             if len(found) and self.symbols is None:
                 self._named(found)
+
+        self._look("finding symbols", lambda: symbols.of_machine(timeline.machine), done)
+
+    def _look(self, name: str, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Look at the machine where it stands, beside the screen."""
+
+        def looked(found: T) -> None:
+            done(found)
             if self.moment is not None and self.moment.icount != self.icount:
                 self._bring()
 
-        look = lambda job: symbols.of_machine(timeline.machine)  # noqa: E731
-        self.machine_jobs.submit("finding symbols", look, done)
+        self.machine_jobs.submit(name, lambda _: work(), looked)
+
+    def frames(self, moment: Moment) -> Frames:
+        """The call chain at a moment: (PC, RSP, RBP), the innermost first; empty until known."""
+        found: Frames | None = moment.keep("frames", lambda machine: None)
+        machine = moment.machine
+        if found is None and machine is not None and not self.machine_jobs.busy:
+            from workbench.trace.unwind import Unwinder
+
+            unwinder = self._unwinders.get(id(machine))
+            if unwinder is None:
+                unwinder = self._unwinders[id(machine)] = Unwinder(machine)
+            held = unwinder
+
+            def done(found: Frames) -> None:
+                moment.put("frames", found)
+                self.changed()
+
+            self._look("call chain", held.frames, done)
+        return found or ()
 
     def _named(self, found: SymbolTable) -> None:
         self.symbols = found

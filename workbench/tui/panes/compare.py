@@ -53,9 +53,11 @@ class ComparePane(Pane):
             row = c.row(line)
             assert row is not None
             sides = [
-                fit([] if number is None else self._access(session, number), half)
-                for session, number in ((c.first, row.a), (c.second, row.b))
-            ]
+                fit([] if number is None else self._access(session, number, room), room)
+                for session, number, room in (
+                    (c.first, row.a, half), (c.second, row.b, width - half - 3)
+                )
+            ]  # fmt: skip
             mark = " " if row.mark == SAME else row.mark
             shown: Line = [*sides[0], ("class:mark", f" {mark} "), *sides[1]]
             if _STYLES[row.mark]:
@@ -65,10 +67,11 @@ class ComparePane(Pane):
             out.append(shown)
         return out
 
-    def _access(self, session: Session, row: int) -> Line:
+    def _access(self, session: Session, row: int, room: int) -> Line:
         access = session.log.access(row)
-        now = ">" if access.icount == session.icount else " "
-        return [("class:mark", now), ("class:count", f"{access.icount:>13,} "), *what(access)]
+        now = "▶" if access.icount == session.icount else " "
+        told = what(access, padded=room >= 56)
+        return [("class:mark", now), ("class:count", f"{access.icount:>13,} "), *told]
 
     def move(self, count: int) -> None:
         """Select another line."""
@@ -123,9 +126,10 @@ class StatesPane(Scrolled):
             same = a.registers[name] == b.registers[name]
             line: Line = []
             for n, moment in enumerate((a, b)):
+                room = width - half - 3 if n else half
                 part: Line = [("class:name", f"{name:<8} "),
                               ("class:value", f"{moment.registers[name]:016x}")]  # fmt: skip
-                line += fit(part, half)
+                line += fit(part, room)
                 if not n:
                     line.append(("class:mark", "   " if same else " | "))
             out.append(line if same else restyle(line, "class:different"))

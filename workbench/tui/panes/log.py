@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from workbench.tui.log import Access
     from workbench.tui.session import Session
 
+_WIDE: Final = 64
 _BUDGET: Final = 2
 """Blocks that may be looked through for a key or while the screen is drawn."""
 
@@ -90,15 +91,16 @@ class LogPane(Pane):
         access = session.log.access(row)
         now = access.icount == session.icount
         past = access.icount < session.icount
+        digits = max(len(f"{session.end_icount:,}"), 9)
         line: Line = [
             ("class:mark", ">" if now else " "),
-            ("class:dim" if not past else "class:count", f"{access.icount:>14,} "),
+            ("class:dim" if not past else "class:count", f"{access.icount:>{digits},} "),
         ]
-        spare = width - 16
+        spare = width - digits - 2
         if spare >= 74:
             room = min(max((spare - 50) // 2, 18), 36)
             line.append(("class:symbol", f"{clip(session.function(access.pc), room):<{room}} "))
-        line += what(access)
+        line += what(access, padded=width >= _WIDE)
         request = session.context.request(row)
         if request:
             line.append(("class:mark", f"  {safe(request)}"))
@@ -147,14 +149,14 @@ class LogPane(Pane):
             self._seen = row, self.session.icount
 
 
-def what(access: Access) -> Line:
-    """Device, register, direction, value and fields."""
+def what(access: Access, padded: bool = True) -> Line:
+    """Device, register, direction, value and fields; `padded`: registers below each other."""
     device = safe(access.device) if access.device else "(nobody)"
     if access.kind == "cfg":
         device += " cfg"
     arrow, way = ("<-", "class:write") if access.write else ("->", "class:read")
     line: Line = [
-        ("class:device", f"{device:<13} "),
+        ("class:device", f"{device:<13} " if padded else f"{device} "),
         ("class:register", safe(access.register)),
         (way, f" {arrow} "),
         ("class:value", f"{access.value:#0{2 * access.size + 2}x}"),

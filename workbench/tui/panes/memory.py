@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from workbench.tui.lines import Line, mark, restyle
+from workbench.tui.lines import Line, mark, restyle, width_of
 from workbench.tui.panes.base import Pane, Place
 from workbench.tui.structures import Structure
 
@@ -30,6 +30,8 @@ class MemoryPane(Pane):
         self.structure: Structure | None = None
         """What is shown instead of bytes; `address` is that of the first."""
         self._columns = 16
+        self._cut = 0
+        """Digits of addresses that there is no room for."""
         self._width = 0
 
     def go(self, address: int, physical: bool = False) -> None:
@@ -44,10 +46,15 @@ class MemoryPane(Pane):
         if self.address is not None:
             self.go(self.cursor, self.physical)
 
+    def _begin(self, moment: Moment | None) -> None:
+        if self.address is None and moment is not None:
+            self.go(moment.registers["rsp"])
+
     def heading(self) -> str:
         """Which memory, and what the cursor is on."""
         space = "physical" if self.physical else "linear"
         moment = self.session.moment
+        self._begin(moment)
         text = f"memory  {space} {self.cursor:#x}"
         if self.structure is not None:
             text = f"memory  {self.structure.name}, {space} {self.cursor:#x}"
@@ -61,14 +68,14 @@ class MemoryPane(Pane):
         moment = self.session.moment
         if moment is None:
             return [[("class:dim", "the machine is being started")]]
-        if self.address is None:
-            self.go(moment.registers["rsp"])
+        self._begin(moment)
         assert self.address is not None
         if self.structure is not None:
             return self._structures(self.structure, moment, width, height, focused)
         columns = self._columns = 16 if width >= 17 + 48 + 16 else 8
         if width >= 17 + 32 * 4 + 2:
             columns = self._columns = 32
+        self._cut = 8 if width < 17 + 4 * columns else 0
         count = columns * height
         data = moment.read(self.address, count, self.physical)
         previous = self.session.previous
@@ -77,7 +84,7 @@ class MemoryPane(Pane):
         for row in range(height):
             start = row * columns
             at = (self.address + start) & _MASK
-            line: Line = [("class:address", f"{at:016x} ")]
+            line: Line = [("class:address", f"{at:016x} "[self._cut :])]
             letters: Line = []
             for n in range(start, start + columns):
                 value, before = data[n], old[n]
@@ -88,7 +95,7 @@ class MemoryPane(Pane):
                 line += [(style, "??" if value is None else f"{value:02x}"), ("", " ")]
                 shown = chr(value) if value is not None and 0x20 <= value < 0x7F else "."
                 letters.append((style, shown))
-            out.append([*line, *letters])
+            out.append([*line, *letters] if width_of(line) + columns <= width else line)
         return out
 
     def _structures(
@@ -165,7 +172,7 @@ class MemoryPane(Pane):
         if self.structure is not None and self.address is not None:
             self.cursor = (self.address + y * self._columns) & _MASK
             return
-        place = (x - 17) // 3
+        place = (x - 17 + self._cut) // 3
         if self.address is not None and 0 <= place < self._columns:
             self.cursor = (self.address + y * self._columns + place) & _MASK
 

@@ -1,4 +1,4 @@
-"""The stack: words from the stack pointer on, with the functions that they may return to."""
+"""The stack: the call chain, then words from the stack pointer on with the functions in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from workbench.tui.panes.base import Scrolled
 
 
 class StackPane(Scrolled):
-    """Words and symbols; any word that points into a function is named."""
+    """The chain by the kernel's ORC tables; below it any word that points into a function is named,
+    those that are return addresses of the chain with its number.
+    """
 
     name: ClassVar[str] = "stack"
     title: ClassVar[str] = "stack"
@@ -23,7 +25,11 @@ class StackPane(Scrolled):
         size = {64: 8, 32: 4, 16: 2}[moment.bits]
         base = moment.registers["rsp"]
         table = self.session.symbols
-        out: list[Line] = []
+        frames = self.session.frames(moment) if moment.bits == 64 else ()
+        out = [self._frame(n, pc, sp - base) for n, (pc, sp, _) in enumerate(frames)]
+        if len(out) < 2:
+            out = []
+        returns = {sp - size: n for n, (_, sp, _) in enumerate(frames) if n}
         for n in range(128):
             at = (base + n * size) & ((1 << 8 * size) - 1)
             value = moment.word(at, size)
@@ -33,7 +39,16 @@ class StackPane(Scrolled):
             if width >= 60:
                 line = [("class:address", f"{at:016x} +{n * size:<4x}")]
             line.append(("class:value", f"{value:0{2 * size}x}"))
+            if at in returns:
+                line.append(("class:mark", f" #{returns[at]}"))
             if table is not None and table.find(value) is not None:
                 line.append(("class:symbol", f" {self.session.function(value)}"))
             out.append(line)
         return out or [[("class:dim", f"the stack at {base:#x} is not in memory")]]
+
+    def _frame(self, number: int, pc: int, offset: int) -> Line:
+        return [
+            ("class:mark", f"#{number:<3}"),
+            ("class:address", f"+{offset:<5x}"),
+            ("class:symbol", self.session.function(pc)),
+        ]
