@@ -17,7 +17,10 @@ T = TypeVar("T")
 def add_fleet(parser: argparse.ArgumentParser) -> None:
     """Add `--jobs` and `--scheduler`."""
     parser.add_argument(
-        "--jobs", metavar="N", type=int, help="of many traces, so many at once (default: cores)"
+        "--jobs",
+        metavar="N",
+        type=int,
+        help="so many processes at once (of many traces by default as many as cores)",
     )
     parser.add_argument(
         "--scheduler", metavar="URL", help="let the Dask cluster of this scheduler do the work"

@@ -21,11 +21,14 @@ examples:
   workbench replay boot.wbt --serial none --json
   workbench replay boot.wbt --no-verify
   workbench replay traces/ --jobs 4
+  workbench replay long.wbt --jobs 4
 
 The exit status is 0 when the replay is identical, 3 when it diverges; then the first event that
 differs is named with its instruction count, PC, device, register and both values. A trace that was
-cut is replayed up to its end.
+cut is replayed up to its end. One trace with checkpoints ('workbench checkpoint') is verified in
+parts at once with --jobs or --scheduler; its console is not shown then.
 """
+_CLUSTER_PARTS = 8
 
 
 def add_parser(commands: Any) -> None:
@@ -64,6 +67,11 @@ def replay_trace(trace: Trace, args: argparse.Namespace) -> int:
     if not trace.closed and not args.quiet:
         complain(cut_notice(trace))
     engine.prepare()
+    if args.jobs is not None or args.scheduler is not None:
+        fleet_options.check(args)
+        whole = _in_parts(trace, args)
+        if whole is not None:
+            return whole
     replay = Replay(trace, verify=not args.no_verify)
     hidden = (args.json or args.quiet) and args.serial is None
     output = None if hidden else serial_output(args.serial)
@@ -79,6 +87,31 @@ def replay_trace(trace: Trace, args: argparse.Namespace) -> int:
     if not result.identical:
         complain(message)
         return EXIT_DIVERGED
+    return EXIT_OK
+
+
+def _in_parts(trace: Trace, args: argparse.Namespace) -> int | None:
+    """Replay from checkpoints in the trace at once; None if it has to be replayed as a whole."""
+    from workbench.cli.summary import print_replay, replay_json
+    from workbench.cli.text import complain
+    from workbench.trace import parts
+
+    if args.no_verify:
+        return None
+    most = args.jobs or (_CLUSTER_PARTS if args.scheduler else 1)
+    if most > 1 and len(parts.plan(trace, most)) < 2:
+        complain(
+            "the trace has no checkpoints of this engine, so it is replayed as a whole"
+            " ('workbench checkpoint' adds some)"
+        )
+        return None
+    result = parts.verify(trace.path, most, jobs=args.jobs, scheduler=args.scheduler)
+    if result is None:
+        return None
+    if args.json:
+        text.print_json(replay_json(trace.path, result, ""))
+    elif not args.quiet:
+        print_replay(trace.path, result)
     return EXIT_OK
 
 

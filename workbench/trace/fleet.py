@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -63,27 +64,35 @@ def each(
     trace; with `scheduler`, on that Dask cluster. What is wrong with one trace is a `problem` and
     does not stop the others.
     """
-    jobs = min(len(paths), jobs or os.cpu_count() or 1)
+    calls = [(work, path, arguments) for path in paths]
+    try:
+        yield from spread(_guarded, calls, jobs=jobs, scheduler=scheduler)
+    except BrokenExecutor:
+        raise WorkbenchError("a process that worked on a trace has died") from None
+
+
+def spread(
+    work: Callable[..., T],
+    calls: Sequence[tuple[Any, ...]],
+    *,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+) -> Iterator[T]:
+    """Call `work` with each of these arguments, likewise spread out; results in order."""
+    jobs = min(len(calls), jobs or os.cpu_count() or 1)
     if scheduler is None and jobs <= 1:
-        for path in paths:
-            yield _guarded(work, path, arguments)
+        for arguments in calls:
+            yield work(*arguments)
         return
     with _executor(scheduler, jobs) as executor:
-        waiting: list[tuple[str, Future[Result[T]]]] = []
-        rest = iter(paths)
+        waiting: deque[Future[T]] = deque()
         ahead = max(_AHEAD * jobs, 64 if scheduler else 0)
-        while True:
-            for path in rest:
-                waiting.append((path, executor.submit(_guarded, work, path, arguments)))
-                if len(waiting) >= ahead:
-                    break
-            if not waiting:
-                return
-            path, future = waiting.pop(0)
-            try:
-                yield future.result()
-            except BrokenExecutor:
-                raise WorkbenchError(f"{path}: the process that worked on it has died") from None
+        for arguments in calls:
+            waiting.append(executor.submit(work, *arguments))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _guarded(work: Callable[..., T], path: str, arguments: tuple[Any, ...]) -> Result[T]:

@@ -250,20 +250,30 @@ class Trace:
             parts += [d for n, d in zip(names, data, strict=True) if device in (None, n)]
         return b"".join(parts)
 
-    def event_groups(self) -> Iterator[list[tables.Event]]:
-        """All events in order of `seq`, group by group; raises `FormatError` if one is missing."""
+    def event_groups(self, icount: int = 0) -> Iterator[list[tables.Event]]:
+        """All events in order of `seq`, group by group; raises `FormatError` if one is missing.
+
+        With an instruction count, groups that end before it are left out.
+        """
+        for _, events in self.numbered_groups(icount):
+            yield events
+
+    def numbered_groups(self, icount: int = 0) -> Iterator[tuple[int, list[tables.Event]]]:
+        """Likewise, each with the `seq` of its first event."""
         first = 0
         group: list[ChunkInfo] = []
         for chunk in self._chunks:
             if chunk.kind in tables.BY_CHUNK:
                 group.append(chunk)
             elif group:
-                events = self._merge(group, first)
-                first += len(events)
+                mark = self._parse(chunk, Mark.from_json) if chunk.kind == MARK and icount else None
+                if mark is None or mark.icount >= icount:
+                    events = self._merge(group, first)
+                    yield first, events
+                first += sum(each.rows for each in group)
                 group = []
-                yield events
         if group:
-            yield self._merge(group, first)
+            yield first, self._merge(group, first)
 
     def _merge(self, group: list[ChunkInfo], first: int) -> list[tables.Event]:
         events: list[tables.Event | None] = [None] * sum(chunk.rows for chunk in group)

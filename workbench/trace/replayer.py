@@ -227,7 +227,11 @@ class Replay:
             digest = machine.digest() if scope == FULL else b""
             assert self.verifier is not None
             self.verifier.on_digest(scope, digest, clock.icount, clock.now_ps)
-        rest = [item for _, item in inputs]
+        return self._run_to_end([item for _, item in inputs])
+
+    def _run_to_end(self, rest: list[ReplayInput]) -> StopLike:
+        """Run to where the recording ended, with the inputs that were not given yet."""
+        end = self.trace.end
         last_ps = max((item.time_ps for item in rest), default=0)
         if end is None:
             # The last event may belong to the instruction that begins at this count.
@@ -241,12 +245,15 @@ class Replay:
             columns = [batch[name].to_pylist() for name in ("seq", "icount", "scope")]
             yield from zip(*columns, strict=True)
 
+    def _give(self, inputs: list[ReplayInput]) -> None:
+        self.machine.inputs.replay(inputs)
+
     def _run_to(
         self, icount: int, inputs: list[ReplayInput], until_ps: int | None = None
     ) -> StopLike:
         """Give the inputs and run; `until_ps` is for a guest that is halted at the end."""
         clock = self.machine.clock
-        self.machine.inputs.replay(inputs)
+        self._give(inputs)
         stop: StopLike = _Stop("icount")
         pending = bool(inputs)
         while pending or clock.icount < icount or stop.kind == "idle":

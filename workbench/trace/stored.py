@@ -145,6 +145,36 @@ class Saver:
             self._part.clear()
 
 
+def listed(trace: Trace) -> list[int]:
+    """The instruction counts of the checkpoints in a trace.
+
+    Raises `FormatError` for a list that is damaged, or of another engine.
+    """
+    chunks = trace.chunks(CHECKPOINT)
+    if not chunks:
+        return []
+    if len(chunks) > MAX_CHECKPOINTS:
+        raise FormatError(f"there are {len(chunks):,} of them, too many")
+    lists = trace.chunks(CHECKPOINTS)
+    if len(lists) != 1:
+        raise FormatError(f"expected one list of them, not {len(lists)}")
+    found = load_json(trace.payload(lists[0]))
+    if found.get("engine") != source_key():
+        raise FormatError(
+            "they were made by another version of the engine"
+            " ('workbench checkpoint' makes new ones)"
+        )
+    icounts = found.get("icounts")
+    if not isinstance(icounts, list) or len(icounts) != len(chunks):
+        raise FormatError("the list of them is of another length")
+    if any(type(icount) is not int for icount in icounts):
+        raise FormatError("the list of them holds no instruction counts")
+    rising = all(a < b for a, b in zip([0, *icounts], icounts, strict=False))
+    if not rising or icounts[-1] > trace.icount:
+        raise FormatError("they are not in order")
+    return icounts
+
+
 class Stored:
     """The checkpoints in a trace; nothing but their counts is read before one is wanted."""
 
@@ -155,36 +185,12 @@ class Stored:
         self.icounts: list[int] = []
         self._chunks: list[ChunkInfo] = []
         self._last: tuple[Any, Ram] | None = None
-        chunks = trace.chunks(CHECKPOINT)
         self._parts = trace.chunks(PAGES)
-        if not chunks:
-            return
         try:
-            self._open(chunks)
+            self.icounts = listed(trace)
+            self._chunks = trace.chunks(CHECKPOINT)[: len(self.icounts)]
         except FormatError as error:
             self.give_up(error.what)
-
-    def _open(self, chunks: list[ChunkInfo]) -> None:
-        if len(chunks) > MAX_CHECKPOINTS:
-            raise FormatError(f"there are {len(chunks):,} of them, too many")
-        lists = self._trace.chunks(CHECKPOINTS)
-        if len(lists) != 1:
-            raise FormatError(f"expected one list of them, not {len(lists)}")
-        listed = load_json(self._trace.payload(lists[0]))
-        if listed.get("engine") != source_key():
-            raise FormatError(
-                "they were made by another version of the engine"
-                " ('workbench checkpoint' makes new ones)"
-            )
-        icounts = listed.get("icounts")
-        if not isinstance(icounts, list) or len(icounts) != len(chunks):
-            raise FormatError("the list of them is of another length")
-        if any(type(icount) is not int for icount in icounts):
-            raise FormatError("the list of them holds no instruction counts")
-        rising = all(a < b for a, b in zip([0, *icounts], icounts, strict=False))
-        if not rising or icounts[-1] > self._trace.icount:
-            raise FormatError("they are not in order")
-        self.icounts, self._chunks = icounts, chunks
 
     def _read(self, chunk: ChunkInfo) -> tuple[int, dict[str, Any], bytes, bytes]:
         data = self._trace.payload(chunk)
