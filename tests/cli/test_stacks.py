@@ -67,7 +67,7 @@ def test_only_what_is_asked_for_is_unwound(chips: str) -> None:
     with open_trace(chips) as trace:
         icounts = trace.accesses["icount"].to_pylist()
         devices = trace.accesses["device"].to_pylist()
-        found = stacks.of_trace(trace, lambda name: name == "com1", icounts[10], icounts[20])
+        found = stacks.of_trace(trace, ("com1",), icounts[10], icounts[20])
         wanted = [icounts[10] <= icounts[n] and devices[n] == "com1" for n in range(21)]
         assert [which >= 0 for which in found.of_access[:21]] == wanted
         assert len(found.of_access) < 40

@@ -7,16 +7,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import ROOT, environment
+from tests.gdbstub.conftest import demo_path
+from tests.trace.test_stored import enriched
 from workbench.cli.main import main
 from workbench.cli.stats import count_one
 from workbench.cli.symbols import Choice
 from workbench.errors import InputFileError
-from workbench.trace import fleet, stats
+from workbench.trace import fleet, parts, stats
+from workbench.trace.reader import open_trace
+from workbench.trace.replayer import Replay
+
+__all__ = ["demo_path", "enriched"]
 
 DEMO = ROOT / "traces" / "v1-demo.wbt"
 WORK = (("device",), 5, None, Choice(False, None, None))
@@ -101,7 +108,7 @@ def test_replays_of_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.slow
-def test_on_a_cluster(folder: Path) -> None:
+def test_on_a_cluster(folder: Path, enriched: Path) -> None:
     pytest.importorskip("distributed")
     file = folder / "scheduler.json"
     common = {"env": environment(), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -118,6 +125,12 @@ def test_on_a_cluster(folder: Path) -> None:
             time.sleep(0.1)
         address = json.loads(file.read_text(encoding="utf-8"))["address"]
         check(fleet.each(count_one, fleet.find([str(folder)]), *WORK, scheduler=address))
+        # One trace, each worker from a checkpoint in it.
+        found = parts.verify(str(enriched), 4, scheduler=address)
+        with open_trace(enriched) as trace:
+            whole = Replay(trace).run()
+        assert found is not None
+        assert replace(found, wall_s=0) == replace(whole, wall_s=0)
     finally:
         for process in processes:
             process.terminate()

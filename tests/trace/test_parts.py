@@ -7,14 +7,16 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.gdbstub.conftest import demo_path
-from tests.trace.test_stored import enriched
+from tests.trace.test_stored import _renumbered, enriched
 from workbench.cli.main import main
-from workbench.trace import parts
-from workbench.trace.container import CHECKPOINT, CHUNK, encode_chunk
+from workbench.trace import parts, stacks
+from workbench.trace.container import CHECKPOINT, compress, encode_chunk
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay
 
@@ -75,24 +77,77 @@ def test_without_checkpoints_as_a_whole(
 
 
 def test_a_wrong_checkpoint_proves_nothing(enriched: Path, tmp_path: Path) -> None:
-    """A checkpoint whose processor has another value in a register that is not looked at soon."""
+    """A checkpoint with another page of memory, in which nobody may look any more."""
     path = tmp_path / "wrong.wbt"
     shutil.copy(enriched, path)
     with open_trace(path) as trace:
         plan = parts.plan(trace, 2)
         chunk = trace.chunks(CHECKPOINT)[plan[1].checkpoint]
         payload = bytearray(trace.payload(chunk))
-    text = int.from_bytes(payload[:4], "little")
-    at = payload.index(b"time_ps")
-    end = payload.index(b",", at) if b"," in payload[at : at + 40] else payload.index(b"}", at)
-    digit = end - 1
-    payload[digit] = ord("1") if payload[digit] != ord("1") else ord("2")
-    assert text
-    data = bytearray(path.read_bytes())
-    new = encode_chunk(CHECKPOINT, chunk.number, bytes(payload), rows=0)
-    if len(new) != CHUNK.size + chunk.stored_bytes:
-        pytest.skip("the chunk is compressed")
-    data[chunk.offset : chunk.offset + len(new)] = new
-    path.write_bytes(data)
+    at = 16 + int.from_bytes(payload[:4], "little") + int.from_bytes(payload[4:8], "little")
+    other = parts.replay_part(str(path), plan[1], True, None, ())
+    pages = payload[at:]  # the last page that is not all zeroes gets the contents of the first
+    used = [n for n in range(0, len(pages), 4) if any(pages[n : n + 4])]
+    payload[at + used[-1] : at + used[-1] + 4] = pages[used[0] : used[0] + 4]
+    new = encode_chunk(CHECKPOINT, chunk.number, bytes(payload))
+    data = enriched.read_bytes()
+    path.write_bytes(data[: chunk.offset] + new + _renumbered(enriched, chunk.number))
+    wrong = parts.replay_part(str(path), plan[1], True, None, ())
+    assert other is not None
+    assert wrong is not None
+    assert wrong.start_digest != other.start_digest
     assert parts.verify(str(path), 2, jobs=1) is None
     assert main(["replay", str(path), "--jobs", "2", "--quiet"]) == 0
+
+
+def test_call_chains_in_parts(
+    enriched: Path, demo_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, bytes] = {}
+    monkeypatch.setattr(
+        stacks,
+        "cache",
+        SimpleNamespace(fetch=kept.get, store=lambda name, data, _: kept.update({name: data})),
+    )
+    calls: list[parts.Part] = []
+    real = parts.replay_part
+
+    def count(path: str, part: parts.Part, *rest: Any) -> parts.Outcome | None:
+        calls.append(part)
+        return real(path, part, *rest)
+
+    monkeypatch.setattr(parts, "replay_part", count)
+    with open_trace(demo_path) as trace:
+        whole = stacks.of_trace(trace)
+        icounts = trace.accesses["icount"].to_pylist()
+        assert not calls
+    kept.clear()
+    with open_trace(enriched) as trace:
+        found = stacks.of_trace(trace, jobs=1)
+        assert len(calls) > 4
+        every = range(trace.rows("accesses"))
+        assert [found.chain(n) for n in every] == [whole.chain(n) for n in every]
+        calls.clear()
+        again = stacks.of_trace(trace, jobs=1)  # kept
+        assert not calls
+        assert (again.chains, again.of_access) == (found.chains, found.of_access)
+        late = stacks.of_trace(trace, ("com*",), icounts[-20], jobs=1)
+        assert len(calls) < 4  # only where it is asked for
+        wanted = [n for n in every if late.chain(n)]
+        assert wanted
+        assert wanted[0] >= len(icounts) - 20
+        assert all(late.chain(n) == whole.chain(n) for n in wanted)
+        # What is kept under the name and is none of ours is found again.
+        for name in kept:
+            kept[name] = compress(b"\xff" * 40)
+        calls.clear()
+        assert stacks.of_trace(trace, jobs=1).of_access == found.of_access
+        assert calls
+
+
+def test_call_chains_in_processes(enriched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_cache = SimpleNamespace(fetch=lambda _: None, store=lambda *_: None)
+    monkeypatch.setattr(stacks, "cache", no_cache)
+    with open_trace(enriched) as trace:
+        one, two = (stacks.of_trace(trace, jobs=jobs) for jobs in (1, 2))
+    assert (one.chains, one.of_access, one.has_orc) == (two.chains, two.of_access, two.has_orc)

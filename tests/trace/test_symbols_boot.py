@@ -66,7 +66,7 @@ def test_kernel_symbols_come_from_guest_memory(boot: Trace, tmp_path: Path) -> N
         assert start != LINKED
         assert [moved.text(pc) for pc in pcs] == [table.text(pc) for pc in pcs]
         # Who printed: by the kernel's ORC tables, from the port's helper up to the stack's end.
-        found = stacks.of_trace(boot, lambda name: name == "com1")
+        found = stacks.of_trace(boot, ("com1",))
         assert (found.has_orc, found.diverged) == (True, False)
         chains = [stacks.names(chain, table, offsets=False) for chain in found.chains]
         printed = [c for c in chains if {"serial8250_console_write", "io_serial_out"} <= {*c}]

@@ -96,7 +96,7 @@ def _flame(trace: Trace, args: argparse.Namespace) -> Callable[[str, str], str]:
     @cache
     def load() -> tuple[Any, Any]:
         table = symbols.of_trace(trace, prepare=engine.prepare)
-        return stacks.load(trace, stacks.any_of(args.device)), table
+        return stacks.load(trace, args.device or ()), table
 
     def write(name: str, path: str) -> str:
         if path == "-":

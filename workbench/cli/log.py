@@ -201,7 +201,7 @@ def _request_of(trace: Trace) -> RequestOf:
 def _stack_of(trace: Trace, chosen: Filter, table: SymbolTable | None) -> StackOf:
     from workbench.cli import stacks
 
-    found = stacks.load(trace, chosen.device, chosen.first, chosen.last)
+    found = stacks.load(trace, chosen.devices, chosen.first, chosen.last)
     return stacks.by_seq(trace, found, table)
 
 

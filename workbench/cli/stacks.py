@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.cli import engine, text
@@ -18,14 +17,12 @@ StackOf = Callable[[int], list[str]]
 """The callers of the access with this `seq`, the innermost first."""
 
 
-def load(
-    trace: Trace, device: Callable[[str], bool], first: int = 0, last: int = 1 << 62
-) -> Stacks:
+def load(trace: Trace, devices: Sequence[str], first: int = 0, last: int = 1 << 62) -> Stacks:
     """Replay a trace for its call chains; says so when the replay was another."""
     from workbench.trace import stacks
 
     engine.prepare()
-    found = stacks.of_trace(trace, device, first, last)
+    found = stacks.of_trace(trace, devices, first, last)
     if found.diverged:
         complain("the replay differs from the recording; from there on, call chains are missing")
     elif found.chains and not found.has_orc:
@@ -33,12 +30,6 @@ def load(
             "the guest has no ORC tables that could be found; only frame pointers are followed"
         )
     return found
-
-
-def any_of(devices: list[str] | None) -> Callable[[str], bool]:
-    """A filter from names with * and ?; all devices without one."""
-    wanted = devices or ["*"]
-    return lambda name: any(fnmatchcase(name, pattern) for pattern in wanted)
 
 
 def by_seq(trace: Trace, found: Stacks, table: SymbolTable | None) -> StackOf:

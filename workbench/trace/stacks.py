@@ -1,17 +1,28 @@
 """The call chain of each access: a replay with an observer that unwinds the guest's stack.
 
-Chains repeat, so each is kept once and an access has its number.
+Chains repeat, so each is kept once and an access has its number. A trace with checkpoints is
+replayed in parts, those that are wanted, some at once. What was found is kept in the cache.
 """
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
+import numpy as np
+
+from workbench import cache
+from workbench.core.build import source_key
+from workbench.trace import fleet, parts
+from workbench.trace.columns import integers
 from workbench.trace.events import EventObserver
 from workbench.trace.guest import Builder
+from workbench.trace.header import dump_json
 from workbench.trace.reader import Trace
 from workbench.trace.replayer import Replay
 from workbench.trace.symbols import SymbolTable
@@ -21,6 +32,10 @@ __all__ = ["MOST_CHAINS", "NO_CHAIN", "Chain", "Stacks", "names", "of_trace"]
 
 MOST_CHAINS: Final = 1 << 18
 NO_CHAIN: Final = -1
+_PARTS: Final = 8
+_KEPT: Final = 16
+_MAX_CACHE_BYTES: Final = 512 << 20
+_HEAD: Final = struct.Struct("<QQQ?")
 
 Chain = tuple[int, ...]
 """PC of the access, then return addresses, the innermost first."""
@@ -44,15 +59,15 @@ class Stacks:
 
 class _Observer(EventObserver):
     def __init__(
-        self, replay: Replay, device: Callable[[str], bool], first: int, last: int, most: int
+        self, replay: Replay, devices: tuple[str, ...], first: int, last: int, most: int
     ) -> None:
         super().__init__()
         machine: Any = replay.machine
         self.found = Stacks()
-        self.unwinder = Unwinder(machine)
+        self._unwinder = Unwinder(machine)
         self._replay = replay
         self._machine = machine
-        self._device = device
+        self._devices = devices
         self._first, self._last, self._most = first, last, most
         self._wanted: dict[str, bool] = {}
         self._numbers: dict[Chain, int] = {}
@@ -74,11 +89,13 @@ class _Observer(EventObserver):
     def _is_wanted(self, device: str) -> bool:
         wanted = self._wanted.get(device)
         if wanted is None:
-            wanted = self._wanted[device] = self._device(device)
+            wanted = any(fnmatchcase(device, pattern) for pattern in self._devices)
+            self._wanted[device] = wanted
         return wanted
 
     def _number(self, pc: int) -> int:
-        chain = self.unwinder.chain(pc)
+        chain = self._unwinder.chain(pc)
+        self.found.has_orc = self._unwinder.has_orc
         number = self._numbers.get(chain)
         if number is None:
             if len(self._numbers) >= MOST_CHAINS:
@@ -90,20 +107,113 @@ class _Observer(EventObserver):
 
 def of_trace(
     trace: Trace,
-    device: Callable[[str], bool] = lambda _: True,
+    devices: Sequence[str] = (),
     first: int = 0,
     last: int = 1 << 62,
+    *,
+    jobs: int | None = None,
     build: Builder | None = None,
 ) -> Stacks:
-    """Replay a trace up to `last`, and unwind at each access of these devices from `first` on."""
-    replay = Replay(trace, build=build)
-    observer = _Observer(replay, device, first, last, trace.rows("accesses"))
-    replay.machine.observers.append(observer)
-    result = replay.run()
-    found = observer.found
-    found.has_orc = observer.unwinder.has_orc
-    found.diverged = result.divergence is not None
+    """Replay a trace up to `last`, and unwind at each access from `first` on to devices with one of
+    these names (with * and ?; all without).
+
+    A trace with checkpoints is cut into the same parts whatever `jobs` is (by default a process for
+    each core), and a part does not know the others, so neither does the result.
+    """
+    wanted = tuple(devices) or ("*",)
+    name = _cache_name(trace, wanted, first, last)
+    found = _load(name, trace)
+    if found is None:
+        watched = (wanted, first, last, trace.rows("accesses"))
+        found = _of_parts(trace, watched, jobs) if build is None else None
+        if found is None:
+            replay = Replay(trace, build=build)
+            observer = _Observer(replay, *watched)
+            replay.machine.observers.append(observer)
+            result = replay.run()
+            found = observer.found
+            found.diverged = result.divergence is not None
+        if not found.diverged and build is None:
+            _keep(name, found)
     return found
+
+
+def _of_parts(
+    trace: Trace, watched: tuple[tuple[str, ...], int, int, int], jobs: int | None
+) -> Stacks | None:
+    """The same from the checkpoints in the trace; None if there are none, or if they do not fit."""
+    _, first, last, _ = watched
+    plan = [
+        part
+        for part in parts.plan(trace, _PARTS)
+        if part.start <= last and (part.end is None or part.end >= first)
+    ]
+    if len(plan) < 2 and plan[0].checkpoint == parts.BEGINNING:
+        return None
+    seqs = np.concatenate(
+        [np.empty(0, np.int64), *(integers(b["seq"]) for b in trace.batches("accesses", ("seq",)))]
+    )
+    found = Stacks()
+    numbers: dict[Chain, int] = {}
+    calls = [(trace.path, part, False, _Observer, watched) for part in plan]
+    for outcome in fleet.spread(parts.replay_part, calls, jobs=jobs):
+        if outcome is None or outcome.result.divergence is not None or outcome.result.message:
+            return None
+        before = int(np.searchsorted(seqs, outcome.first))
+        missing = before - len(found.of_access)
+        if missing < 0 or (missing and outcome.start != plan[0].start):
+            return None
+        found.of_access.extend([NO_CHAIN] * missing)
+        own = [numbers.setdefault(chain, len(numbers)) for chain in outcome.found.chains]
+        found.of_access.extend(
+            NO_CHAIN if n == NO_CHAIN else own[n] for n in outcome.found.of_access
+        )
+        found.has_orc |= outcome.found.has_orc
+    found.chains = list(numbers)
+    return found
+
+
+def _cache_name(trace: Trace, devices: tuple[str, ...], first: int, last: int) -> str:
+    end = {} if trace.end is None else trace.end.to_json()
+    what = [trace.header.to_json(), end, trace.last_mark.to_json(), {"engine": source_key()}]
+    asked = {"devices": list(devices), "first": first, "last": last, "version": 1}
+    key = hashlib.sha256(b"\n".join(map(dump_json, [*what, asked]))).hexdigest()[:32]
+    return f"stacks-{key}.zst"
+
+
+def _keep(name: str, found: Stacks) -> None:
+    from workbench.trace.container import compress
+
+    lengths = np.array([len(chain) for chain in found.chains], "<u2")
+    pcs = np.array([pc for chain in found.chains for pc in chain], "<u8")
+    of_access = np.array(found.of_access, "<i4")
+    head = _HEAD.pack(len(lengths), len(pcs), len(of_access), found.has_orc)
+    data = b"".join((head, lengths.tobytes(), pcs.tobytes(), of_access.tobytes()))
+    if len(data) <= _MAX_CACHE_BYTES:
+        cache.store(name, compress(data), _KEPT)
+
+
+def _load(name: str, trace: Trace) -> Stacks | None:
+    import zstandard
+
+    packed = cache.fetch(name)
+    if packed is None:
+        return None
+    try:
+        data = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_MAX_CACHE_BYTES)
+        count, frames, accesses, has_orc = _HEAD.unpack_from(data)
+        at = _HEAD.size
+        lengths = np.frombuffer(data, "<u2", count, at)
+        pcs = np.frombuffer(data, "<u8", frames, at + 2 * count).tolist()
+        of_access = np.frombuffer(data, "<i4", accesses, at + 2 * count + 8 * frames)
+        inside = of_access.min(initial=-1) >= -1 and of_access.max(initial=-1) < count
+        if int(lengths.sum()) != frames or accesses > trace.rows("accesses") or not inside:
+            return None
+    except (zstandard.ZstdError, ValueError, OverflowError, struct.error):
+        return None
+    ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    chains = [tuple(pcs[end - n : end]) for end, n in zip(ends, lengths.tolist(), strict=True)]
+    return Stacks(chains, array("i", of_access.tolist()), has_orc)
 
 
 def names(chain: Chain, table: SymbolTable | None, *, offsets: bool = True) -> list[str]:
