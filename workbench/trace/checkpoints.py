@@ -26,19 +26,20 @@ from workbench.errors import FormatError
 from workbench.trace.stored import Stored
 
 DEFAULT_BUDGET_BYTES = 1 << 30
-SAVING_SHARE = 0.02
+SAVING_SHARE = 0.015
 """How much of the time in which the guest runs may go into saving."""
 EXPLORING_SHARE = 0.5
 """The same while it runs only to get somewhere: the next such way is shorter."""
-LENT_S = 0.03
+LENT_S = 0.025
 """Paid for from the start: guests write most of their memory early."""
-GAP_S = 0.06
+GAP_S = 0.1
 SPACING_ICOUNT = 5_000_000
 NEAR_KEPT = 4
 _WORTH = 0.1
 """Of the time that it takes to run here from the last state: no state costs more."""
 _SAVE_S, _SAVE_PAGE_S = 0.0005, 1.2e-6
 """What a save takes, about: in all, and for each page written since the last one."""
+_LOOKS = 8  # while the guest runs for `gap_s`
 _FIRST_PAGES, _MORE_PAGES = 4096, 1024
 
 
@@ -63,6 +64,9 @@ class Checkpoints:
     """How long the guest has run since the last state, about."""
     _credit_s: float = LENT_S
     _share: float = SAVING_SHARE
+    _from_icount: int = 0
+    _look_icount: int = 0
+    """How far to run before it is worth while to look again."""
 
     def __post_init__(self) -> None:
         self._add(self._kept, self.machine.save())
@@ -130,19 +134,23 @@ class Checkpoints:
 
     def next_icount(self, icount: int) -> int:
         """Where a run that is at `icount` may next leave a checkpoint."""
+        self._from_icount = icount
         due = self._kept[self._place(icount) - 1].icount + self.spacing_icount
-        return due if due > icount else icount + self.spacing_icount
+        return due if due > icount else icount + max(self.spacing_icount, self._look_icount)
 
     def ran(self, seconds: float, exploring: bool = False) -> None:
         """The guest has run for so long: that much more may be spent on saving."""
         self._share = EXPLORING_SHARE if exploring else self.saving_share
         self._ran_s += seconds
         self._credit_s += seconds * self._share
+        ran = self.machine.clock.icount - self._from_icount
+        self._look_icount = int(ran / max(seconds, 1e-6) * self.gap_s) // _LOOKS
 
     def keep(self) -> None:
         """Leave a checkpoint here, if one is due and paid for."""
         if self._ran_s < self.gap_s:
-            self._order(self.machine.cpu.count_dirty())
+            if self._ran_s > self.gap_s / 2:
+                self._order(self.machine.cpu.count_dirty())
             return
         icount = self.machine.clock.icount
         place, least = self._place(icount), self.spacing_icount
