@@ -21,7 +21,7 @@ from workbench.gdbstub.drgn_program import program
 from workbench.gdbstub.memory import Memory
 from workbench.gdbstub.server import Server, listen
 from workbench.gdbstub.stub import Stub
-from workbench.gdbstub.symbols import elf, guest_symbols
+from workbench.gdbstub.symbols import guest_symbols
 from workbench.gdbstub.target import ReplayTarget
 from workbench.trace.reader import open_trace
 from workbench.trace.timeline import Timeline
@@ -71,15 +71,14 @@ def _session(folder: Path, found: guests.Guest) -> Iterator[Session]:
         timeline = Timeline(trace)
         timeline.seek(timeline.end_icount)
         symbols = guest_symbols(timeline.machine)
-        (folder / "guest.elf").write_bytes(elf(symbols))
-        assert "6.1" in debuginfo.release(timeline.machine)
-        timeline.seek(0)
+        assert "6.1" in debuginfo.release(timeline.machine, symbols)
         with Server(Stub(ReplayTarget(timeline)), listen(f"unix:{folder / 'gdb'}")) as server:
             thread = threading.Thread(target=server.serve, daemon=True)
             thread.start()
             gdb = Gdb(server.address, seconds=120)
-            gdb.do(f"symbol-file {folder / 'guest.elf'}")
             gdb.do(f"source {COMMANDS}")
+            assert "vmlinux, button" in gdb.do("wb-symbols")
+            gdb.do("wb-seek start")
             yield Session(gdb, timeline, {name: address for address, _, name in symbols})
             gdb.close()
             server.stub.killed = True
@@ -195,12 +194,25 @@ def test_events_are_stopped_at_in_both_directions(debian: Session, watch: str) -
         assert 0 <= forward - backward <= 1
 
 
-def test_symbols_are_read_again(debian: Session) -> None:
+def test_a_breakpoint_waits_for_a_module_to_be_loaded(debian: Session) -> None:
     gdb = debian.gdb
+    gdb.do("wb-symbols none")
+    gdb.do("wb-seek 92%")
+    shown = gdb.do("wb-symbols auto")
+    assert "ata_piix" in shown
+    assert "virtio_blk" not in shown
+    gdb.do("set breakpoint pending on")
+    assert "pending" in gdb.do("break virtblk_probe")
+    assert "virtblk_probe" in gdb.do("continue")
+    assert gdb.value("$pc") == debian.symbols["virtblk_probe"]
+    # Also the functions that the kernel throws away afterwards.
+    assert "in virtio_blk_init ()" in gdb.do("bt")
+    gdb.do("wb-symbols manual")
+    gdb.do("delete")
     gdb.do("wb-seek end")
-    assert "bytes of symbols" in gdb.do("wb-symbols")
-    assert gdb.value("(long)&virtblk_probe") == debian.symbols["virtblk_probe"]
+    assert "button" in gdb.do("wb-symbols")
     assert "ide0.STATUS" in gdb.do("complete wb watch ide0.ST")
+    assert "expected: wb-symbols [auto|manual|none]" in gdb.do("wb-symbols nonsense")
 
 
 def test_drgn_sees_the_kernel(debian: Session) -> None:
@@ -213,20 +225,6 @@ def test_drgn_sees_the_kernel(debian: Session) -> None:
     assert banner == debian.symbols["linux_banner"]
     assert made.read(banner, 13) == b"Linux version"
     assert made.symbol(debian.symbols["virtblk_probe"] + 5).name == "virtblk_probe"
-
-
-def test_debug_information_that_is_installed(debian: Session, tmp_path: Path) -> None:
-    machine = debian.timeline.machine
-    name = debuginfo.release(machine)
-    assert debuginfo.find(machine, (f"{tmp_path}/vmlinux-{{}}",)) is None
-    path = tmp_path / f"vmlinux-{name}"
-    path.write_bytes(elf([(0xFFFF_FFFF_8100_0000, "T", "_text")]))
-    found = debuginfo.find(machine, (f"{tmp_path}/vmlinux-{{}}",))
-    assert found is not None
-    assert found.path == path
-    assert found.offset == debian.symbols["_text"] - 0xFFFF_FFFF_8100_0000
-    path.write_bytes(b"no ELF file")
-    assert debuginfo.find(machine, (f"{tmp_path}/vmlinux-{{}}",)) is None
 
 
 def test_to_the_start_and_to_the_end(debian: Session) -> None:

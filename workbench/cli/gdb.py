@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -99,11 +100,11 @@ def run(args: argparse.Namespace) -> int:
         engine.prepare()
         timeline = Timeline(trace, budget_bytes=budget_bytes)
         gc.freeze()  # what is there stays: no collection has to look through it while gdb waits
-        symbols: list[str] = []
+        symbols = ""
         if args.symbols not in (None, "none"):
-            symbols = ["-ex", f"symbol-file {args.symbols}"]
+            symbols = f"symbol-file {args.symbols}\n"
         elif args.symbols is None and args.listen is None:
-            symbols = _kernel_symbols(timeline, Path(folder) / "symbols")
+            symbols = _kernel_symbols(timeline, Path(folder))
         timeline.seek(start)
         if timeline.kept.problem:
             complain(timeline.kept.problem)
@@ -116,8 +117,8 @@ def run(args: argparse.Namespace) -> int:
             assert program is not None
             script = Path(folder) / "gdbinit"
             commands = Path(gdbstub.__file__).with_name("gdb_commands.py")
-            script.write_text(f"{_SCRIPT}source {commands}\n")
-            return _with_gdb([program, "-q", "-x", str(script)], args.gdb_args, symbols, server)
+            script.write_text(f"{_SCRIPT}source {commands}\n{symbols}")
+            return _with_gdb([program, "-q", "-x", str(script)], args.gdb_args, server)
 
 
 @contextlib.contextmanager
@@ -142,30 +143,34 @@ def held(recording: Recording, where: str | None, wait: bool) -> Iterator[None]:
         yield
 
 
-def _kernel_symbols(timeline: Timeline, path: Path) -> list[str]:
+def _kernel_symbols(timeline: Timeline, folder: Path) -> str:
     """Go to the end, which leaves checkpoints on the way, and take the symbols from memory; gives
-    arguments for gdb.
+    lines for gdb's script.
     """
     from workbench.cli.text import complain
-    from workbench.gdbstub import debuginfo
-    from workbench.gdbstub.symbols import elf, guest_symbols
+    from workbench.gdbstub.symbolfiles import SymbolFiles
 
     timeline.seek(timeline.end_icount)
-    found = guest_symbols(timeline.machine)
+    found = SymbolFiles().of(timeline.machine)
     if not found:
-        return []
-    path.write_bytes(elf(found))
-    complain(f"{len(found):,} symbols found in guest memory")
-    debug = debuginfo.find(timeline.machine)
-    if debug is not None:
-        complain(f"debug information of the kernel: {debug.path}")
-        more = ["-ex", f"symbol-file {debug.path} -o {debug.offset:#x}"]
-        return [*more, "-ex", f"add-symbol-file {path}"]
-    return ["-ex", f"symbol-file {path}"]
+        return ""
+    names, rows = "", []
+    for file in found:
+        if file.path:
+            names += f" {file.name}"
+        else:
+            path = folder / file.name
+            path.write_bytes(file.data)
+            file.path = str(path)
+        rows.append({**asdict(file), "data": "", "bytes": len(file.data)})
+    complain(f"symbols found in guest memory: the kernel and {len(found) - 1} modules")
+    if names:
+        complain(f"debug information is installed for{names}")
+    return f"python GUEST.update({rows!r})\n"
 
 
-def _with_gdb(start: list[str], more: list[str], symbols: list[str], server: Server) -> int:
-    command = [*start, *symbols]
+def _with_gdb(start: list[str], more: list[str], server: Server) -> int:
+    command = list(start)
     command += ["-ex", f"target remote {server.address}"]
     command += more
     saved = signal.signal(signal.SIGINT, _leave_it_to_gdb)

@@ -1,23 +1,27 @@
-"""Debug information of the guest's kernel, where its `-dbg` package is installed on this machine.
+"""Debug information of the guest's kernel and modules, where its `-dbg` package is on this machine.
 
 Which kernel it is stands in `linux_banner` in guest memory; how far KASLR has moved it follows from
-the address of `_text` there and in the file.
+the address of `_text` there and in the file. The sections of a module lie apart: where each is
+follows from symbols that are in the file and in guest memory.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from workbench.gdbstub.memory import Memory
 from workbench.gdbstub.symbols import guest_symbols
 
 if TYPE_CHECKING:
     from workbench.core.machine import Machine
+    from workbench.trace.kallsyms import Symbol
 
-__all__ = ["PLACES", "DebugFile", "find", "release"]
+__all__ = ["PLACES", "TREES", "DebugFile", "ModuleFile", "find", "find_module", "release"]
 
 PLACES: Final = (
     "/usr/lib/debug/boot/vmlinux-{}",
@@ -25,7 +29,10 @@ PLACES: Final = (
     "/usr/lib/debug/usr/lib/modules/{}/vmlinux",
     "/lib/modules/{}/build/vmlinux",
 )
+TREES: Final = ("/usr/lib/debug/lib/modules/{}", "/usr/lib/debug/usr/lib/modules/{}")
 _BANNER: Final = re.compile(rb"Linux version ([\w.+~-]{1,64}) ")
+_MOST_FILES: Final = 20_000
+_ALLOC: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +43,85 @@ class DebugFile:
     offset: int
 
 
-def release(machine: Machine) -> str:
+@dataclass(frozen=True, slots=True)
+class ModuleFile:
+    """A module with debug information, and where its sections are."""
+
+    path: Path
+    sections: dict[str, int]
+
+
+def release(machine: Machine, symbols: Iterable[Symbol] | None = None) -> str:
     """The guest kernel's release, empty if there is none to be found."""
-    at = next((a for a, _, name in guest_symbols(machine) if name == "linux_banner"), None)
+    known = guest_symbols(machine) if symbols is None else symbols
+    at = next((a for a, _, name in known if name == "linux_banner"), None)
     raw = None if at is None else Memory(machine.cpu).read(at, 256)
     found = _BANNER.match(raw or b"")
     return found[1].decode("ascii") if found else ""
 
 
-def find(machine: Machine, places: tuple[str, ...] = PLACES) -> DebugFile | None:
+def find(
+    machine: Machine, places: Sequence[str] = PLACES, symbols: Sequence[Symbol] | None = None
+) -> DebugFile | None:
     """The file for the kernel that the machine runs now; None where none is installed."""
-    name = release(machine)
+    known = guest_symbols(machine) if symbols is None else symbols
+    name = release(machine, known)
     path = next((p for place in places if (p := Path(place.format(name))).is_file()), None)
-    text = next((a for a, _, symbol in guest_symbols(machine) if symbol == "_text"), None)
+    text = next((a for a, _, symbol in known if symbol == "_text"), None)
     if not name or path is None or text is None:
         return None
-    linked = _address_of(path, "_text")
+    linked = next((value for symbol, _, value in _symbols(path) if symbol == "_text"), None)
     return None if linked is None else DebugFile(path, text - linked)
 
 
-def _address_of(path: Path, name: str) -> int | None:
+def find_module(
+    name: str, symbols: Iterable[Symbol], kernel_release: str, trees: Sequence[str] = TREES
+) -> ModuleFile | None:
+    """The file for a module with these symbols in guest memory; None where none is installed."""
+    path = None if not kernel_release else _module_path(name, kernel_release, trees)
+    if path is None:
+        return None
+    once = Counter(symbol for _, _, symbol in symbols)
+    places = {symbol: address for address, _, symbol in symbols if once[symbol] == 1}
+    bases: dict[str, Counter[int]] = {}
+    for symbol, section, value in _symbols(path):
+        if section and symbol in places:
+            bases.setdefault(section, Counter())[places[symbol] - value] += 1
+    sections = {section: found.most_common(1)[0][0] for section, found in bases.items()}
+    return ModuleFile(path, sections) if ".text" in sections else None
+
+
+def _module_path(name: str, kernel_release: str, trees: Sequence[str]) -> Path | None:
+    """Files have `-` where the module's name has `_`, or not; a debug package may add `.debug`."""
+    for tree in trees:
+        folder = Path(tree.format(kernel_release))
+        for number, path in enumerate(folder.rglob("*.ko*")):
+            if number >= _MOST_FILES:
+                break
+            stem = path.name.partition(".ko")[0]
+            if stem.replace("-", "_") == name and path.suffix in (".ko", ".debug"):
+                return path
+    return None
+
+
+def _symbols(path: Path) -> list[tuple[str, str, int]]:
+    """(name, section, value) of the symbols of an ELF file; none where it is damaged."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
-    from elftools.elf.sections import SymbolTableSection as Symbols
 
+    found = []
     try:
         with path.open("rb") as file:
-            table = ELFFile(file).get_section_by_name(".symtab")
-            found = table.get_symbol_by_name(name) if isinstance(table, Symbols) else None
-            return int(found[0]["st_value"]) if found else None
-    except (OSError, ELFError, ValueError):
-        return None
+            elf: Any = ELFFile(file)
+            sections = [
+                section.name if section["sh_flags"] & _ALLOC else ""
+                for section in elf.iter_sections()
+            ]
+            table = elf.get_section_by_name(".symtab")
+            for entry in () if table is None else table.iter_symbols():
+                index = entry["st_shndx"]
+                if isinstance(index, int) and index < len(sections) and entry.name:
+                    found.append((entry.name, sections[index], int(entry["st_value"])))
+    except (OSError, ELFError, ValueError, KeyError, AttributeError, UnicodeError):
+        return []
+    return found

@@ -43,7 +43,7 @@ def program(machine: Machine) -> tuple[Any, str]:
         return made, "there is no Linux kernel in guest memory here: memory only"
     found = _finder(drgn, symbols)
     made.register_symbol_finder("workbench", found, enable_index=0)
-    return made, _add_debug_info(made, machine)
+    return made, _add_debug_info(made, machine, symbols)
 
 
 def _set_kernel(drgn: Any, made: Any, machine: Machine, symbols: list[Symbol]) -> bool:
@@ -115,10 +115,10 @@ def _finder(drgn: Any, symbols: list[Symbol]) -> Any:
     return find
 
 
-def _add_debug_info(made: Any, machine: Machine) -> str:
+def _add_debug_info(made: Any, machine: Machine, symbols: list[Symbol]) -> str:
     """Types, where they are installed."""
-    name = debuginfo.release(machine)
-    debug = debuginfo.find(machine)
+    name = debuginfo.release(machine, symbols)
+    debug = debuginfo.find(machine, symbols=symbols)
     if debug is None:
         return (
             f"no debug information of Linux {name or '(unknown)'} is installed"

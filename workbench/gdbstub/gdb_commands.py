@@ -5,6 +5,7 @@ It runs inside gdb, whose Python has nothing of ours: (gdb) source gdb_commands.
 
 # mypy: allow-subclassing-any
 import contextlib
+import json
 import struct
 import tempfile
 from pathlib import Path
@@ -17,6 +18,8 @@ PIECE = 0x4000
 MASK = (1 << 64) - 1
 KERNEL = 1 << 63
 FRAMES, MOST_FRAMES = 0x5742_0000_0000_0000, 64
+LIST = FRAMES + (1 << 32)
+KERNEL_FILE = "vmlinux"
 
 
 def monitor(line: str) -> str:
@@ -29,26 +32,6 @@ def look_again() -> None:
     gdb.execute("maintenance flush register-cache", to_string=True)
     with contextlib.suppress(gdb.error):
         gdb.execute("frame")
-
-
-def transfer(name: str) -> bytes:
-    """Read an object of the stub with qXfer packets."""
-    connection = gdb.selected_inferior().connection
-    if not isinstance(connection, gdb.RemoteTargetConnection):
-        raise gdb.GdbError("expected a connection to workbench: target remote ...")
-    data = bytearray()
-    while True:
-        packet = f"qXfer:{name}:read::{len(data):x},{PIECE:x}"
-        answer = connection.send_packet(packet.encode())
-        if answer[:1] not in (b"m", b"l"):
-            raise gdb.GdbError(f"there is no {name} here")
-        at = 1
-        while at < len(answer):
-            escaped = answer[at] == 0x7D and at + 1 < len(answer)
-            data.append(answer[at + 1] ^ 0x20 if escaped else answer[at])
-            at += 1 + escaped
-        if answer[:1] == b"l":
-            return bytes(data)
 
 
 class Frames(gdb.unwinder.Unwinder):
@@ -193,24 +176,138 @@ class Arch(Command):
         look_again()
 
 
-class Symbols(Command):
-    """Read the guest's symbols again: what the kernel and the modules loaded now have."""
+class Guest:
+    """The files of symbols that are loaded, by name: kernel and modules of the guest."""
 
-    name = "wb-symbols"
+    def __init__(self) -> None:
+        self.loaded: dict[str, Any] = {}
+        self.folder: Any = None
+
+    def read(self) -> list[Any]:
+        """The list of what there is now, out of the memory that the stub adds to the guest's."""
+        memory = gdb.selected_inferior()
+        try:
+            size = int.from_bytes(memory.read_memory(LIST, 8).tobytes(), "little")
+            found: list[Any] = json.loads(memory.read_memory(LIST + 8, size).tobytes())
+            return found
+        except gdb.error:
+            raise gdb.GdbError("expected a connection to workbench: target remote ...") from None
+
+    def update(self, files: list[Any], again: bool = False) -> list[str]:
+        """Load what is not loaded, as it is now; gives the names. What is gone stays until
+        something else is in its place: it is there at other moments of the run.
+        """
+        news = []
+        with Quiet():
+            for file in files:
+                old = self.loaded.get(file["name"])
+                if again or old is None or self.key(old) != self.key(file):
+                    if old is not None:
+                        self.remove(old)
+                    self.load(file)
+                    news.append(file["name"])
+        return news
+
+    def key(self, file: Any) -> Any:
+        return file["start"], file["path"] if file["offset"] or file["sections"] else file["bytes"]
+
+    def load(self, file: Any) -> None:
+        kernel = file["name"] == KERNEL_FILE
+        if not file["path"]:
+            file["path"] = self.fetch(file)
+        if kernel:
+            command = f"symbol-file {file['path']} -o {file['offset']:#x}"
+        else:
+            places = [f"-s {name} {at:#x}" for name, at in file["sections"].items()]
+            command = " ".join(["add-symbol-file", file["path"], *places])
+        gdb.execute(command, to_string=True)
+        self.loaded[file["name"]] = file
+
+    def remove(self, file: Any) -> None:
+        if file["name"] != KERNEL_FILE:
+            with contextlib.suppress(gdb.error):
+                gdb.execute(f"remove-symbol-file {file['path']}", to_string=True)
+
+    def forget(self) -> None:
+        """Unload all of them."""
+        with Quiet():
+            for file in self.loaded.values():
+                self.remove(file)
+            gdb.execute("symbol-file", to_string=True)
+        self.loaded.clear()
+
+    def fetch(self, file: Any) -> str:
+        """Put what the stub has made into a file."""
+        if self.folder is None:
+            self.folder = tempfile.TemporaryDirectory(prefix="workbench-")
+        memory, data = gdb.selected_inferior(), bytearray()
+        while len(data) < file["bytes"]:
+            count = min(PIECE, file["bytes"] - len(data))
+            data += memory.read_memory(file["at"] + len(data), count).tobytes()
+        path = Path(self.folder.name) / f"{file['name']}-{file['start']:x}-{file['bytes']}"
+        path.write_bytes(data)
+        return str(path)
+
+
+class Quiet:
+    """No questions, no pages."""
+
+    def __enter__(self) -> None:
+        self.saved = [(name, gdb.parameter(name)) for name in ("confirm", "pagination")]
+        for name, _ in self.saved:
+            gdb.execute(f"set {name} off", to_string=True)
+
+    def __exit__(self, *_: Any) -> None:
+        for name, value in self.saved:
+            gdb.execute(f"set {name} {'on' if value else 'off'}", to_string=True)
+
+
+class Loading(gdb.Breakpoint):
+    """Where the kernel begins to run a module that it has loaded."""
+
+    def __init__(self) -> None:
+        super().__init__("do_init_module", gdb.BP_HARDWARE_BREAKPOINT, internal=True)
+        self.silent = True
+
+    def stop(self) -> bool:
+        """Load its symbols and go on: breakpoints that waited for them are set then."""
+        GUEST.update(GUEST.read())
+        return False
+
+
+class Symbols(Command):
+    """Read the guest's symbols: what the kernel and the modules loaded now have.
+
+    wb-symbols auto: and again whenever the kernel loads a module. wb-symbols manual: no more.
+    wb-symbols none: forget them.
+    """
+
+    name, words = "wb-symbols", ("auto", "manual", "none")
+    loading: Any = None
 
     def invoke(self, argument: str, from_tty: bool) -> None:
-        data = transfer("workbench-symbols")
-        with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
-            path = Path(folder) / "guest.elf"
-            path.write_bytes(data)
-            gdb.execute("set confirm off")
-            gdb.execute(f"symbol-file {path}")
-        gdb.write(f"{len(data):,} bytes of symbols\n")
+        if argument not in ("", *self.words):
+            raise gdb.GdbError(f"expected: wb-symbols [{'|'.join(self.words)}], not {argument!r}")
+        if self.loading is not None and argument:
+            self.loading.delete()
+            self.loading = None
+        if argument == "none":
+            GUEST.forget()
+        if argument in ("none", "manual"):
+            return
+        files = GUEST.read()
+        if not files:
+            raise gdb.GdbError("there is no Linux kernel with symbols in guest memory here")
+        news = GUEST.update(files, again=True)
+        gdb.write(f"symbols of {len(news)} files: {', '.join(news)}\n")
+        if argument == "auto":
+            self.loading = Loading()
 
     def complete(self, text: str, word: str | None) -> Any:
-        return gdb.COMPLETE_NONE
+        return [w for w in self.words if w.startswith(text)]
 
 
+GUEST = Guest()
 for kind in (Wb, Accesses, Queue, Request, Seek, Drop, Arch, Symbols):
     kind()
 gdb.unwinder.register_unwinder(None, Frames(), replace=True)

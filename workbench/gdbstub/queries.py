@@ -128,7 +128,7 @@ class Queries:
     def _regions(self) -> tuple[tuple[int, int], ...]:
         """(first, behind the last) address of what can be mapped: gdb's addresses are linear."""
         if self._stub.layout.architecture == registers.X86_64:
-            table = (frames.FIRST, frames.FIRST + 0x1000)
+            table = (frames.FIRST, frames.FIRST + (1 << 48))
             return (0, 1 << 47), table, ((1 << 64) - (1 << 47), 1 << 64)
         return ((0, 1 << 32),)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from workbench.core.layout import EFER_LMA
 from workbench.errors import TraceWriteError, WorkbenchError
-from workbench.gdbstub import packets, registers
+from workbench.gdbstub import frames, packets, registers
 from workbench.gdbstub.agent import Context
 from workbench.gdbstub.frames import Frames
 from workbench.gdbstub.framing import Framing, Signal, escape
@@ -22,6 +22,7 @@ from workbench.gdbstub.memory import Memory
 from workbench.gdbstub.monitor import Monitor
 from workbench.gdbstub.points import HARDWARE, Points
 from workbench.gdbstub.queries import Queries
+from workbench.gdbstub.symbolfiles import SymbolWindow
 from workbench.gdbstub.target import ACCESS, READ, WRITE, Target
 from workbench.trace.timeline import Moved
 
@@ -47,7 +48,7 @@ class Stub:
         self.killed = False
         self.interrupted = False
         self.memory = Memory(lambda: target.machine.cpu)
-        self.frames = Frames(target)
+        self._frames, self._symbols = Frames(target), SymbolWindow(target)
         self.monitor = Monitor(target, self)
         self.points = Points(target)
         self.features: set[bytes] = set()
@@ -170,7 +171,7 @@ class Stub:
             case None:
                 return MALFORMED
             case packets.ReadMemory(address, length, binary):
-                found = self.frames.read(address, length) or self.memory.read(address, length)
+                found = self._tables(address, length) or self.memory.read(address, length)
                 if found is None:
                     return NO_MEMORY
                 return b"b" + escape(found) if binary else found.hex().encode()
@@ -200,6 +201,12 @@ class Stub:
                 return self._queries.answer(name, args)
             case packets.Other(letter, args):
                 return self._other(letter, args)
+
+    def _tables(self, address: int, length: int) -> bytes | None:
+        """What gdb's Python reads as memory, at addresses that are none."""
+        if address >> 48 != frames.FIRST >> 48:
+            return None
+        return self._frames.read(address, length) or self._symbols.read(address, length)
 
     def _write(self, write: Callable[[], bool], error: bytes) -> bytes:
         why = self.target.before_write()

@@ -20,6 +20,7 @@ _SYMTAB, _STRTAB, _NOBITS = 2, 3, 8
 _ALLOC, _EXEC = 2, 4
 _EXECUTABLE = 2
 _OBJECT, _FUNC, _GLOBAL = 1, 2, 1
+_MOST_SECTIONS = 1024
 _NAMES = b"\0.text\0.symtab\0.strtab\0"
 
 
@@ -32,11 +33,11 @@ class _Class:
     ident: bytes
     machine: int
 
-    def symbol(self, name: int, info: int, address: int) -> bytes:
-        """An entry of the table of symbols, in section 1."""
+    def symbol(self, name: int, info: int, section: int, address: int) -> bytes:
+        """An entry of the table of symbols."""
         if self is _ELF64:
-            return struct.pack("<IBBHQQ", name, info, 0, 1, address, 0)
-        return struct.pack("<IIIBBH", name, address, 0, info, 0, 1)
+            return struct.pack("<IBBHQQ", name, info, 0, section, address, 0)
+        return struct.pack("<IIIBBH", name, address, 0, info, 0, section)
 
 
 _ELF64 = _Class(struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ"), b"\2", 62)
@@ -49,33 +50,36 @@ def guest_symbols(machine: Machine) -> list[Symbol]:
     return [*kernel, *(symbol for module in modules for symbol in module.symbols)]
 
 
-def elf(symbols: Iterable[Symbol]) -> bytes:
+def elf(symbols: Iterable[Symbol], gap_bytes: int = 1 << 63) -> bytes:
     """Make an ELF file with these symbols; those below the kernel's half (per-CPU) are left out.
 
-    One section covers them all: of two that overlap, gdb takes the wrong one.
+    One section covers them all, or one those with no larger gap between them: of two sections of
+    different files that overlap, gdb takes the wrong one.
     """
-    every = list(symbols)
+    every = sorted(symbols)
     for word in WORDS:
         found = [symbol for symbol in every if symbol[0] >= word.start]
         if found:
             break
     kind = _ELF64 if word.size == 8 else _ELF32
-    low = min((address for address, _, _ in found), default=0)
-    high = max((address for address, _, _ in found), default=0)
-    strings, table = bytearray(b"\0"), bytearray(len(kind.symbol(0, 0, 0)))
-    size = len(table)
+    spans = _spans([address for address, _, _ in found], gap_bytes)[:_MOST_SECTIONS]
+    strings, table = bytearray(b"\0"), bytearray(len(kind.symbol(0, 0, 0, 0)))
+    size, section = len(table), 1
     for address, letter, name in found:
+        while section < len(spans) and address >= spans[section][0]:
+            section += 1
         info = _GLOBAL << 4 | (_FUNC if letter in _CODE else _OBJECT)
-        table += kind.symbol(len(strings), info, address)
+        table += kind.symbol(len(strings), info, section, address)
         strings += name.encode() + b"\0"
     table_at = kind.header.size
     strings_at = table_at + len(table)
     names_at = strings_at + len(strings)
     pack = kind.section.pack
+    flags, names = _ALLOC | _EXEC, len(spans) + 2
     headers = (
         pack(*[0] * 10),
-        pack(1, _NOBITS, _ALLOC | _EXEC, low, table_at, high - low + 1, 0, 0, 16, 0),
-        pack(7, _SYMTAB, 0, 0, table_at, len(table), 3, 1, word.size, size),
+        *(pack(1, _NOBITS, flags, low, table_at, end - low, 0, 0, 16, 0) for low, end in spans),
+        pack(7, _SYMTAB, 0, 0, table_at, len(table), names, 1, word.size, size),
         pack(15, _STRTAB, 0, 0, strings_at, len(strings), 0, 0, 1, 0),
         pack(15, _STRTAB, 0, 0, names_at, len(_NAMES), 0, 0, 1, 0),
     )
@@ -85,3 +89,14 @@ def elf(symbols: Iterable[Symbol]) -> bytes:
         len(headers) - 1,
     )  # fmt: skip
     return header + bytes(table) + bytes(strings) + _NAMES + b"".join(headers)
+
+
+def _spans(addresses: list[int], gap_bytes: int) -> list[tuple[int, int]]:
+    """(first, behind the last) address of runs without a larger gap."""
+    spans: list[tuple[int, int]] = []
+    for address in addresses:
+        if spans and address - spans[-1][1] <= gap_bytes:
+            spans[-1] = spans[-1][0], address + 1
+        else:
+            spans.append((address, address + 1))
+    return spans or [(0, 1)]

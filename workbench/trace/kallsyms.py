@@ -337,13 +337,39 @@ def _module(space: AddressSpace, at: int) -> ModuleSymbols | None:
     raw = space.read(at, _MODULE_BYTES)
     if not name or raw is None:
         return None
-    # The pointer `kallsyms` points to the structure that follows it, once the module is live.
+    # The pointer `kallsyms` points to the structure that follows it, once the module is live; while
+    # it is loaded to another one, which has the functions that are thrown away then, too.
     first = word.name_at + word.name_bytes
+    loading: tuple[int, int, int] | None = None
     for offset in range(first, _MODULE_BYTES - word.kallsyms.size, word.size):
         pointer, symtab, count, strtab = word.kallsyms.unpack_from(raw, offset)
-        if pointer == at + offset + word.size and 0 < count <= _MAX_MODULE_SYMBOLS:
+        if not 0 < count <= _MAX_MODULE_SYMBOLS:
+            continue
+        if pointer == at + offset + word.size:
             return ModuleSymbols(name, list(_elf_symbols(space, symtab, count, strtab)))
-    return None
+        if loading is None and min(pointer, symtab, strtab) >= word.start:
+            loading = _loading(space, pointer, count)
+    if loading is None:
+        return None
+    return ModuleSymbols(name, list(_elf_symbols(space, *loading)))
+
+
+def _loading(space: AddressSpace, pointer: int, least: int) -> tuple[int, int, int] | None:
+    """(symtab, count, strtab) of a `struct mod_kallsyms` with no fewer symbols, None if it is none.
+
+    Its first symbol is the empty one, as in each ELF file.
+    """
+    word = space.word
+    size = word.kallsyms.size - word.size
+    raw = space.read(pointer, size)
+    if raw is None:
+        return None
+    _, symtab, count, strtab = word.kallsyms.unpack(bytes(word.size) + raw)
+    if not least <= count <= _MAX_MODULE_SYMBOLS or min(symtab, strtab) < word.start:
+        return None
+    null = space.read(symtab, word.symbol.size)
+    names = space.read(strtab, 1)
+    return (symtab, count, strtab) if null == bytes(word.symbol.size) and names == b"\0" else None
 
 
 def _elf_symbols(space: AddressSpace, symtab: int, count: int, strtab: int) -> Iterator[Symbol]:

@@ -249,16 +249,19 @@ def ram_ranges(memory: MemoryLike) -> list[tuple[int, int]]:
 
 def guest_symbols(machine: Any) -> tuple[list[Symbol], list[ModuleSymbols]]:
     """The symbols of the kernel and of each module, as the machine's memory has them now."""
+    kernel = kernel_symbols(machine.memory, ram_ranges(machine.memory))
+    return kernel, loaded_modules(machine, kernel) if kernel else []
+
+
+def loaded_modules(machine: Any, kernel: list[Symbol]) -> list[ModuleSymbols]:
+    """The modules that are loaded now, the latest first, into a kernel with these symbols."""
     ranges = ram_ranges(machine.memory)
-    kernel = kernel_symbols(machine.memory, ranges)
-    if not kernel:
-        return [], []
     head = next((address for address, _, name in kernel if name == "modules"), None)
     for space in spaces(machine):
         link = find_modules(machine.memory, ranges, space) if head is None else head
         if link is not None and space.pointer(link) is not None:
-            return kernel, list(module_symbols(space, link))
-    return kernel, []
+            return list(module_symbols(space, link))
+    return []
 
 
 def of_machine(machine: Any) -> SymbolTable:
