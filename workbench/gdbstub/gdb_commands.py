@@ -34,6 +34,22 @@ def look_again() -> None:
         gdb.execute("frame")
 
 
+def peek(address: int, count: int) -> bytes:
+    """Read what the stub adds to the guest's memory; gdb.error or ValueError where it does not."""
+    inferior = gdb.selected_inferior()
+    wide = inferior.architecture().name() == "i386:x86-64"
+    data = bytearray()
+    while len(data) < count:
+        at, size = address + len(data), min(PIECE, count - len(data))
+        if wide:
+            data += inferior.read_memory(at, size).tobytes()
+            continue
+        # gdb would cut the address to 32 bits.
+        answer = inferior.connection.send_packet(f"m{at:x},{size:x}".encode())
+        data += bytes.fromhex(answer.decode())
+    return bytes(data)
+
+
 class Frames(gdb.unwinder.Unwinder):
     """Callers in the guest's kernel by its own ORC tables, without frame pointers and debug
     information: the stub keeps the call chain in memory, at an address that the guest cannot have.
@@ -185,12 +201,11 @@ class Guest:
 
     def read(self) -> list[Any]:
         """The list of what there is now, out of the memory that the stub adds to the guest's."""
-        memory = gdb.selected_inferior()
         try:
-            size = int.from_bytes(memory.read_memory(LIST, 8).tobytes(), "little")
-            found: list[Any] = json.loads(memory.read_memory(LIST + 8, size).tobytes())
+            size = int.from_bytes(peek(LIST, 8), "little")
+            found: list[Any] = json.loads(peek(LIST + 8, size))
             return found
-        except gdb.error:
+        except (gdb.error, ValueError):
             raise gdb.GdbError("expected a connection to workbench: target remote ...") from None
 
     def update(self, files: list[Any], again: bool = False) -> list[str]:
@@ -240,10 +255,7 @@ class Guest:
         """Put what the stub has made into a file."""
         if self.folder is None:
             self.folder = tempfile.TemporaryDirectory(prefix="workbench-")
-        memory, data = gdb.selected_inferior(), bytearray()
-        while len(data) < file["bytes"]:
-            count = min(PIECE, file["bytes"] - len(data))
-            data += memory.read_memory(file["at"] + len(data), count).tobytes()
+        data = peek(file["at"], file["bytes"])
         path = Path(self.folder.name) / f"{file['name']}-{file['start']:x}-{file['bytes']}"
         path.write_bytes(data)
         return str(path)
@@ -311,3 +323,5 @@ GUEST = Guest()
 for kind in (Wb, Accesses, Queue, Request, Seek, Drop, Arch, Symbols):
     kind()
 gdb.unwinder.register_unwinder(None, Frames(), replace=True)
+# To find the symbols of a guest, or who wrote to memory, may take some seconds.
+gdb.execute("set remotetimeout 60")

@@ -128,14 +128,16 @@ class Queries:
     def _regions(self) -> tuple[tuple[int, int], ...]:
         """(first, behind the last) address of what can be mapped: gdb's addresses are linear."""
         if self._stub.layout.architecture == registers.X86_64:
-            table = (frames.FIRST, frames.FIRST + (1 << 48))
-            return (0, 1 << 47), table, ((1 << 64) - (1 << 47), 1 << 64)
+            return (0, 1 << 47), ((1 << 64) - (1 << 47), 1 << 64)
         return ((0, 1 << 32),)
 
     def _memory_map(self) -> bytes:
+        found = self._regions()
+        if len(found) > 1:  # in 64-bit mode: what gdb's Python reads
+            found = tuple(sorted((*found, (frames.FIRST, frames.FIRST + (1 << 48)))))
         regions = "".join(
             f'<memory type="ram" start="{start:#x}" length="{end - start:#x}"/>'
-            for start, end in self._regions()
+            for start, end in found
         )
         return f"<memory-map>{regions}</memory-map>".encode()
 

@@ -56,6 +56,7 @@ class SymbolFiles:
         self._kernel: list[Symbol] = []
         self._file: SymbolFile | None = None
         self._release = ""
+        self._links: list[int] = []
         self._known: dict[tuple[str, int], SymbolFile] = {}
 
     def of(self, machine: Machine) -> list[SymbolFile]:
@@ -75,7 +76,7 @@ class SymbolFiles:
         return [self._file, *self._modules(machine)]
 
     def _modules(self, machine: Machine) -> Iterator[SymbolFile]:
-        for module in loaded_modules(machine, self._kernel)[:_MOST_MODULES]:
+        for module in loaded_modules(machine, self._kernel, self._links)[:_MOST_MODULES]:
             if not module.symbols:
                 continue
             # A module's symbols become fewer once it is initialized.

@@ -253,14 +253,27 @@ def guest_symbols(machine: Any) -> tuple[list[Symbol], list[ModuleSymbols]]:
     return kernel, loaded_modules(machine, kernel) if kernel else []
 
 
-def loaded_modules(machine: Any, kernel: list[Symbol]) -> list[ModuleSymbols]:
-    """The modules that are loaded now, the latest first, into a kernel with these symbols."""
-    ranges = ram_ranges(machine.memory)
+def loaded_modules(
+    machine: Any, kernel: list[Symbol], links: list[int] | None = None
+) -> list[ModuleSymbols]:
+    """The modules that are loaded now, the latest first, into a kernel with these symbols.
+
+    `links` are places in the list that were found before: a kernel without the symbol `modules` has
+    to be searched for one.
+    """
     head = next((address for address, _, name in kernel if name == "modules"), None)
+    known = [head] if head is not None else list(links or ())
     for space in spaces(machine):
-        link = find_modules(machine.memory, ranges, space) if head is None else head
-        if link is not None and space.pointer(link) is not None:
-            return list(module_symbols(space, link))
+        for link in known:
+            found = list(module_symbols(space, link))
+            if found:
+                return found
+        if head is None:
+            link_found = find_modules(machine.memory, ram_ranges(machine.memory), space)
+            if link_found is not None and space.pointer(link_found) is not None:
+                if links is not None:
+                    links.append(link_found)
+                return list(module_symbols(space, link_found))
     return []
 
 
