@@ -39,7 +39,7 @@ def test_a_program_by_dhcp_and_tftp(tmp_path: Path, nic: str) -> None:
         EXIT,
         "record", "--bios", "seabios", "--boot", "order=n", "--ps-per-insn", "20000", "-m", "64",
         "--max-insns", "2G", "--debug-exit", "-o", trace,
-        "--nic", f"{nic},romfile=ipxe,user,tftp={served},bootfile=boot.0",
+        "--nic", f"{nic},user,tftp={served},bootfile=boot.0",
     )  # fmt: skip
     for text in ("Filename: boot.0", "boot.0... ok", "came by net"):
         assert text in console, console[-2000:]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from workbench.cli.options import serial_output
-from workbench.cli.roms import linuxboot_path, seabios_path
+from workbench.cli.roms import IPXE_FILES, first_of, linuxboot_path, seabios_path
 from workbench.cli.specs import switch
-from workbench.core.config import FirmwareConfig
+from workbench.core.config import FirmwareConfig, NicConfig
 from workbench.errors import UsageError
 
 DEBUG_DEVICE = "bios"
@@ -75,6 +75,18 @@ def _boot(spec: str | None) -> FirmwareConfig:
         raise UsageError(f"--boot {spec}: {error}") from None
 
 
+def _network_roms(args: argparse.Namespace, nics: Sequence[NicConfig]) -> dict[str, str]:
+    if args.bios is None:
+        return {}
+    wanted = "n" in _boot(args.boot).boot_order
+    found = {
+        nic.name: first_of(IPXE_FILES[nic.model])
+        for nic in nics
+        if nic.transport == "pci" and (wanted or nic.boot_index >= 0)
+    }
+    return {name: path for name, path in found.items() if path}
+
+
 def debug_outputs(args: argparse.Namespace) -> dict[str, int]:
     """The file descriptor of the BIOS's messages, by device."""
     if args.debugcon is None:
@@ -83,9 +95,16 @@ def debug_outputs(args: argparse.Namespace) -> dict[str, int]:
     return {} if fd is None else {DEBUG_DEVICE: fd}
 
 
-def guest_roms(args: argparse.Namespace, of_devices: Mapping[str, str]) -> dict[str, str]:
-    """Files of the BIOS, of the option ROMs, and of those that devices have, by role."""
-    roms = {f"romfile:{name}": path for name, path in of_devices.items()}
+def guest_roms(
+    args: argparse.Namespace, of_devices: Mapping[str, str], nics: Sequence[NicConfig]
+) -> dict[str, str]:
+    """Files of the BIOS, of the option ROMs, and of those that devices have, by role.
+
+    A NIC that a BIOS shall boot from has iPXE where it is installed, unless `of_devices` says what
+    it has, "" for nothing.
+    """
+    chosen = {**_network_roms(args, nics), **of_devices}
+    roms = {f"romfile:{name}": path for name, path in chosen.items() if path}
     if args.bios is not None:
         roms["bios"] = seabios_path(args.bios)
         if args.kernel is not None:

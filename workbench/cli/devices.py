@@ -193,7 +193,7 @@ def _open_nic(made: Attachments, nic: specs.Nic) -> None:
         made.nics.append(NicConfig(name, nic.model, mac, nic.link, nic.boot_index, **nic.virtio))
     except ValueError as error:
         raise UsageError(f"--nic {nic.model}: {error}") from None
-    if nic.rom:
+    if nic.rom is not None:
         made.roms[name] = nic.rom
     backend = open_backend(nic.network)
     if backend is not None:

@@ -141,7 +141,7 @@ def prepared(args: argparse.Namespace) -> Iterator[Prepared]:
     _refuse_overwriting(args.output, [args.kernel, args.initrd])
     output = serial_output(args.serial)
     with devices.opened(args) as attached:
-        roms = boot.guest_roms(args, attached.roms)
+        roms = boot.guest_roms(args, attached.roms, attached.nics)
         _refuse_overwriting(args.output, [*roms.values()])
         guest = Guest.from_files(args.kernel, args.initrd, args.append, roms)
         config = {**machine_config(args), **attached.config(), **firmware}

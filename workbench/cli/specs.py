@@ -63,7 +63,7 @@ class Nic:
     link: bool = True
     network: str = "user"
     boot_index: int = -1
-    rom: str = ""
+    rom: str | None = None
     virtio: dict[str, Any] = field(default_factory=dict)
 
 
@@ -198,7 +198,7 @@ def _nic(option: str, model: str, values: Values, network: str) -> Nic:
         switch(option, values, "link", "on"),
         network,
         _boot_index(option, values),
-        ipxe_path(values.get("romfile", ""), model),
+        ipxe_path(values["romfile"], model) if "romfile" in values else None,
         _only_virtio(option, values, model == "virtio-net"),
     )
 
