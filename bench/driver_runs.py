@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import http.server
 import random
 import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import guests
+from bench.tools import web_server
 from guests.initramfs import run_option
 from guests.programs import with_programs
 from workbench.block.qcow2.create import create
@@ -91,35 +88,9 @@ class RunError(Exception):
     """A check that failed, and what was seen."""
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        data = payload(int(self.path[1:]))
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 def payload(megabytes: int) -> bytes:
     """What is downloaded."""
     return random.Random(megabytes).randbytes(megabytes * MB)
-
-
-@contextmanager
-def server() -> Iterator[int]:
-    """A web server on the loopback interface, for downloads; gives its port."""
-    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    threading.Thread(target=web.serve_forever, daemon=True).start()
-    try:
-        yield web.server_port
-    finally:
-        web.shutdown()
-        web.server_close()
 
 
 def do(run: Run, directory: Path, megabytes: int = 32) -> Result:
@@ -135,7 +106,7 @@ def do(run: Run, directory: Path, megabytes: int = 32) -> Result:
         create(image, DISK_BYTES)
         value = f"file={image},rw=on,{value}"
     initrd.write_bytes(drivers)
-    with server() as port:
+    with web_server(lambda path: payload(int(path[1:]))) as port:
         work = (DISK_WORK if disk else NET_WORK).format(megabytes=megabytes, port=port)
         started = time.monotonic()
         shown = _workbench(

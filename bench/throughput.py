@@ -1,12 +1,14 @@
 """Throughput of disks and networks inside the guest, Workbench recording beside plain QEMU.
 
-A guest prints a mark before and after each piece of work; the time between the marks is the host's.
-Images hold random bytes, so that nothing compresses: what a run reads goes into our trace.
+A guest prints a mark before and after each piece of work; the time between the marks is the host's,
+and so is the processor time that all threads of a tool and its helpers took meanwhile: a second
+figure for machines that do other work. Images hold random bytes, so that nothing compresses: what a
+run reads goes into our trace.
 """
 
 from __future__ import annotations
 
-import http.server
+import os
 import random
 import shutil
 import subprocess
@@ -15,11 +17,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
 import guests
+from bench.tools import web_server
 from guests.initramfs import run_option
 
 MB = 1 << 20
@@ -54,23 +57,24 @@ NAMES = ("storage", "network")
 
 @dataclass(slots=True)
 class Rate:
-    """One piece of work on one tool: MB/s of every round."""
+    """One piece of work on one tool: of every round MB/s, and ms of processors for each MB."""
 
     work: str
     tool: str
     mb_per_s: list[float] = field(default_factory=list)
+    cpu_ms_per_mb: list[float] = field(default_factory=list)
 
 
 def measure(name: str, rounds: int, say: Callable[[str], None], quick: bool = False) -> list[Rate]:
     """Run `storage` or `network` on both, alternating; raises `guests.GuestError`."""
     guest = guests.ensure("generic")
     rates: dict[tuple[str, str], Rate] = {}
-    size = DISK_MB * MB // (4 if quick else 1)
+    size = DISK_MB * MB // (4 if quick and name == "network" else 1)
     rng = random.Random(1)
     data = b"".join(rng.randbytes(MB) for _ in range(size // MB))
     with tempfile.TemporaryDirectory(prefix="workbench-bench-") as folder:
         directory = Path(folder)
-        with _Server(data) as port:
+        with web_server(lambda path: data) as port:
             for n in range(rounds):
                 for tool in ("qemu", "workbench"):
                     if tool == "qemu" and shutil.which("qemu-system-x86_64") is None:
@@ -80,12 +84,14 @@ def measure(name: str, rounds: int, say: Callable[[str], None], quick: bool = Fa
                     script = work.format(n=size // MB // 2, port=port)
                     command = _command(tool, guest, directory, script) + parts
                     moved = size // 2 if name == "storage" else size
-                    for label, seconds in _marks(command):
+                    for label, seconds, cpu_s in _marks(command):
                         what = LABELS.get(label, label)
                         rate = rates.setdefault((what, tool), Rate(what, tool))
                         rate.mb_per_s.append(moved / 1e6 / seconds)
+                        rate.cpu_ms_per_mb.append(cpu_s * 1e9 / moved)
                         say(f"{name:10} {n + 1}/{rounds}  {tool:10} {what:30} "
-                            f"{rate.mb_per_s[-1]:7.1f} MB/s")  # fmt: skip
+                            f"{rate.mb_per_s[-1]:7.1f} MB/s {rate.cpu_ms_per_mb[-1]:6.2f} ms/MB"
+                        )  # fmt: skip
     return list(rates.values())
 
 
@@ -129,10 +135,21 @@ def _network(tool: str) -> list[str]:
     ]
 
 
-def _marks(command: Sequence[str]) -> list[tuple[str, float]]:
-    """Run a guest; (what, seconds) for each pair of marks that it prints."""
-    found: list[tuple[str, float]] = []
-    label, started = "", 0.0
+def _cpu_s(pid: int) -> float:
+    """Processor time of a process and of those that it has started."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0.0
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(_cpu_s(int(child)) for child in children)
+
+
+def _marks(command: Sequence[str]) -> list[tuple[str, float, float]]:
+    """Run a guest; (what, seconds, seconds of processors) for each pair of marks that it prints."""
+    found: list[tuple[str, float, float]] = []
+    label, started, cpu_s = "", 0.0, 0.0
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
@@ -144,8 +161,9 @@ def _marks(command: Sequence[str]) -> list[tuple[str, float]]:
             now = time.monotonic()
             if line.startswith(b"WB-GO "):
                 label, started = line.split(maxsplit=1)[1].decode().strip(), now
+                cpu_s = _cpu_s(process.pid)
             elif line.startswith(b"WB-END"):
-                found.append((label, now - started))
+                found.append((label, now - started, _cpu_s(process.pid) - cpu_s))
             last = line if line.strip() else last
         timer.cancel()
     if not found:
@@ -153,43 +171,27 @@ def _marks(command: Sequence[str]) -> list[tuple[str, float]]:
     return found
 
 
-class _Server:
-    """A web server on the loopback interface that gives the same bytes to everybody."""
-
-    def __init__(self, data: bytes) -> None:
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self._web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    def __enter__(self) -> int:
-        threading.Thread(target=self._web.serve_forever, daemon=True).start()
-        return self._web.server_port
-
-    def __exit__(self, *error: object) -> None:
-        self._web.shutdown()
-        self._web.server_close()
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def to_json(rates: Sequence[Rate]) -> list[dict[str, object]]:
     """All that was measured."""
-    return [{"work": r.work, "tool": r.tool, "mb_per_s": r.mb_per_s} for r in rates]
+    return [asdict(rate) for rate in rates]
 
 
 def to_markdown(rates: Sequence[Rate]) -> str:
     """One table, with how ours relates to QEMU's."""
-    lines = ["| work | QEMU | Workbench, recording | of QEMU |", "|---|---|---|---|"]
+    lines = [
+        "| work | QEMU | Workbench, recording | of QEMU | processors, ms/MB: QEMU | Workbench |",
+        "|---|---|---|---|---|---|",
+    ]
     medians = {(r.work, r.tool): median(r.mb_per_s) for r in rates}
+    cpu = {(r.work, r.tool): median(r.cpu_ms_per_mb) for r in rates}
     for work in dict.fromkeys(r.work for r in rates):
         theirs, ours = medians.get((work, "qemu")), medians.get((work, "workbench"))
         ratio = f"{ours / theirs:.2f}" if ours and theirs else ""
         cells = [f"{value:.0f} MB/s" if value else "" for value in (theirs, ours)]
-        lines.append(f"| {work} | {cells[0]} | {cells[1]} | {ratio} |")
+        cells += [ratio, *(_ms(cpu.get((work, tool))) for tool in ("qemu", "workbench"))]
+        lines.append(f"| {work} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -4,9 +4,12 @@ QEMU runs as its users run it for this purpose: the `pc` machine without default
 with its own record and replay, which need ``-icount``.
 """
 
+import http.server
 import shutil
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,3 +95,29 @@ def trace_bytes(trace: Path) -> int:
 def installed(tool: Tool) -> bool:
     """Tell whether `tool` can be run here."""
     return not tool.name.startswith("qemu") or shutil.which("qemu-system-x86_64") is not None
+
+
+@contextmanager
+def web_server(give: Callable[[str], bytes]) -> Iterator[int]:
+    """A web server on the loopback interface that gives what `give(path)` says; its port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            data = give(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    try:
+        yield web.server_port
+    finally:
+        web.shutdown()
+        web.server_close()
