@@ -297,12 +297,13 @@ class Machine:
                 stop, self._stop = self._stop, None
                 return stop
             icount, bias = moment = clock.icount, clock.bias_ps
+            now_ps = icount * ps_per_insn + bias
             if moment != self._moment:
                 self._moment = moment
-                if inputs.any_due(icount, clock.now_ps):
+                if inputs.any_due(icount, now_ps):
                     self._deliver_inputs()
             due = clock.next_ps
-            if due is not None and due <= icount * ps_per_insn + bias:
+            if due is not None and due <= now_ps:
                 try:
                     clock.run_due()
                 except ReplayMissing as missing:
@@ -313,7 +314,7 @@ class Machine:
                 cpu.deliver(NMI_VECTOR, None, 0)
             if self._halted and not self._wake():
                 if self._stop is None:
-                    if patience == 0 or (until_ps is not None and clock.now_ps >= until_ps):
+                    if patience == 0 or (until_ps is not None and now_ps >= until_ps):
                         return Stop("idle")
                     if not self._skip():
                         return Stop("halted", 0, "the guest is halted and nothing will wake it")
