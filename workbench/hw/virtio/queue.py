@@ -139,12 +139,19 @@ class Chain:
     def write(self, data: bytes | memoryview, offset: int = 0) -> int:
         """Write into the writable part; gives how many bytes there was room for."""
         spans = _cut(self.writable, offset, offset + len(data))
+        if len(spans) == 1:  # a frame, a status
+            ((gpa, length_bytes),) = spans
+            self.memory.write(gpa, bytes(data[:length_bytes]))
+            return length_bytes
         self.memory.scatter(spans_of(spans), data)
         return sum(length_bytes for _, length_bytes in spans)
 
 
 def _cut(spans: list[Span], start: int, end: int) -> list[Span]:
     """The parts of `spans` that hold bytes `start` to `end`; a request has hundreds of them."""
+    if len(spans) == 1 and start == 0 < end:
+        gpa, length_bytes = spans[0]
+        return [(gpa, min(end, length_bytes))] if length_bytes else []
     ends = list(accumulate([length_bytes for _, length_bytes in spans]))
     first, last = bisect_right(ends, start), bisect_left(ends, end)
     part = [span for span in spans[first : last + 1] if span[1]]
