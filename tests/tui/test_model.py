@@ -177,7 +177,7 @@ def test_comparing_moves_both(session: Session) -> None:
         lines = compose(view, 120, 30)
         assert all(sum(len(t) for _, t in line) == 120 for line in lines)
         view.comparison.first_instruction()
-        assert session.message == "the processors do not differ"
+        assert session.message == "the runs do not differ"
 
 
 def test_the_page_lists_every_key() -> None:

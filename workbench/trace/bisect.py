@@ -17,8 +17,9 @@ from typing import Any, Final
 from workbench.core.layout import CS
 from workbench.core.machine import Machine
 from workbench.core.pagewalk import Paging
-from workbench.errors import UsageError
+from workbench.errors import UsageError, WorkbenchError
 from workbench.trace.compare import first_difference
+from workbench.trace.protocol import Poll
 from workbench.trace.reader import Trace
 from workbench.trace.timeline import Timeline
 
@@ -33,6 +34,10 @@ Progress = Callable[[float], None]
 
 _memcmp = ctypes.CDLL(None).memcmp
 _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
+
+class StoppedError(WorkbenchError):
+    """The user wants no result any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,8 @@ class Step:
 class _Pair:
     """Two machines at the same instruction count."""
 
-    def __init__(self, first: Trace, second: Trace) -> None:
+    def __init__(self, first: Trace, second: Trace, poll: Poll | None) -> None:
+        self.poll = poll
         self.a = Timeline(first, budget_bytes=_BUDGET_BYTES)
         self.b = Timeline(second, budget_bytes=_BUDGET_BYTES)
         if self.a.machine.ram_bytes != self.b.machine.ram_bytes:
@@ -69,8 +75,10 @@ class _Pair:
         self._skip = {change.name for change in self.changes()}
 
     def seek(self, icount: int) -> None:
-        self.a.seek(icount)
-        self.b.seek(icount)
+        for timeline in (self.a, self.b):
+            timeline.seek(icount, self.poll)
+            if self.poll is not None and self.poll():
+                raise StoppedError("stopped")
 
     def same(self) -> bool:
         return next(self.changes(), None) is None
@@ -89,14 +97,16 @@ class _Pair:
                 yield _memory_change(name, page, one, other)
 
 
-def find(first: Trace, second: Trace, progress: Progress | None = None) -> Step | None:
+def find(
+    first: Trace, second: Trace, progress: Progress | None = None, poll: Poll | None = None
+) -> Step | None:
     """The first instruction after which the runs differ: the one that makes the first event that
     differs, or one before it.
 
     None when there is no such event and both end in the same state. Raises `UsageError` for
-    machines that cannot be compared.
+    machines that cannot be compared, and `StoppedError` when `poll` gives True.
     """
-    pair = _Pair(first, second)
+    pair = _Pair(first, second, poll)
     low, high = 0, min(first.icount, second.icount)
     event = first_difference(first, second)
     if event is not None:

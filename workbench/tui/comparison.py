@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from workbench.trace.compare import CHANGED, ONLY_A, ONLY_B, SAME, Diff, Row, first_difference
-from workbench.tui.moment import Moment
+from workbench.trace.compare import CHANGED, ONLY_A, ONLY_B, SAME, Diff, Row
 
 if TYPE_CHECKING:
-    from workbench.trace.timeline import Timeline
+    from workbench.trace.bisect import Step
     from workbench.tui.session import Session
     from workbench.tui.worker import Job
+
+
+MOST_ROWS: Final = 20_000_000
+"""Accesses of a trace that are compared: each needs about a hundred bytes meanwhile."""
+_MOST_CHANGES: Final = 3
 
 
 class Span(NamedTuple):
@@ -55,6 +58,10 @@ class Comparison:
             what = "difference" if count == 1 else "differences"
             self.first.say(f"{count:,} {what}; d goes to the next" if count else "the runs match")
 
+        rows = max(self.first.log.rows, self.second.log.rows)
+        if rows > MOST_ROWS:
+            self.first.fail(f"expected at most {MOST_ROWS:,} accesses to compare, not {rows:,}")
+            return
         self.first.read_jobs.submit("comparing", lambda job: _spans(self._diff()), done)
 
     def _diff(self) -> Diff:
@@ -136,70 +143,35 @@ class Comparison:
     # The first instruction that differs.
 
     def first_instruction(self) -> None:
-        """Find where the processors begin to differ, and go there on both sides."""
+        """Find what first makes the runs differ, by their whole states, and go behind it."""
         first, second = self.first, self.second
-        one, other = first.timeline, second.timeline
-        if one is None or other is None or second.machine_jobs.busy:
+        if first.machine_jobs.busy or second.machine_jobs.busy:
             first.say("a machine is still on its way")
             return
-        for session in (first, second):
-            if session.moment is not None:
-                session.moment.leave()
 
-        def work(job: Job) -> tuple[int | None, Moment, Moment]:
-            found = first_split(first, second, one, other, job)
-            return found, Moment(one.machine), Moment(other.machine)
+        def work(job: Job) -> Step | None:
+            from workbench.trace import bisect
 
-        def done(result: tuple[int | None, Moment, Moment]) -> None:
-            found, a, b = result
-            first.settle(a)
-            second.settle(b)
-            if found is None:
-                first.say("the processors do not differ")
-            else:
-                pc = first.function(a.pc)
-                first.say(f"the same up to instruction {found - 1:,}; {pc} leaves a difference")
+            def progress(share: float) -> None:
+                job.progress = share
+
+            return bisect.find(first.trace, second.trace, progress, job.stopping)
+
+        def done(step: Step | None) -> None:
+            if step is None:
+                first.say("the runs do not differ")
+                return
+            for session in (first, second):
+                session.go(step.icount + 1)
+            self._synced = first.icount, second.icount
+            changes = ", ".join(f"{c.name} {c.a} | {c.b}" for c in step.changes[:_MOST_CHANGES])
+            more = len(step.changes) - _MOST_CHANGES
+            if more > 0:
+                changes += f" and {more} more"
+            where = first.function(step.pc_a)
+            first.say(f"{where}, instruction {step.icount:,}, is the first to differ: {changes}")
 
         first.machine_jobs.submit("first difference", work, done)
-
-
-def first_split(
-    first: Session, second: Session, one: Timeline, other: Timeline, job: Job
-) -> int | None:
-    """Bisect for an instruction before which all registers agree and after which they do not.
-
-    Both machines stand after it then. It is searched up to the first event that differs; registers
-    that agree again in between are taken for never having differed.
-    """
-    event = first_difference(first.trace, second.trace)
-    ends = min(first.end_icount, second.end_icount)
-    counts = [] if event is None else [e[1] for e in (event.a, event.b) if e is not None]
-    high = min([*counts, ends]) if counts else ends
-
-    def differ(icount: int) -> bool:
-        poll: Callable[[], bool] = job.stopping
-        one.seek(icount, poll)
-        other.seek(icount, poll)
-        return Moment(one.machine).registers != Moment(other.machine).registers
-
-    low = 0
-    if differ(low):
-        return None if job.stopping() else 0
-    while not differ(high):
-        if high >= ends or job.stopping():
-            return None
-        low, high = high, min(max(2 * high - low, high + 1), ends)
-    steps = max((high - low).bit_length(), 1)
-    while high - low > 1 and not job.stopping():
-        job.progress = 1 - (high - low).bit_length() / steps
-        middle = (low + high) // 2
-        if differ(middle):
-            high = middle
-        else:
-            low = middle
-    one.seek(high, job.stopping)
-    other.seek(high, job.stopping)
-    return high
 
 
 def _spans(diff: Diff) -> list[Span]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from workbench.core.build import source_key
 from workbench.core.pagewalk import Paging
 from workbench.errors import WorkbenchError
 from workbench.gdbstub.memory import physical
@@ -480,12 +481,6 @@ class Session:
         found: Page | None = moment.keep(("page", name), look)
         return found
 
-    def settle(self, moment: Moment) -> None:
-        """The machine was moved to a moment by somebody else."""
-        self._remember()
-        self._place(moment.icount)
-        self._arrive(moment)
-
     def _arrived_at(self, moment: Moment) -> None:
         self._arrive(moment)
         if self._staying:
@@ -493,6 +488,23 @@ class Session:
             self._place(moment.icount)
         elif moment.icount != self.icount:
             self._bring()
+        else:
+            self._check(moment)
+
+    def _check(self, moment: Moment) -> None:
+        """Does the machine stand where the log says? Another engine may run otherwise."""
+        row, live = self.row, self.live
+        if live is not None or not 0 <= row < self.log.rows or self.log.icount(row) != self.icount:
+            return
+        block = self.log.block(row // BLOCK)
+        pc = int(block.numbers["pc"][row - block.first])
+        header = self.trace.header
+        if pc in (moment.pc, moment.registers["rip"]) or header.host.get("engine") == source_key():
+            return
+        self.fail(
+            "the machine is not where the recording was: it was recorded by another engine, that"
+            f" of workbench {header.workbench_version}; 'workbench replay' says more"
+        )
 
     def _leave(self) -> None:
         if self.moment is not None:
