@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -50,10 +51,21 @@ def test_a_trace_that_is_none(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_wait_needs_gdb() -> None:
-    done = run("record", "--kernel", "/dev/null", "--wait")
-    assert done.returncode in (1, 2)
-    assert "Traceback" not in done.stderr
+def test_a_wrong_option_overwrites_no_trace(tmp_path: Path) -> None:
+    kernel, trace = tmp_path / "demo.elf", tmp_path / "kept.wbt"
+    kernel.write_bytes(demo.image())
+    trace.write_bytes(b"kept")
+    start = ("record", "--kernel", str(kernel), "-o", str(trace))
+    done = run(*start, "--wait")
+    assert (done.returncode, trace.read_bytes()) == (2, b"kept")
+    assert "--gdb" in done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run(*start, "--gdb", f":{taken.getsockname()[1]}")
+    assert (done.returncode, trace.read_bytes()) == (1, b"kept")
+    assert "in use" in done.stderr
+    done = run("record", "--kernel", str(tmp_path / "none"), "--gdb", f"unix:{tmp_path / 'gdb'}")
+    assert done.returncode == 1
+    assert not (tmp_path / "gdb").exists()
 
 
 def test_gdb_connects_to_a_recording(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from workbench.cli import engine
 from workbench.errors import EXIT_OK, InputFileError, UsageError
 
 if TYPE_CHECKING:
+    import socket
+
     from workbench.gdbstub.server import Server
     from workbench.trace.session import Recording
     from workbench.trace.timeline import Timeline
@@ -122,22 +124,37 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def held(recording: Recording, where: str | None, wait: bool) -> Iterator[None]:
-    """Let gdb connect to a recording while it runs, if `where` says so."""
+def listening(where: str | None, wait: bool) -> Iterator[socket.socket | None]:
+    """Open the socket of `record --gdb`, before a trace is overwritten."""
     if where is None:
         if wait:
             raise UsageError("expected --gdb with --wait")
+        yield None
+        return
+    from workbench.gdbstub.server import leave, listen
+
+    listener = listen(where)
+    try:
+        yield listener
+    finally:
+        leave(listener)
+
+
+@contextlib.contextmanager
+def held(recording: Recording, listener: socket.socket | None, wait: bool) -> Iterator[None]:
+    """Let gdb connect to a recording while it runs, if there is a socket."""
+    if listener is None:
         yield
         return
     from workbench.cli.text import complain
     from workbench.gdbstub.live import LiveDebugger
-    from workbench.gdbstub.server import Server, listen
+    from workbench.gdbstub.server import Server
     from workbench.gdbstub.stub import Stub
     from workbench.gdbstub.target import ReplayTarget
     from workbench.trace.live import LiveTimeline
 
     timeline = LiveTimeline(recording)
-    with Server(Stub(ReplayTarget(timeline)), listen(where)) as server:
+    with Server(Stub(ReplayTarget(timeline)), listener) as server:
         complain(f"gdb may connect: target remote {server.address}")
         recording.driver = LiveDebugger(server, timeline, wait).run
         yield

@@ -173,7 +173,11 @@ def run(args: argparse.Namespace) -> int:
     from workbench.cli.text import complain
     from workbench.net.thread import failure_of
 
-    with prepared(args) as it, gdb.held(it.recording, args.gdb, args.wait):
+    with (
+        gdb.listening(args.gdb, args.wait) as listener,
+        prepared(args) as it,
+        gdb.held(it.recording, listener, args.wait),
+    ):
         typed = next((n for n, to in it.attached.consoles.items() if to == "stdio"), "")
         outcome = record_on_terminal(
             it.recording,

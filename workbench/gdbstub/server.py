@@ -54,6 +54,14 @@ def listen(where: str) -> socket.socket:
     return server
 
 
+def leave(listener: socket.socket) -> None:
+    """Close what `listen` opened; a second call does nothing."""
+    if listener.family == socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            Path(listener.getsockname()).unlink()
+    listener.close()
+
+
 def _make_way(path: str) -> None:
     """Remove a socket that nobody listens at any more; raises OSError where somebody does."""
     with contextlib.suppress(FileNotFoundError):
@@ -89,10 +97,7 @@ class Server:
         self._drop()
         for other in self._refused:
             other.close()
-        if self._listener.family == socket.AF_UNIX:
-            with contextlib.suppress(OSError):
-                Path(self._listener.getsockname()).unlink()
-        self._listener.close()
+        leave(self._listener)
 
     @property
     def address(self) -> str:
