@@ -13,6 +13,7 @@ from workbench.core.config import MachineConfig
 from workbench.trace import keys, stats, tables
 from workbench.trace.decode import Decoder, Register
 from workbench.trace.reader import Trace, open_trace
+from workbench.trace.requests import Relations
 from workbench.trace.session import Recording
 
 CONFIG = MachineConfig(ram_bytes=32 << 20, seed=1, rtc_epoch_s=1_767_225_600)
@@ -126,6 +127,22 @@ def test_keys_that_are_joined(chips: Path) -> None:
             for c in joined.counts:
                 sums[c.label[keep]] += c.total
             assert sums == plainly(trace, by)
+
+
+def test_kinds_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "_BATCH_ROWS", 5)
+    with open_trace(Path(__file__).parents[2] / "traces" / "v2-ata.wbt") as trace:
+        relations = Relations(trace)
+        owners = relations.accesses(trace.accesses).tolist()
+        expected: Counter[tuple[str, ...]] = Counter()
+        columns = (owners, *(trace.accesses[n].to_pylist() for n in ("device", "write", "count")))
+        for owner, device, write, count in zip(*columns, strict=True):
+            request = relations.requests[owner]
+            kind = f"{request.device} {request.kind}" if owner >= 0 else "(no request)"
+            expected[kind, device, "write" if write else "read"] += count
+        found = stats.count(trace, ("request-kind", "device", "direction"))
+    assert {c.label: c.total for c in found.counts} == expected
+    assert len({label[0] for label in expected}) == 4
 
 
 def test_names_beyond_a_bound_are_one() -> None:

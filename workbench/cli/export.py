@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from workbench.cli import symbols as symbol_options
 from workbench.cli import text
 from workbench.errors import EXIT_OK, UsageError
 
@@ -56,6 +57,7 @@ def add_parser(commands: Any) -> None:
         "--device", metavar="D", action="append",
         help="for --speedscope and --folded: only this device (may be repeated, may have * and ?)",
     )  # fmt: skip
+    symbol_options.add_symbols_at(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no summary")
     parser.set_defaults(run=run)
 
@@ -95,7 +97,8 @@ def _flame(trace: Trace, args: argparse.Namespace) -> Callable[[str, str], str]:
 
     @cache
     def load() -> tuple[Any, Any]:
-        table = symbols.of_trace(trace, prepare=engine.prepare)
+        at_icount = None if args.symbols_at is None else text.parse_count(args.symbols_at)
+        table = symbols.of_trace(trace, at_icount, engine.prepare)
         return stacks.load(trace, args.device or ()), table
 
     def write(name: str, path: str) -> str:

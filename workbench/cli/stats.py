@@ -21,14 +21,15 @@ examples:
   workbench stats boot.wbt --by phase,device
   workbench stats boot.wbt --by function --json
   workbench stats boot.wbt --by request-kind
+  workbench stats boot.wbt --by request-kind,register
   workbench stats boot.wbt --html report.html
   workbench stats traces/ more.wbt --by register
   workbench stats s3://bucket/runs --by device
 
 keys: device, register, direction, value, pc, function, phase, bucket (of time); several may be
 joined by commas. Phases are told by what a Linux guest prints: early, kernel, user, shutdown. A
-folder stands for all traces in it, whose counts are added up. request-kind, alone and of one trace,
-adds up requests.
+folder stands for all traces in it, whose counts are added up. request-kind alone adds up the
+requests of one trace; joined with other keys it counts the accesses that belong to each kind.
 """
 _BAR_CELLS = 24
 _BUCKETS = 60
@@ -36,7 +37,9 @@ _SHADES = " .:-=+*#%@"
 _COLORS = ("#1b1f3b", "#2c3e7a", "#2f6f9f", "#2fa08f", "#7fbf5f", "#d8c84a", "#f08a3c", "#f04f4f")
 _LABELS = {"register": ("device", "register"), "value": ("device", "register", "value")}
 _REQUEST_KIND = "request-kind"
-_KEYS = ("device", "register", "direction", "value", "pc", "function", "phase", "bucket")
+_KEYS = (
+    "device", "register", "direction", "value", "pc", "function", "phase", "bucket", _REQUEST_KIND,
+)  # fmt: skip
 
 
 def add_parser(commands: Any) -> None:

@@ -22,6 +22,11 @@ def add_symbols(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--symbol-file", metavar="FILE", help="take the names from a System.map or an ELF file"
     )
+    add_symbols_at(parser)
+
+
+def add_symbols_at(parser: argparse.ArgumentParser) -> None:
+    """Add `--symbols-at`."""
     parser.add_argument(
         "--symbols-at", metavar="N", help="modules as they were at this instruction (default: end)"
     )

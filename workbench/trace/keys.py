@@ -27,7 +27,10 @@ Label = tuple[str, ...]
 
 NOBODY: Final = "(nothing)"
 OTHERS: Final = "(others)"
-NAMES: Final = ("device", "register", "direction", "value", "pc", "function", "phase")
+NO_REQUEST: Final = "(no request)"
+NAMES: Final = (
+    "device", "register", "direction", "value", "pc", "function", "phase", "request-kind",
+)  # fmt: skip
 """The keys."""
 NO_NAME: Final = -1
 """The name of all that came when there were too many names already."""
@@ -119,6 +122,8 @@ def _single(name: str, trace: Trace, symbols: SymbolTable | None) -> Key:
         return registers if name == "register" else keys_registers.Values(registers)
     if name == "direction":
         return Direction()
+    if name == "request-kind":
+        return RequestKind(trace)
     if name == "phase":
         return Phase(trace)
     if name == "device":
@@ -209,6 +214,38 @@ class Phase(_Few):
         """Find the last phase that began."""
         after = np.searchsorted(self._starts, integers(batch["icount"]), "right")
         return after.clip(1) - 1, None
+
+
+class RequestKind:
+    """The kind of request that an access belongs to, with its device."""
+
+    columns: tuple[str, ...] = ("seq", "icount", "kind", "device", "offset", "write")
+    in_order = True
+
+    def __init__(self, trace: Trace) -> None:
+        from workbench.trace.requests import Relations
+
+        self._relations = Relations(trace)
+        found = self._relations.requests
+        kinds = max(1, len(found.kinds))
+        codes = found.device * kinds + found.kind
+        used, of_request = encode(codes)
+        self._of: Ints = np.append(of_request + 1, 0)  # the last one is that of -1, no request
+        self._names = [NO_REQUEST] + [
+            f"{found.devices[code // kinds]} {found.kinds[code % kinds]}" for code in used.tolist()
+        ]
+
+    def code(self, batch: pa.Table) -> tuple[Ints, None]:
+        """Ask for the request of each access."""
+        return self._of[self._relations.accesses(batch)], None
+
+    def names(self, about: None, found: Ints) -> Ints:
+        """Codes are names."""
+        return found
+
+    def label(self, name: int) -> Label:
+        """Give device and kind."""
+        return (self._names[name],)
 
 
 class Joined:
