@@ -9,8 +9,9 @@ import random
 import pytest
 
 from tests.hw.virtio.disks import MemoryDisk, header
-from tests.hw.virtio.driver import Rig
+from tests.hw.virtio.driver import MODERN_BASE, MmioRig, Rig
 from workbench.hw.virtio import blk, net
+from workbench.hw.virtio import mmio as vmmio
 from workbench.hw.virtio import pci as vpci
 from workbench.hw.virtio.blk import VirtioBlk
 from workbench.hw.virtio.net import VirtioNet
@@ -18,7 +19,9 @@ from workbench.hw.virtio.spec import (
     F_EVENT_IDX,
     F_IN_ORDER,
     F_INDIRECT_DESC,
+    F_NOTIFICATION_DATA,
     F_RING_PACKED,
+    F_RING_RESET,
     F_VERSION_1,
 )
 
@@ -163,3 +166,53 @@ def test_a_transitional_device_offers_version_1_to_modern_drivers_only() -> None
     assert rig.io(vpci.L_DEVICE_FEATURES) == rig.offered() & 0xFFFF_FFFF
     legacy = disk_rig(modern=False)
     assert legacy.device.offered >> 32 == 0
+
+
+@pytest.mark.parametrize("packed", [0, F_RING_PACKED])
+def test_notification_data(packed: int) -> None:
+    """4.1.5.2: the driver says how far its ring is, with the queue in the low half."""
+    rig = disk_rig(2)
+    rig.start(packed | F_NOTIFICATION_DATA | blk.F_MQ)
+    for n in (1, 0):
+        rig.rings[n].add([header(blk.T_FLUSH)], [1])
+        rig.mmio.write(MODERN_BASE + vpci.NOTIFY_AT + 4 * n, 4, 0x8002 << 16 | n)
+        rig.wait()
+        assert len(rig.rings[n].collect()) == 1
+    over_mmio = MmioRig(lambda clock: VirtioBlk("d", MemoryDisk(64), clock, packed=True))
+    over_mmio.start(packed | F_NOTIFICATION_DATA)
+    over_mmio.rings[0].add([header(blk.T_FLUSH)], [1])
+    over_mmio.set(vmmio.QUEUE_NOTIFY, 0x8002 << 16)
+    over_mmio.wait()
+    assert len(over_mmio.rings[0].collect()) == 1
+
+
+@pytest.mark.parametrize("packed", [0, F_RING_PACKED])
+def test_a_queue_that_was_reset_starts_anew_beside_another(packed: int) -> None:
+    """2.6.1: what was under way in it is dropped, the other queue goes on."""
+    rig = disk_rig(2)
+    rig.start(packed | F_RING_RESET | blk.F_MQ)
+    rig.request([header(blk.T_FLUSH)], [1], 0)
+    for n in (0, 1):
+        rig.rings[n].add([header(blk.T_FLUSH)], [1])
+        rig.kick(n)
+    rig.set(vpci.QUEUE_SELECT, 0)
+    rig.set(vpci.QUEUE_RESET, 1)
+    assert rig.get(vpci.QUEUE_RESET) == rig.get(vpci.QUEUE_ENABLE) == 0
+    rig.wait()
+    assert rig.rings[0].collect() == []
+    assert len(rig.rings[1].collect()) == 1
+    ring = type(rig.rings[0])(rig.ram, 8)
+    rig.place(0, ring, 8)
+    rig.set(vpci.QUEUE_ENABLE, 1)
+    rig.rings[0] = ring
+    for _ in range(12):
+        assert rig.request([header(blk.T_FLUSH)], [1], 0).data == b"\0"
+    assert not rig.needs_reset
+
+
+def test_there_is_no_shared_memory() -> None:
+    """4.2.2: the length of a region that does not exist is all ones."""
+    rig = MmioRig(lambda clock: VirtioBlk("d", MemoryDisk(64), clock))
+    rig.set(vmmio.SHM_SEL, 3)
+    for name in ("SHMLenLow", "SHMLenHigh", "SHMBaseLow", "SHMBaseHigh"):
+        assert rig.get(vmmio.MAP[name]) == 0xFFFF_FFFF

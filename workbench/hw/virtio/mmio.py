@@ -62,6 +62,7 @@ QUEUE_PARTS = tuple(
     for i, (part, at) in enumerate((("Desc", 0x080), ("Driver", 0x090), ("Device", 0x0A0)))
     for n, half in enumerate(("Low", "High"))
 )
+SHM_SEL = Reg("SHMSel", 0x0AC, 4, access=WO, ref=REF)
 QUEUE_RESET = Reg("QueueReset", 0x0C0, 4, ref=REF)
 CONFIG_GENERATION = Reg("ConfigGeneration", 0x0FC, 4, access=RO, ref=REF)
 
@@ -81,8 +82,11 @@ MAP = RegMap(
     CONFIG_AT,
     (
         *_COMMON, QUEUE_READY, *QUEUE_PARTS, QUEUE_RESET,
-        Reg("SHMLenLow", 0x0B0, 4, 0xFFFF_FFFF, RO, ref=REF),
+        SHM_SEL,
+        Reg("SHMLenLow", 0x0B0, 4, 0xFFFF_FFFF, RO, ref=REF),  # there is no such region
         Reg("SHMLenHigh", 0x0B4, 4, 0xFFFF_FFFF, RO, ref=REF),
+        Reg("SHMBaseLow", 0x0B8, 4, 0xFFFF_FFFF, RO, ref=REF),
+        Reg("SHMBaseHigh", 0x0BC, 4, 0xFFFF_FFFF, RO, ref=REF),
         CONFIG_GENERATION,
     ),
     REF,
@@ -337,6 +341,10 @@ class VirtioMmio(RegBank[MmioState]):
     @on_read(CONFIG_GENERATION)
     def _generation(self) -> int:
         return self.virtio.state.generation
+
+    @on_command(SHM_SEL)
+    def _set_shm_sel(self, value: int) -> None:
+        """No device has shared memory: all regions are missing."""
 
     # -- version 1 -------------------------------------------------------------------------------
 
