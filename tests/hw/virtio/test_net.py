@@ -222,7 +222,8 @@ def tcp4(payload, flags=0x18):
 def tcp6(payload):
     addresses = bytes(range(32))
     ip = struct.pack(">IHBB", 6 << 28, 20 + len(payload), 6, 64) + addresses
-    tcp = struct.pack(">HHIIBBHHH", 1, 2, 1000, 5, 0x50, 0x18, 100, 0, 0)
+    partial = checksum(addresses + struct.pack(">II", 20 + len(payload), 6)) ^ 0xFFFF
+    tcp = struct.pack(">HHIIBBHHH", 1, 2, 1000, 5, 0x50, 0x18, 100, partial, 0)
     return OTHER + MAC + b"\x86\xdd" + ip + tcp + payload
 
 
@@ -293,16 +294,49 @@ def test_impossible_segmentation():
     assert not rig.needs_reset
 
 
-def test_a_large_frame_of_a_peer():
-    rig = make(net.F_MRG_RXBUF | net.F_GUEST_CSUM | net.F_GUEST_TSO4)
+LARGE = net.F_MRG_RXBUF | net.F_GUEST_CSUM | net.F_GUEST_TSO4 | net.F_GUEST_TSO6
+CWR = 0x80
+
+
+@pytest.mark.parametrize(
+    ("build", "flags", "features", "expected"),
+    [
+        (tcp4, 0, LARGE, (1, 1, 54, 1460, 34, 16)),
+        (tcp6, 0, LARGE, (1, 4, 74, 1440, 54, 16)),
+        (tcp4, 0, LARGE & ~net.F_GUEST_TSO4, (2, 0, 0, 0, 0, 0)),
+        (tcp4, CWR, LARGE, (2, 0, 0, 0, 0, 0)),
+        (tcp4, CWR, LARGE | net.F_GUEST_ECN, (1, 0x81, 54, 1460, 34, 16)),
+    ],
+)
+def test_a_large_frame_of_a_peer(build, flags, features, expected):
+    """5.1.6.4.1: with segments to come, the checksum is left to complete."""
+    at = 34 if build is tcp4 else 54
+    partial = bytearray(build(b"z" * 4000))  # with the sum of its pseudo header
+    partial[at + 13] |= flags
+    whole = complete(bytes(partial), at, 16)
+    rig = make(features)
     for _ in range(4):
         rig.rings[0].add([], [1600])
     rig.kick(0)
-    rig.port.receive("frame", tcp4(b"z" * 4000))
+    rig.port.receive("frame", whole)
     done = rig.rings[0].collect()
-    flags, kind, length, size = struct.unpack("<BBHH", done[0].data[:6])
-    assert (flags, kind, length, size) == (0, 1, 54, 1460)
-    assert done[0].data[10:12] == b"\3\0"
+    data = b"".join(d.data[: d.written] for d in done)
+    assert struct.unpack("<BBHHHHH", data[:12]) == (*expected, 3)
+    if expected[0] == 1:
+        assert data[12:] == partial
+        sent = segments(data[12:], expected[1], expected[3], expected[4])
+        assert b"".join(s[expected[2] :] for s in sent) == b"z" * 4000
+    else:
+        assert data[12:] == whole
+
+
+def test_a_large_frame_with_a_wrong_checksum_is_the_drivers_to_judge():
+    rig = make(LARGE)
+    for _ in range(4):
+        rig.rings[0].add([], [1600])
+    rig.kick(0)
+    rig.port.receive("frame", tcp4(b"z" * 4000)[:-1] + b"?")
+    assert rig.rings[0].collect()[0].data[:10] == bytes(10)
 
 
 @pytest.mark.parametrize("offered", [0, net.F_GUEST_CSUM])

@@ -29,10 +29,13 @@ from workbench.hw.virtio.offload import (
     GSO_TCPV6,
     GSO_UDP_L4,
     IP_TCP,
+    TCP_CWR,
+    Upper,
     checksum_is_right,
     complete,
     network_layer,
     segments,
+    upper_layer,
 )
 from workbench.hw.virtio.queue import Chain, Virtqueue, VirtqueueError
 
@@ -374,7 +377,7 @@ class VirtioNet(VirtioDevice[NetState]):
                 queue.rewind(mark)
                 self.state.lost += 1
                 return True
-        header = self._receive_header(frame)
+        header, frame = self._receive_header(frame)
         if size == 12:
             header += len(chains).to_bytes(2, "little")
         data = header + frame
@@ -388,26 +391,43 @@ class VirtioNet(VirtioDevice[NetState]):
             self.finish(queue.index, chain, len(part), request)
         return True
 
-    def _receive_header(self, frame: bytes) -> bytes:
-        """What the device knows of a frame: that its checksum is right, and how a large TCP frame
-        that the driver takes whole is to be seen.
+    def _receive_header(self, frame: bytes) -> tuple[bytes, bytes]:
+        """The header, and the frame as the driver gets it (5.1.6.4.1).
+
+        A checksum that is right is vouched for. A large TCP frame is to be seen as segments, for a
+        driver that takes such; its checksum is left for the driver to complete.
         """
         offloads = self.state.offloads
-        right = offloads & F_GUEST_CSUM and checksum_is_right(frame)
-        flags = HDR_F_DATA_VALID if right else 0
-        if len(frame) <= TAGGED_WIRE_BYTES:
-            return _HDR.pack(flags, 0, 0, 0, 0, 0)
-        kind, at = network_layer(frame)
-        if kind == ETH_IPV4 and offloads & F_GUEST_TSO4 and frame[at + 9] == IP_TCP:
-            gso, tcp = GSO_TCPV4, at + (frame[at] & 15) * 4
-        elif kind == ETH_IPV6 and offloads & F_GUEST_TSO6 and frame[at + 6] == IP_TCP:
-            gso, tcp = GSO_TCPV6, at + 40
-        else:
-            return _HDR.pack(flags, 0, 0, 0, 0, 0)
-        if tcp + 20 > len(frame):
-            return bytes(10)
-        header = tcp + (frame[tcp + 12] >> 4) * 4
-        return _HDR.pack(flags, gso, header, max(WIRE_BYTES - header, 1), 0, 0)
+        upper = upper_layer(frame) if offloads & F_GUEST_CSUM else None
+        if upper is None or not checksum_is_right(frame, upper):
+            return _HDR.pack(0, 0, 0, 0, 0, 0), frame
+        kind = self._segment_kind(frame, upper)
+        if not kind:
+            return _HDR.pack(HDR_F_DATA_VALID, 0, 0, 0, 0, 0), frame
+        start, field = upper.start, upper.field
+        header = start + (frame[start + 12] >> 4) * 4
+        size = max(WIRE_BYTES - header, 1)
+        partial = upper.pseudo.to_bytes(2, "big")
+        return (
+            _HDR.pack(HDR_F_NEEDS_CSUM, kind, header, size, start, field - start),
+            frame[:field] + partial + frame[field + 2 :],
+        )
+
+    def _segment_kind(self, frame: bytes, upper: Upper) -> int:
+        """gso_type of a frame, 0 if it is not one to be segmented."""
+        if len(frame) <= TAGGED_WIRE_BYTES or upper.protocol != IP_TCP:
+            return 0
+        if upper.end - upper.start < 20:
+            return 0
+        network, _ = network_layer(frame)
+        wanted, kind = {
+            ETH_IPV4: (F_GUEST_TSO4, GSO_TCPV4),
+            ETH_IPV6: (F_GUEST_TSO6, GSO_TCPV6),
+        }[network]
+        congested = frame[upper.start + 13] & TCP_CWR
+        if not self.state.offloads & wanted or (congested and not self.has(F_GUEST_ECN)):
+            return 0
+        return kind | (GSO_ECN if congested else 0)
 
     # -- control queue (5.1.6.5) -----------------------------------------------------------------
 

@@ -6,6 +6,7 @@ A frame that breaks the rules gives no frames; nothing raises, and work is bound
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Final
 
 from workbench.core.checksum import internet_sum
@@ -25,19 +26,47 @@ def checksum(data: bytes, start: int = 0) -> int:
     return 0xFFFF - rest if rest else 0
 
 
-def checksum_is_right(frame: bytes) -> bool:
-    """Whether this is TCP or UDP in one piece of IPv4 with a checksum, which is right."""
-    if frame[12:14] != b"\x08\x00" or len(frame) < 42 or frame[20] & 0x3F or frame[21]:
-        return False
-    transport = 14 + (frame[14] & 15) * 4
-    end = 14 + int.from_bytes(frame[16:18], "big")
-    at = {6: 16, 17: 6}.get(frame[23])
-    if at is None or not 34 <= transport <= end - at - 2 or end > len(frame):
-        return False
-    if frame[23] == 17 and frame[transport + at : transport + at + 2] == b"\0\0":
+@dataclass(frozen=True, slots=True)
+class Upper:
+    """TCP or UDP of a frame: its bytes `start` to `end`, the offset of its checksum, and the sum of
+    its pseudo header.
+    """
+
+    protocol: int
+    start: int
+    end: int
+    field: int
+    pseudo: int
+
+
+def upper_layer(frame: bytes) -> Upper | None:
+    """TCP or UDP in one piece of IPv4, or behind the header of IPv6; None for all else."""
+    kind, at = network_layer(frame)
+    least = 20 if kind == ETH_IPV4 else 40
+    if kind not in (ETH_IPV4, ETH_IPV6) or at + least > len(frame):
+        return None
+    if kind == ETH_IPV4:
+        if frame[at + 6] & 0x3F or frame[at + 7]:
+            return None  # a fragment
+        start = at + (frame[at] & 15) * 4
+        end = at + int.from_bytes(frame[at + 2 : at + 4], "big")
+        protocol, addresses = frame[at + 9], frame[at + 12 : at + 20]
+    else:
+        start = at + 40
+        end = start + int.from_bytes(frame[at + 4 : at + 6], "big")
+        protocol, addresses = frame[at + 6], frame[at + 8 : at + 40]
+    field = {IP_TCP: 16, IP_UDP: 6}.get(protocol)
+    if field is None or not at + least <= start <= end - field - 2 or end > len(frame):
+        return None
+    pseudo = internet_sum(addresses + struct.pack(">II", end - start, protocol))
+    return Upper(protocol, start, end, start + field, pseudo)
+
+
+def checksum_is_right(frame: bytes, upper: Upper) -> bool:
+    """Whether the checksum is there and right."""
+    if upper.protocol == IP_UDP and frame[upper.field : upper.field + 2] == b"\0\0":
         return False  # a UDP datagram without one
-    pseudo = frame[26:34] + b"\0" + frame[23:24] + (end - transport).to_bytes(2, "big")
-    total = internet_sum(pseudo) + internet_sum(memoryview(frame)[transport:end])
+    total = upper.pseudo + internet_sum(memoryview(frame)[upper.start : upper.end])
     return total % 0xFFFF == 0
 
 
