@@ -192,7 +192,9 @@ def test_rings_of_the_e1000(machine: Machine) -> None:
     mac.rdbal, mac.rdlen, mac.rdh, mac.rdt = DRIVER, 8 * 16, 0, 9
     machine.memory.write(DRIVER, struct.pack("<QHHBBH", 0x22_0000, 64, 0, 0x0F, 0, 5))
     mac.icr, mac.ims = 0x84, 0x80
+    mac.tx_paused = True
     page = inspect.capture(machine, "e1000-0")
+    assert ("transmitter", "paused by the other end") in rows(page, "state")
     sent = rows(page, "transmit ring")
     assert sent[0] == ("0", "", "driver", "0x200000", "60", "legacy: EOP IFCS RS DD")
     assert sent[1][:3] == ("1", "head", "device")

@@ -72,6 +72,8 @@ def _state(machine: Machine, card: E1000, state: MacState) -> Table:
         ("link", "up" if state.link else "down"),
         ("cable", "plugged in" if card.state.phy.cable else "unplugged"),
         ("frames waiting for descriptors", f"{len(state.rx_fifo)}, {waiting:,} bytes"),
+        ("transmitter", "paused by the other end" if state.tx_paused else "not paused"),
+        ("other end", "asked to pause" if state.xoff_sent else "not asked to pause"),
         ("wire busy for", time_text(max(state.tx_free_ps - now, 0))),
         ("packet being gathered", f"{len(state.tx_buffer):,} bytes" if state.tx_open else "none"),
     ]

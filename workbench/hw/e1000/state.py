@@ -93,7 +93,7 @@ class MacState:
     asserted: bool = False  # the interrupt is asserted
     throttle_ps: int = 0  # not before this time again (ITR)
     rx_fifo: list[bytes] = field(default_factory=list)  # frames that wait for descriptors
-    xoff_sent: bool = False  # a PAUSE frame, and no end of it yet
+    xoff_sent: bool = False  # the other end was asked to pause, and not to go on
     tx_paused: bool = False  # by a PAUSE frame that was received
     tx_free_ps: int = 0  # the wire is busy until then
     tx_context: Context = field(default_factory=Context)  # for checksums
