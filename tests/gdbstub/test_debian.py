@@ -156,7 +156,9 @@ def test_the_last_writer_of_a_ring_index(debian: Session) -> None:
     gdb.do("delete")
     assert "outstanding" in gdb.do("wb-queue drive1")
     used = index + queue.device - queue.driver
-    assert "drive1 by DMA for drive1/" in gdb.do(f"monitor writer {used:#x}")
+    assert "drive1 by DMA for drive1/" in gdb.do(f"wb-writer *(unsigned short *){used:#x}")
+    gdb.do("stepi")
+    assert "virtqueue_add" in gdb.do(f"wb-writer *(unsigned short *){index:#x}")
 
 
 def test_watching_a_device_register(debian: Session) -> None:

@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve the trace to gdb."""
     from workbench import gdbstub
     from workbench.cli import text
+    from workbench.cli.summary import other_engine
     from workbench.cli.text import complain
     from workbench.gdbstub.server import Server, listen
     from workbench.gdbstub.stub import Stub
@@ -110,6 +111,9 @@ def run(args: argparse.Namespace) -> int:
         timeline.seek(start)
         if timeline.kept.problem:
             complain(timeline.kept.problem)
+        other = other_engine(trace)
+        if other:
+            complain(f"{other}: what happens here may not be what was recorded")
         stub = Stub(ReplayTarget(timeline), args.architecture)
         with Server(stub, listener) as server:
             if args.listen is not None:

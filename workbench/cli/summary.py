@@ -138,17 +138,23 @@ def print_replay(path: str, result: ReplayResult) -> None:
     text.print_pairs("replayed", pairs, sys.stderr)
 
 
-def failure_text(replay: Replay, result: ReplayResult) -> str:
-    """Say why a replay is not identical; empty when it is."""
+def other_engine(trace: Trace) -> str:
+    """A sentence for a trace whose replay may be another run than the recording, or ""."""
     from workbench.core.build import source_key
 
-    header = replay.trace.header
-    other = ""
-    if not result.identical and header.host.get("engine") != source_key():
-        other = (
-            f"; it was recorded by another engine, that of workbench {header.workbench_version}"
-            f" (this is {workbench.__version__})"
-        )
+    header = trace.header
+    if header.host.get("engine") == source_key():
+        return ""
+    return (
+        f"it was recorded by another engine, that of workbench {header.workbench_version}"
+        f" (this is {workbench.__version__})"
+    )
+
+
+def failure_text(replay: Replay, result: ReplayResult) -> str:
+    """Say why a replay is not identical; empty when it is."""
+    made_by = "" if result.identical else other_engine(replay.trace)
+    other = f"; {made_by}" if made_by else ""
     if result.divergence is None:
         return result.message + other if result.message else ""
     from workbench.trace.explain import describe_divergence

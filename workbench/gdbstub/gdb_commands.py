@@ -168,6 +168,29 @@ class Request(Command):
             gdb.write(monitor("info requests"))
 
 
+class LastWriter(Command):
+    """Who wrote there last, the processor or a device: wb-writer EXPRESSION
+
+    A variable or another thing in memory, as in `watch`; of a number, the byte at that address.
+    """
+
+    name = "wb-writer"
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        value = gdb.parse_and_eval(argument)
+        place, size = value.address, value.type.sizeof
+        if place is None:
+            place, size = value, 1
+        found = monitor(f"writer {int(place) & MASK:#x} {size}")
+        gdb.write(found)
+        pc = found.partition("at PC ")[2].partition(",")[0]
+        if pc:
+            gdb.execute(f"info symbol {pc}")
+
+    def complete(self, text: str, word: str | None) -> Any:
+        return gdb.COMPLETE_EXPRESSION
+
+
 class Seek(Command):
     """Go to a position: wb-seek 1.2G, 50%, end, access:N, request:ide0/17, bookmark:NAME"""
 
@@ -320,7 +343,7 @@ class Symbols(Command):
 
 
 GUEST = Guest()
-for kind in (Wb, Accesses, Queue, Request, Seek, Drop, Arch, Symbols):
+for kind in (Wb, Accesses, Queue, Request, LastWriter, Seek, Drop, Arch, Symbols):
     kind()
 gdb.unwinder.register_unwinder(None, Frames(), replace=True)
 # To find the symbols of a guest, or who wrote to memory, may take some seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from workbench.gdbstub.registers import ARCHITECTURES
 from workbench.gdbstub.target import Target
 from workbench.inspect.cpu import mode_text
 from workbench.trace.bookmarks import Bookmarks
+from workbench.trace.decode import Decoder
 from workbench.trace.position import FORMS, parse
 from workbench.trace.timeline import Timeline
 
@@ -220,19 +222,25 @@ class Monitor:
 
 
 def _log_lines(timeline: Timeline, count: int) -> list[str]:
-    names = ("icount", "pc", "device", "offset", "size", "write", "value", "kind")
-    lines: list[str] = []
+    """The last accesses before a position, decoded as `workbench log` does it: all of those before
+    are, for one may select what another means.
+    """
+    names = ("icount", "pc", "kind", "device", "offset", "size", "value", "write")
+    decode = Decoder(timeline.trace.header.machine).decode
+    lines: deque[str] = deque(maxlen=count)
     number = 0
     for batch in timeline.trace.batches("accesses", names):
         columns = [batch[name].to_pylist() for name in names]
-        for icount, pc, device, offset, size, write, value, kind in zip(*columns, strict=True):
+        for icount, pc, kind, device, offset, size, value, write in zip(*columns, strict=True):
             if icount >= timeline.icount:
-                return lines[-count:]
+                return list(lines)
+            found = decode(kind, device, offset, size, value, write)
+            dot = "" if found.name.startswith("+") else "."
+            where = f"{device or kind}{dot}{found.name}"
             arrow = "<-" if write else "->"
-            where = f"{device or kind}+{offset:#x}"
             lines.append(
-                f"{number:>8} {icount:>14,} {pc:#018x} {where:<20} {size} {arrow} {value:#x}"
+                f"{number:>8} {icount:>14,} {pc:#018x} {where:<22} {size} {arrow} {value:#x}"
+                f" {found.meaning}".rstrip()
             )
             number += 1
-        del lines[:-count]
-    return lines[-count:]
+    return list(lines)

@@ -160,6 +160,7 @@ class Stub:
                     return b"T%s%s:;%s" % (_SIGTRAP, name, thread)
             case "access":
                 self.monitor.note = found.text
+                self.say(f"stopped by: {found.text}\n")
         return b"T" + _SIGTRAP + thread
 
     # Packets.
