@@ -1,13 +1,16 @@
-"""Makes the pictures of this folder: `python docs/tui/screenshots.py boot.wbt [other.wbt]`.
+"""Makes the pictures of this folder: `python docs/tui/screenshots.py boot.wbt other.wbt`.
 
 A session without a terminal is brought to interesting places, and what it would show is written as
-SVG by rich.
+SVG by rich. The traces are boots with a virtio disk, which the second reads a little more of. For
+the picture of a recording a guest of `python -m guests` is started.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from prompt_toolkit.styles import Style as PromptStyle
@@ -15,8 +18,15 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
+import guests
+from workbench.core.config import MachineConfig
+from workbench.trace.guest import Guest
+from workbench.trace.live import LiveTimeline
 from workbench.trace.reader import open_trace
+from workbench.trace.session import Recording
+from workbench.tui import commands
 from workbench.tui.layout import Settings
+from workbench.tui.live import Live
 from workbench.tui.screen import compose
 from workbench.tui.session import Session
 from workbench.tui.style import style
@@ -41,6 +51,7 @@ def picture(view: View, name: str, width: int, height: int) -> None:
     theme = style("dark")
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True,
                       color_system="truecolor", legacy_windows=False)  # fmt: skip
+    view.session.say("") if view.session.message.startswith("layout") else None
     for line in compose(view, width, height):
         text = Text(no_wrap=True, end="\n")
         for names, part in line:
@@ -60,38 +71,74 @@ def session_of(path: str) -> Session:
     return made
 
 
-def main(paths: list[str]) -> None:
-    """Make them all."""
-    session = session_of(paths[0])
-    second = session_of(paths[1]) if len(paths) > 1 else None
-    view = View(session, Settings({}), None, second)
-    session.set_filter("device=drive1*")
+def looking(view: View) -> None:
+    """One step behind a notification, in all layouts."""
+    session = view.session
+    session.set_filter("register=queue_notify*")
     matches = session.matches
     row = matches.before(session.log.rows)
-    while row is not None and session.log.access(row).register != "queue_notify0":
-        row = matches.before(row)
-    session.inspected = "drive1"
-    if row is not None:
-        session.go_to_row(row)
-        session.step(1)
-    session.say("")
+    assert row is not None, "expected a trace with a virtio device"
+    device = session.log.access(row).device
+    session.set_filter(f"device={device}*")
+    session.inspected = device
+    session.go_to_row(row)
+    session.step(1)
     view.choose_layout("3")
-    session.say("")
     picture(view, "device", 140, 44)
-    view.choose_layout("1")
     session.set_filter("")
-    session.say("")
-    picture(view, "overview", 100, 34)
+    view.choose_layout("1")
+    picture(view, "overview", 120, 36)
     picture(view, "small", 80, 24)
+    view.choose_layout("2")
+    picture(view, "code", 140, 40)
+    session.next_event("interrupts", False)
+    commands.run(view, "as idt")
+    view.choose_layout("4")
+    picture(view, "memory", 110, 30)
+    commands.run(view, "as bytes rsp")
     view.choose_layout("6")
-    session.say("")
     picture(view, "everything", 200, 56)
-    if view.comparison is not None:
-        view.comparison.start()
-        view.comparison.next_difference(True)
-        view.choose_layout("7")
-        session.say("")
-        picture(view, "compare", 160, 44)
+    view.overlay = "help"
+    picture(view, "keys", 180, 48)
+    view.overlay = ""
+
+
+def comparing(view: View) -> None:
+    """The first difference of two traces."""
+    assert view.comparison is not None
+    view.comparison.start()
+    view.comparison.next_difference(True)
+    view.choose_layout("7")
+    picture(view, "compare", 150, 40)
+
+
+def recording(folder: Path) -> None:
+    """A guest, paused after somebody has typed."""
+    files = guests.ensure("cloud")
+    config = MachineConfig(ram_bytes=128 << 20, rtc_epoch_s=1_767_225_600, seed=1)
+    guest = Guest.from_files(str(files.kernel), str(files.images["shell"]), "console=ttyS0 quiet")
+    live = Live(LiveTimeline(Recording(str(folder / "boot.wbt"), config.to_json(), guest)))
+    live.timeline.recording.recorder.flush()
+    with open_trace(folder / "boot.wbt") as trace:
+        trace.path = "boot.wbt"
+        session = Session(trace, lambda name, failed: Inline(failed), live=live)
+        session.timeline = live.timeline
+        for typed in (b"", b"cat /proc/cmdline\r"):
+            live.type(typed)
+            end = time.monotonic() + 15
+            session.move("", lambda _, poll, end=end: live.go(lambda: time.monotonic() > end))
+        view = View(session, Settings({}))
+        picture(view, "recording", 120, 32)
+        live.finish()
+
+
+def main(paths: list[str]) -> None:
+    """Make them all."""
+    view = View(session_of(paths[0]), Settings({}), None, session_of(paths[1]))
+    looking(view)
+    comparing(view)
+    with tempfile.TemporaryDirectory() as folder:
+        recording(Path(folder))
 
 
 if __name__ == "__main__":

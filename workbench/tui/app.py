@@ -40,7 +40,7 @@ from workbench.tui.history import Lines, history_path
 from workbench.tui.keys import KEYS
 from workbench.tui.language import FilterError
 from workbench.tui.screen import compose
-from workbench.tui.style import choose, style
+from workbench.tui.style import choose, depth, style
 
 if TYPE_CHECKING:
     from workbench.tui.lines import Line
@@ -144,7 +144,7 @@ class TuiApp:
             layout=Layout(root, focused_element=self._main),
             key_bindings=self._bindings(),
             style=DynamicStyle(lambda: style(choose(view.theme))),
-            color_depth=ColorDepth.MONOCHROME if choose(view.theme) == "mono" else None,
+            color_depth=lambda: ColorDepth.MONOCHROME if choose(view.theme) == "mono" else depth(),
             full_screen=True,
             mouse_support=True,
             before_render=lambda _: self._sync(),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
+from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
 _MONO: Final = {
@@ -125,13 +126,55 @@ _LIGHT: Final = {
     "stale": "#98a3ad",
     "stale.title": "bold #1b242c bg:#ffe08a",
 }
-THEMES: Final[Mapping[str, Mapping[str, str]]] = {"dark": _DARK, "light": _LIGHT, "mono": _MONO}
+_ANSI: Final = {
+    **_MONO,
+    "title.focus": "bold reverse",
+    "border.focus": "ansicyan",
+    "status.busy": "bold ansiblack bg:ansiyellow",
+    "error": "bold ansiwhite bg:ansired",
+    "device": "ansiyellow",
+    "register": "ansicyan",
+    "read": "ansigreen",
+    "write": "ansired",
+    "changed": "bold ansimagenta underline",
+    "symbol": "ansimagenta",
+    "branch": "bold ansired",
+    "breakpoint": "bold ansiwhite bg:ansired",
+    "mark": "bold ansimagenta",
+    "on": "bold ansigreen",
+    "key": "bold ansicyan",
+    "bar": "ansicyan",
+    "different": "bold reverse",
+    "only": "bold ansimagenta",
+    "stale.title": "bold ansiblack bg:ansiyellow",
+}
+"""The terminal's own 16 colours, which fit its background, be it dark or light."""
+THEMES: Final[Mapping[str, Mapping[str, str]]] = {
+    "dark": _DARK, "light": _LIGHT, "mono": _MONO, "ansi": _ANSI
+}  # fmt: skip
+
+
+def depth(environment: Mapping[str, str] = os.environ) -> ColorDepth | None:
+    """How many colours the terminal has, by NO_COLOR, TERM and COLORTERM; None if nothing says."""
+    term = environment.get("TERM", "")
+    if environment.get("NO_COLOR") or term in ("dumb", "vt100", "vt220"):
+        return ColorDepth.MONOCHROME
+    if environment.get("COLORTERM") in ("truecolor", "24bit") or term.endswith("-direct"):
+        return ColorDepth.TRUE_COLOR
+    if term in ("linux", "xterm", "screen", "tmux", "ansi") or term.endswith("-16color"):
+        return ColorDepth.ANSI_COLORS_ONLY
+    return None
 
 
 def choose(wanted: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The theme that is meant by a setting; `auto` looks at NO_COLOR, TERM and COLORFGBG."""
-    if environment.get("NO_COLOR") or environment.get("TERM") in ("dumb", "vt100", "vt220"):
-        return "mono"
+    """The theme that is meant by a setting; `auto` looks at COLORFGBG too. With few colours there
+    is only one.
+    """
+    match depth(environment):
+        case ColorDepth.MONOCHROME:
+            return "mono"
+        case ColorDepth.ANSI_COLORS_ONLY if wanted != "mono":
+            return "ansi"
     if wanted in THEMES:
         return wanted
     background = environment.get("COLORFGBG", "").rpartition(";")[2]
