@@ -7,6 +7,7 @@ import pytest
 from workbench.core.layout import WATCH_READ, WATCH_WRITE
 from workbench.core.requests import RequestEvent
 from workbench.trace.eventwatch import DeviceWatch, DmaWatch, IrqWatch, RequestWatch
+from workbench.trace.handlers import OverHandlers
 from workbench.trace.reader import Trace
 from workbench.trace.timeline import Moved, Timeline
 
@@ -201,7 +202,7 @@ def test_a_tiny_budget_is_kept_and_all_works(
 
 
 def test_steps_pass_over_interrupt_handlers(timeline: Timeline) -> None:
-    counts, pcs = timeline._interrupted()
+    counts, pcs = OverHandlers(timeline).interrupts()
     assert counts
     for icount, pc in list(zip(counts, pcs, strict=True))[:5]:
         timeline.seek(icount)

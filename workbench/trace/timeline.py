@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from workbench.core.layout import WATCH_WRITE
-from workbench.core.machine import Machine, Observer
-from workbench.core.pagewalk import Paging
+from workbench.core.machine import Machine
 from workbench.trace import guest as guests
 from workbench.trace.checkpoints import DEFAULT_BUDGET_BYTES, Checkpoints
 from workbench.trace.eventfind import Row, Where, find_event
 from workbench.trace.eventwatch import EventWatch, WatchLog
 from workbench.trace.guest import Builder, Guest
+from workbench.trace.handlers import OverHandlers
 from workbench.trace.pace import Pace
 from workbench.trace.protocol import Poll
 from workbench.trace.reader import Trace
@@ -65,17 +65,6 @@ class Writer:
     request: str = ""
 
 
-class _Taken(Observer):
-    """Hears whether an interrupt is taken, and at which PC."""
-
-    pc: int | None = None
-
-    def on_interrupt(self, vector: int, icount: int, pc: int) -> None:
-        """Note the first."""
-        if self.pc is None:
-            self.pc = pc
-
-
 class Timeline:
     """A position in a recording that moves in both directions."""
 
@@ -113,8 +102,7 @@ class Timeline:
         self._way = (0.0, 0, 1)
         self._ended = ""
         self._origin: Snapshot | None = None
-        self._interrupts: tuple[list[int], list[int]] = [], []
-        self._interrupt_pieces = 0
+        self._over_handlers = OverHandlers(self)
 
     # Where we are.
 
@@ -278,70 +266,11 @@ class Timeline:
 
         A breakpoint or watchpoint in a handler ends it too.
         """
-        context, here = self._context(), self.machine.cpu.linear_pc
-        while True:
-            taken, observers = _Taken(), self.machine.observers
-            observers.append(taken)
-            try:
-                moved = self.step(1, poll)
-            finally:
-                observers.remove(taken)
-            masked = self.diverted is None and taken.pc == context[0]
-            if not masked or moved.kind != "icount" or self._context()[0] == context[0]:
-                return moved
-            mine, self.breakpoints = self.breakpoints, self.breakpoints | {here}
-            conditions = self.conditions
-            self.conditions = {at: c for at, c in conditions.items() if at != here}
-            try:
-                while True:
-                    moved = self.go(poll)
-                    if self._context() == context:
-                        break
-                    if moved.kind != "breakpoint" or self.machine.cpu.linear_pc in mine:
-                        return moved
-            finally:
-                self.breakpoints, self.conditions = mine, conditions
-
-    def _context(self) -> tuple[int, int]:
-        cpu = self.machine.cpu
-        return cpu.get("rip"), cpu.get("rsp")
+        return self._over_handlers.step(poll)
 
     def step_back_masked(self) -> Moved:
         """Undo `step_masked`: a handler that returned to this instruction is passed over."""
-        context = self._context()
-        icount = self.icount
-        moved = self.step_back()
-        if self.diverted is not None or moved.kind != "icount" or not self._at_iret():
-            return moved
-        counts, pcs = self._interrupted()
-        for n in range(bisect.bisect_left(counts, icount) - 1, -1, -1):
-            if pcs[n] == context[0]:
-                self.seek(counts[n])
-                if self._context() == context:
-                    return self.step_back_masked()
-                break
-        self.seek(icount - 1)
-        return moved
-
-    def _at_iret(self) -> bool:
-        """Is the next instruction IRET?  Looking sets no Accessed bit."""
-        machine = self.machine
-        cpu = machine.cpu
-        gpa = Paging.of(cpu).translate(machine.memory.read, cpu.linear_pc)
-        code = b"" if gpa is None else machine.memory.read(gpa, 2)
-        return code[:1] == b"\xcf" or code == b"\x48\xcf"
-
-    def _interrupted(self) -> tuple[list[int], list[int]]:
-        """Counts and PCs at which the recording was interrupted, in order."""
-        counts, pcs = self._interrupts
-        names = ("icount", "pc", "kind")
-        for batch in self.trace.batches("interrupts", names, first=self._interrupt_pieces):
-            rows = zip(*(batch[name].to_pylist() for name in names), strict=True)
-            found = [(icount, pc) for icount, pc, kind in rows if kind == "interrupt"]
-            counts += [icount for icount, _ in found]
-            pcs += [pc for _, pc in found]
-            self._interrupt_pieces += 1
-        return counts, pcs
+        return self._over_handlers.step_back()
 
     # Anywhere.
 
