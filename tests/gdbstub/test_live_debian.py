@@ -56,7 +56,7 @@ def test_a_driver_s_doorbell_backwards_and_on(recorder: subprocess.Popen, tmp_pa
     gdb.do("continue")
     later = gdb.icount()
     assert later > request
-    assert "bytes of symbols" in gdb.do("wb-symbols")
+    assert "virtio_blk" in gdb.do("wb-symbols")
     gdb.do("hbreak virtio_queue_rq")
     gdb.do("reverse-continue")
     assert gdb.icount() == later - 1
