@@ -60,7 +60,7 @@ def expression(rng: random.Random) -> bytes:
     for _ in range(rng.randrange(1, 14)):
         match rng.randrange(9):
             case 0:
-                code += bytes((0x26, 0, rng.randrange(17)))
+                code += bytes((0x26, 0, rng.randrange(16)))
             case 1:
                 op, size = rng.choice(CONSTS)
                 code += bytes((op,)) + rng.randbytes(size)
