@@ -150,9 +150,13 @@ def test_doctor(workbench: Run) -> None:
     assert checks["pyarrow"]["ok"]
     assert checks["qemu-system-x86_64"]["purpose"]
     assert {"gdb", "tshark", "qemu-img", "/dev/kvm", "engine cache"} <= checks.keys()
+    assert {"SeaBIOS", "iPXE, e1000", "iPXE, virtio-net", "linuxboot", "libslirp"} <= checks.keys()
+    assert {"qemu-storage-daemon", "nbdkit", "duckdb", "bokeh", "drgn"} <= checks.keys()
+    assert not any(checks[name]["needed"] for name in ("SeaBIOS", "libslirp", "nbdkit", "duckdb"))
     assert "what it is for" in workbench("doctor").stdout
     bare = workbench("doctor", PATH="/nonexistent")
     assert "apt-get install gdb" in bare.stdout
+    assert "apt-get install nbdkit" in bare.stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
