@@ -40,7 +40,9 @@ def main() -> int:
                     rates += throughput.measure(work_name, rounds, _say, options.quick)
                     continue
                 if work_name in gdb.NAMES:
-                    latencies = gdb.measure(rounds, _say, options.quick)
+                    latencies = gdb.measure(
+                        rounds, _say, options.quick, any(tool.name == "qemu" for tool in tools)
+                    )
                     continue
                 work = prepare(work_name, directory, quick=options.quick)
             except (guests.GuestError, Gone, OSError, subprocess.SubprocessError) as error:

@@ -45,11 +45,12 @@ HITS = "a million hits of a false condition"
 
 @dataclass(slots=True)
 class Latency:
-    """Seconds that one thing took, each time."""
+    """Seconds that one thing took, each time; of the processor too, where that is known."""
 
     what: str
     tool: str
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     note: str = ""
 
 
@@ -62,7 +63,14 @@ class Latencies:
     kept_s: list[float] = field(default_factory=list)
     """Processor time of a replay, plain and while a timeline keeps checkpoints, in turn."""
 
-    def add(self, what: str, tool: str, seconds: float | None, note: str = "") -> None:
+    def add(
+        self,
+        what: str,
+        tool: str,
+        seconds: float | None,
+        note: str = "",
+        cpu_seconds: float | None = None,
+    ) -> None:
         """Take up one more; None is one that failed."""
         for latency in self.found:
             if (latency.what, latency.tool) == (what, tool):
@@ -72,10 +80,14 @@ class Latencies:
             self.found.append(latency)
         if seconds is not None:
             latency.seconds.append(seconds)
+        if cpu_seconds is not None:
+            latency.cpu_seconds.append(cpu_seconds)
         latency.note = note or latency.note
 
 
-def measure(rounds: int, say: Callable[[str], None], quick: bool = False) -> Latencies:
+def measure(
+    rounds: int, say: Callable[[str], None], quick: bool = False, with_qemu: bool = True
+) -> Latencies:
     """Record the boot with both and measure; raises `guests.GuestError` and `Gone`."""
     out = Latencies()
     with tempfile.TemporaryDirectory(prefix="workbench-bench-") as name:
@@ -93,7 +105,7 @@ def measure(rounds: int, say: Callable[[str], None], quick: bool = False) -> Lat
             _ours(trace, directory, out, 20 if quick else 200, seed=n)
             say(f"gdb: workbench, round {n + 1}/{rounds}")
         _ours_opened(trace, directory, out, 20 if quick else 200)
-        if shutil.which("qemu-system-x86_64"):
+        if with_qemu:
             _qemu(work, directory, out, 2 if quick else 5, say)
     return out
 
@@ -125,18 +137,24 @@ def _replay_alone(trace: Path, how: str) -> float:
 
 
 @contextlib.contextmanager
-def _stub(trace: Path, directory: Path) -> Iterator[Remote]:
+def _stub(trace: Path, directory: Path) -> Iterator[tuple[Remote, Path]]:
+    """Our stub on a trace, and where Linux says how long its process ran."""
     path = directory / "workbench.sock"
     command = [sys.executable, "-m", "workbench", "gdb", "--listen", f"unix:{path}", str(trace)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             remote = Remote(path)
-            yield remote
+            yield remote, Path(f"/proc/{process.pid}/schedstat")
             remote.send("k")
             remote.close()
             process.wait(20)
         finally:
             process.kill()
+
+
+def _ran_s(schedstat: Path) -> float:
+    """Processor time of a process' first thread (proc(5): nanoseconds, the first number)."""
+    return int(schedstat.read_text().split()[0]) / 1e9
 
 
 def _timed(action: Callable[[], str]) -> tuple[float, str]:
@@ -149,13 +167,14 @@ def _ours(trace: Path, directory: Path, out: Latencies, places: int, seed: int) 
     rng = random.Random(seed)
     with open_trace(trace) as opened:
         count, end = opened.rows("accesses"), opened.icount
-    with _stub(trace, directory) as remote:
+    with _stub(trace, directory) as (remote, schedstat):
 
         def timed(what: str, action: Callable[[], str], expected: str) -> None:
+            before = _ran_s(schedstat)
             seconds, answer = _timed(action)
             if not answer.startswith(expected):
                 raise Gone(f"workbench, {what}: expected {expected}, not {answer}")
-            out.add(what, "workbench", seconds)
+            out.add(what, "workbench", seconds, cpu_seconds=_ran_s(schedstat) - before)
 
         timed(TO_END, lambda: remote.ask("c"), "T05replaylog:end")
         for _ in range(places):
@@ -196,11 +215,11 @@ def _ours_opened(trace: Path, directory: Path, out: Latencies, places: int) -> N
     rng = random.Random(places)
     with open_trace(path) as opened:
         count = opened.rows("accesses")
-    with _stub(path, directory) as remote:
+    with _stub(path, directory) as (remote, schedstat):
         for _ in range(places):
-            n = rng.randrange(count)
+            n, before = rng.randrange(count), _ran_s(schedstat)
             seconds, _ = _timed(lambda n=n: remote.monitor(f"seek access {n}"))  # type: ignore[misc]
-            out.add(OPENED, "workbench", seconds)
+            out.add(OPENED, "workbench", seconds, cpu_seconds=_ran_s(schedstat) - before)
 
 
 def _early_register(trace: Path) -> str:
@@ -362,7 +381,13 @@ def to_json(found: Latencies) -> dict[str, object]:
     """All that was measured."""
     return {
         "latencies": [
-            {"what": x.what, "tool": x.tool, "seconds": x.seconds, "note": x.note}
+            {
+                "what": x.what,
+                "tool": x.tool,
+                "seconds": x.seconds,
+                "cpu_seconds": x.cpu_seconds,
+                "note": x.note,
+            }
             for x in found.found
         ],
         "replay_cpu_s": found.replay_s,
@@ -373,15 +398,16 @@ def to_json(found: Latencies) -> dict[str, object]:
 def to_markdown(found: Latencies) -> str:
     """A table, and what checkpoints cost."""
     lines = [
-        "| | Workbench: median | range | QEMU: median | range | QEMU / Workbench |",
-        "|---|---|---|---|---|---|",
+        "| | Workbench: median | range | processor time: median, most | QEMU: median | range"
+        " | QEMU / Workbench |",
+        "|---|---|---|---|---|---|---|",
     ]
     by = {(x.what, x.tool): x for x in found.found}
     for what in dict.fromkeys(x.what for x in found.found):
         ours, theirs = by.get((what, "workbench")), by.get((what, "qemu"))
-        cells = [f"{what}{_note(ours)}", *_cells(ours), *_cells(theirs)]
+        cells = [f"{what}{_note(ours)}", *_cells(ours), _cpu(ours), *_cells(theirs)]
         if theirs is not None and theirs.note:
-            cells[4] += f" ({theirs.note})"
+            cells[5] += f" ({theirs.note})"
         both = ours and theirs and ours.seconds and theirs.seconds
         ratio = f"{median(theirs.seconds) / median(ours.seconds):,.0f}" if both else ""  # type: ignore[union-attr]
         lines.append("| " + " | ".join([*cells, ratio]) + " |")
@@ -394,8 +420,9 @@ def to_markdown(found: Latencies) -> str:
             f" timeline {kept:.2f} s: {median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f}).",
         ]
         back = by.get((BACK, "workbench"))
-        if back is not None:
-            lines.append(f"`reverse-continue` over it is {median(back.seconds) / plain:.2f} of it.")
+        if back is not None and back.cpu_seconds:
+            share = median(back.cpu_seconds) / plain
+            lines.append(f"`reverse-continue` over it takes {share:.2f} times that of a replay.")
     return "\n".join(lines) + "\n"
 
 
@@ -410,6 +437,12 @@ def _cells(latency: Latency | None) -> list[str]:
         return ["none", ""]
     low, high = min(latency.seconds), max(latency.seconds)
     return [_time(median(latency.seconds)), f"{_time(low)} to {_time(high)}"]
+
+
+def _cpu(latency: Latency | None) -> str:
+    if latency is None or not latency.cpu_seconds:
+        return ""
+    return f"{_time(median(latency.cpu_seconds))}, {_time(max(latency.cpu_seconds))}"
 
 
 def _time(seconds: float) -> str:

@@ -55,10 +55,10 @@ def test_the_table_has_ratios_and_notes() -> None:
     found.add(STEP, "qemu", 20.0)
     found.add(STEP, "qemu", 40.0, "once none in 240 s")
     found.add(SEEK, "workbench", 0.05)
-    found.add(BACK, "workbench", 2.5, "to an access of com1.LCR")
+    found.add(BACK, "workbench", 9.0, "to an access of com1.LCR", cpu_seconds=2.5)
     text = to_markdown(found)
-    assert "| 2.0 ms | 1.0 ms to 4.0 ms | 30.00 s | 20.00 s to 40.00 s (once none" in text
+    assert "| 2.0 ms | 1.0 ms to 4.0 ms |  | 30.00 s | 20.00 s to 40.00 s (once none" in text
     assert "| 15,000 |" in text
     assert "1.045 (1.040-1.050)" in text
-    assert "is 1.25 of it" in text
+    assert "takes 1.25 times" in text
     assert to_json(found)["replay_cpu_s"] == [2.0, 2.0]
