@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import guests
 from tests.gdbstub.conftest import demo_path
 from workbench.core import layout as lay
+from workbench.core.config import MachineConfig
 from workbench.core.engine import STATE_FIELDS
 from workbench.core.portable import load_cpu
 from workbench.core.snapshot import Snapshot, save_cpu
@@ -20,7 +22,9 @@ from workbench.core.values import bits_of
 from workbench.errors import FormatError
 from workbench.trace import stored
 from workbench.trace.enrich import add_checkpoints
+from workbench.trace.guest import Guest
 from workbench.trace.reader import open_trace
+from workbench.trace.session import Limits, Recording
 from workbench.trace.timeline import Timeline
 
 __all__ = ["demo_path"]
@@ -158,3 +162,22 @@ def _other(value: Any, rng: random.Random) -> Any:
     if isinstance(value, int) and rng.random() < 0.7:
         return value ^ 1 << rng.randrange(16)
     return rng.choice([*odd, True, 1.5, b"x", ()])
+
+
+@pytest.mark.guest
+def test_what_a_kernel_leaves_in_the_processor_is_taken(
+    guest: Callable[[str], guests.Guest], tmp_path: Path
+) -> None:
+    found = guest("cloud")
+    path = tmp_path / "boot.wbt"
+    config = MachineConfig(ram_bytes=256 << 20, rtc_epoch_s=1_767_225_600, seed=1).to_json()
+    image = Guest.from_files(str(found.kernel), str(found.images["boot"]), "console=ttyS0")
+    Recording(str(path), config, image, limits=Limits(icount=1_400_000_000)).run()
+    with open_trace(path) as trace:
+        assert add_checkpoints(trace, 200_000_000) == 6
+    with open_trace(path) as trace:
+        kept = Timeline(trace).kept
+        for number in range(6):
+            assert kept.stored is not None
+            assert kept.stored.load(number, lambda pages: True) is not None
+        assert kept.problem == ""

@@ -26,11 +26,6 @@ _BITS = {
     "seg_attr": 0x1F0FF,
     "gdtr_limit": 0xFFFF,
     "idtr_limit": 0xFFFF,
-    "cr0": 0xE005003F,
-    "cr4": 0x1FF7FFF,
-    "cr8": 0xF,
-    "efer": 0xFFFF,
-    "xcr0": 0xFF,
     "fpu_cw": 0xFFFF,
     "fpu_sw": 0xFFFF,
     "fpu_tag": 0xFF,
@@ -40,7 +35,9 @@ _BITS = {
     "nmi_blocked": 1,
     "dr_hits": 0xF,
 }
-"""The bits that a field, or each of its elements, can have (SDM volume 3, 2.3, 2.5 and 25.4.1)."""
+"""The bits that a field, or each of its elements, can have (SDM volume 3, 2.3 and 25.4.1). Of
+registers that are not here the engine looks at some bits, and the others do no harm.
+"""
 _A20 = {(1 << 64) - 1, (1 << 64) - 1 ^ 1 << 20}
 
 
