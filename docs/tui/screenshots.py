@@ -52,6 +52,7 @@ def picture(view: View, name: str, width: int, height: int) -> None:
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True,
                       color_system="truecolor", legacy_windows=False)  # fmt: skip
     view.session.say("") if view.session.message.startswith("layout") else None
+    compose(view, width, height)  # what it needs is looked for beside the screen
     for line in compose(view, width, height):
         text = Text(no_wrap=True, end="\n")
         for names, part in line:

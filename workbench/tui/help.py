@@ -32,7 +32,7 @@ def _keys(width: int) -> list[Line]:
 
     entries.append([("class:heading", "commands, behind :")])
     for command in COMMANDS:
-        entries.append([("class:key", f"  {command.usage:<38} "), ("class:text", command.help)])
+        entries.append([("class:key", f"  {command.usage:<36} "), ("class:text", command.help)])
     columns = max(width // 90, 1)
     if columns == 1:
         return entries

@@ -19,7 +19,9 @@ STEPS: Final = (
     ("1 to 9 are layouts: 3 has a device inspector, p goes to the next device.",
      "5 has what the guest had printed by now. Tab gives another pane the keys, z enlarges it."),
     ("In layout 4, put the cursor on a byte of memory and press w: you are where it was written.",
-     "y copies the position, so that you can come back with --at or send it to somebody."),
+     ":as shows structures there (Tab lists them); y copies the position for --at."),
+    ("A guest can be recorded here as well: workbench tui --record --kernel vmlinuz -o boot.wbt",
+     "Esc pauses it, e types into its console, all keys go back, c goes on; :stop ends it."),
     ("That is all. ? lists every key, : takes commands, q leaves.",
      "A trace of your own: workbench record --kernel vmlinuz -o boot.wbt, workbench tui boot.wbt"),
 )  # fmt: skip

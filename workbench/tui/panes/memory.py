@@ -126,7 +126,8 @@ class MemoryPane(Pane):
                     shown = f"{name:<9}" if kind.lines else f"{name} " if name else ""
                     line += [("class:name", shown), (mark(changed), f"{text}{sign}"), ("", "  ")]
                     if kind.lines or name == "handler":
-                        line.append(("class:symbol", self._symbol(text)))
+                        symbol = self._symbol(text)
+                        line.append(("class:symbol", f"{symbol}  " if symbol else ""))
                 if (self.cursor - here) & _MASK < self._columns:
                     style = "class:selected" if focused else "class:selected.idle"
                     line = restyle([*line, ("", " " * width)], style)
