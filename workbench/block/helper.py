@@ -132,6 +132,8 @@ def _start(
         stop()
         raise InputFileError(f"{arguments[0]} cannot be started: {error.strerror}") from None
     except BaseException:
+        if process is not None:
+            process.kill()  # it has nothing to write, and may be waiting for a host
         stop()
         raise
 

@@ -222,7 +222,10 @@ def record_on_terminal(
     def last_resort() -> None:
         recording.recorder.flush()
         restore()
-        complain("the guest's machine code does not come back; the trace is kept as if cut")
+        complain(
+            "the guest's machine code, or a disk that it waits for, does not come back; "
+            "the trace is kept as if cut"
+        )
         os._exit(EXIT_INTERRUPTED)
 
     with contextlib.ExitStack() as stack:
