@@ -1,8 +1,9 @@
 """``python -m bench.analysis``: how long commands that read a trace take, and how much memory.
 
 Traces of any length are made by repeating the accesses of a recording (a boot of Debian's cloud
-kernel unless one is given): 100,000, twice a million (of the second every 997th access is missing and every
-5,003rd has another value), and 50 million. Each command is a process of its own, start-up included.
+kernel unless one is given): 100,000, twice a million (of the second every 997th access is missing
+and every 5,003rd has another value), and 50 million. Each command is a process of its own, start-up
+included.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def main() -> int:
         if "1m" in wanted:
             paths["other"] = folder / "other.wbt"
             made.append((paths["other"], SIZES["1m"], True))
-        # Elsewhere: a process starts with the memory of the one that began it, and that is its peak.
+        # Elsewhere: the peak of a process begins with the memory of the one that started it.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             for path, count, edited in made:
                 pool.submit(repeat, source, path, count, edited=edited).result()
@@ -133,11 +134,8 @@ def main() -> int:
                 results.append((done.seconds, done.cpu_seconds, done.peak_bytes))
     rows = {text: [median(column) for column in zip(*r, strict=True)] for text, r in found.items()}
     if options.json:
-        print(
-            json.dumps(
-                {text: {"s": r[0], "cpu_s": r[1], "bytes": r[2]} for text, r in rows.items()}
-            )
-        )
+        names = ("s", "cpu_s", "bytes")
+        print(json.dumps({t: dict(zip(names, r, strict=True)) for t, r in rows.items()}))
         return 0
     print(f"{'command':<34}{'seconds':>9}{'CPU':>9}{'MB':>7}")
     for text, (seconds, cpu, peak) in rows.items():
