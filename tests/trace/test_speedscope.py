@@ -78,8 +78,8 @@ def test_it_opens(speedscope: Path, profile: Path, tmp_path: Path) -> None:
     script.write_text(f'speedscope.loadFileFromBase64("boot.json", "{data}")', encoding="utf-8")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for option in ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-                   "--enable-unsafe-swiftshader", f"--user-data-dir={tmp_path / 'chromium'}"):  # fmt: skip
+    arguments = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run")
+    for option in (*arguments, f"--user-data-dir={tmp_path / 'chromium'}"):
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options=options, service=Service(driver_path)) as driver:
