@@ -25,6 +25,7 @@ from guests.initramfs import run_option
 from tests.net.test_sockets import free_port, qemu
 from workbench.hw.e1000.mac import MAP
 from workbench.trace.reader import open_trace
+from workbench.trace.requests import Requests
 
 QEMU = shutil.which("qemu-system-x86_64")
 pytestmark = [pytest.mark.slow, pytest.mark.guest]
@@ -113,6 +114,37 @@ def test_replay_without_network(recording):
     replayed = workbench("replay", recording)
     check(replayed)
     assert "identical" in replayed
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark")
+def test_its_frames_in_tshark(recording, tmp_path):
+    """Both directions, each with its descriptor; checksums and sequences are right."""
+    workbench("export", recording, "--pcapng", tmp_path / "net.pcapng")
+    fields = ("frame.comment", "_ws.col.Protocol", "tcp.analysis.lost_segment", "tcp.len")
+    command = [
+        "tshark",
+        "-r",
+        tmp_path / "net.pcapng",
+        "-T",
+        "fields",
+        "-o",
+        "tcp.check_checksum:TRUE",
+    ]
+    for field in fields:
+        command += ["-e", field]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    frames = [line.split("\t") for line in shown.splitlines()]
+    with open_trace(recording) as trace:
+        done = [r for r in Requests(trace) if r.status == "ok"]
+    ways = Counter(comment.split(" ")[2].rstrip(",") for comment, *_ in frames)
+    assert ways["received"] >= sum(r.kind == "rx" for r in done)
+    assert {"ARP", "TCP"} <= {protocol for _, protocol, *_ in frames}
+    assert not any(lost for _, _, lost, _ in frames)
+    # What the controller segments is one request and several frames.
+    pattern = re.compile(r"sent by net0 at instruction [\d,]+, request (net0/\d+), descriptor")
+    sent = [match[1] for comment, *_ in frames if (match := pattern.search(comment))]
+    assert ways["sent"] == len(sent) > len(set(sent))
+    assert set(sent) == {r.name for r in done if r.kind == "tx"}
 
 
 def accesses_of_ours(trace: Path) -> Counter[tuple[bool, int]]:
