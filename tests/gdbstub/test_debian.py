@@ -157,7 +157,20 @@ def test_the_last_writer_of_a_ring_index(debian: Session) -> None:
     assert "outstanding" in gdb.do("wb-queue drive1")
     used = index + queue.device - queue.driver
     assert "drive1 by DMA for drive1/" in gdb.do(f"wb-writer *(unsigned short *){used:#x}")
-    gdb.do("stepi")
+    # A watchpoint hears of what the device writes, too, in both directions.
+    value = f"*(unsigned short *){used:#x}"
+    old = gdb.value(value)
+    gdb.do(f"watch {value}")
+    assert "written by drive1 by DMA" in gdb.do("continue")
+    assert gdb.value(value) == old + 1
+    assert "New value" in gdb.do("continue")
+    assert gdb.value(value) == old + 2
+    written = gdb.icount()
+    assert f"New value = {old + 1}" in gdb.do("reverse-continue")
+    assert written - 3 <= gdb.icount() < written
+    assert f"New value = {old}" in gdb.do("reverse-continue")
+    gdb.do("delete")
+    gdb.do("wb-request drive1/3")
     assert "virtqueue_add" in gdb.do(f"wb-writer *(unsigned short *){index:#x}")
 
 

@@ -152,6 +152,8 @@ class Stub:
             case "watch":
                 watch = self.points.watch(found.range)
                 if watch is not None:
+                    if found.text:
+                        self.say(f"{found.text}\n")
                     return b"T%s%s:%x;%s" % (_SIGTRAP, _WATCH_NAMES[watch[0]], watch[1], thread)
             case "breakpoint":
                 hardware = self.points.kind(self.target.machine.cpu.linear_pc) == HARDWARE

@@ -54,6 +54,8 @@ class DmaWatch:
     reads: bool = False
     writes: bool = True
     count: int = 1
+    range: int = -1
+    """Of a watchpoint on memory that also hears of devices: which one; else -1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,13 @@ class Hit(NamedTuple):
 
     icount: int
     watch: EventWatch
+    device: str = ""
+    """Of a transfer: who made it."""
+
+    @property
+    def range(self) -> int:
+        """Which watchpoint on memory this is a hit of, -1 for none."""
+        return self.watch.range if isinstance(self.watch, DmaWatch) else -1
 
 
 @dataclass(slots=True)
@@ -122,6 +131,7 @@ class WatchLog(Observer):
     _transfers: list[DmaWatch] = field(default_factory=list)
     _lines: list[IrqWatch] = field(default_factory=list)
     _requests: list[RequestWatch] = field(default_factory=list)
+    _memory: list[DmaWatch] = field(default_factory=list)
     _passed: dict[EventWatch, int] = field(default_factory=dict)
     _recent: dict[EventWatch, deque[int]] = field(default_factory=dict)
 
@@ -130,10 +140,18 @@ class WatchLog(Observer):
         self.watches = every = list(dict.fromkeys(watches))
         self._accesses = [watch for watch in every if isinstance(watch, DeviceWatch)]
         self._transfers = [watch for watch in every if isinstance(watch, DmaWatch)]
+        self._transfers += self._memory
         self._lines = [watch for watch in every if isinstance(watch, IrqWatch)]
         self._requests = [watch for watch in every if isinstance(watch, RequestWatch)]
         observers = [observer for observer in self.machine.observers if observer is not self]
-        self.machine.observers[:] = [*observers, self] if every else observers
+        self.machine.observers[:] = [*observers, self] if every or self._memory else observers
+
+    def watch_memory(self, watches: Iterable[DmaWatch]) -> None:
+        """Replace the parts of memory that watchpoints are on."""
+        found = list(watches)
+        if found != self._memory:
+            self._memory = found
+            self.watch(self.watches)
 
     def look_at(self, machine: Machine) -> None:
         """Go on in another machine; what was passed over counts."""
@@ -183,7 +201,7 @@ class WatchLog(Observer):
         for watch in self._transfers:
             wanted = watch.writes if is_write else watch.reads
             if wanted and gpa < watch.gpa + watch.length and watch.gpa < gpa + length:
-                self._hit(icount, watch)
+                self._hit(icount, watch, device)
 
     def on_irq_line(self, name: str, level: bool, icount: int) -> None:
         """Compare a change of a line with the list."""
@@ -198,12 +216,14 @@ class WatchLog(Observer):
                 if watch.matches(request):
                     self._hit(icount, watch)
 
-    def _hit(self, icount: int, watch: EventWatch) -> None:
-        if icount >= self.before:
+    def _hit(self, icount: int, watch: EventWatch, device: str = "") -> None:
+        hit = Hit(icount, watch, device)
+        # Of memory, what a timer has written is in it at a position: that is past.
+        if icount >= self.before and hit.range < 0:
             return
         if watch.count > 1 and not self._is_counted(icount, watch):
             return
-        self.last = Hit(icount, watch)
+        self.last = hit
         if self.stopping:
             self.machine.interrupt()
 

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from workbench.core.layout import WATCH_WRITE
 from workbench.core.machine import Machine
+from workbench.core.pagewalk import Paging
 from workbench.trace import guest as guests
 from workbench.trace.checkpoints import DEFAULT_BUDGET_BYTES, Checkpoints
 from workbench.trace.eventfind import Row, Where, find_event
-from workbench.trace.eventwatch import EventWatch, WatchLog
+from workbench.trace.eventwatch import DmaWatch, EventWatch, Hit, WatchLog
 from workbench.trace.guest import Builder, Guest
 from workbench.trace.handlers import OverHandlers
 from workbench.trace.pace import Pace
@@ -38,14 +39,15 @@ if TYPE_CHECKING:
 
 NEAR_ICOUNT = 50_000
 NEVER = (1 << 64) - 1
+_MOST_WATCHED_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
     """Why a move ended.
 
-    kind: "breakpoint", "watch" (of memory: `range`), "access" (of a device: `text`), "icount",
-    "interrupted", "begin", "end" (`text` says how the recording ended).
+    kind: "breakpoint", "watch" (of memory: `range`; with a `text` if a device wrote), "access" (of
+    a device: `text`), "icount", "interrupted", "begin", "end" (`text`: how the recording ended).
     """
 
     kind: str
@@ -63,6 +65,13 @@ class Writer:
     device: str
     pc: int
     request: str = ""
+
+
+def moved_by(hit: Hit) -> Moved:
+    """Why a move ends at a watched event."""
+    if hit.range >= 0:
+        return Moved("watch", hit.range, f"written by {hit.device} by DMA")
+    return Moved("access", text=hit.watch.text)
 
 
 class Timeline:
@@ -86,6 +95,7 @@ class Timeline:
     def _begin(self, machine: Machine, kept: Checkpoints) -> None:
         self._machine = machine
         self._log = WatchLog(machine)
+        self._processor_alone = False
         self.kept = kept
         self.breakpoints: set[int] = set()
         self.conditions: dict[int, tuple[bytes, ...]] = {}
@@ -203,7 +213,7 @@ class Timeline:
                 return Moved(stop.kind, machine.cpu.get("watch_last_range"))
             if stop.kind == "interrupted":
                 if self._log.stopping and self._log.last is not None:
-                    return Moved("access", text=self._log.last.watch.text)
+                    return moved_by(self._log.last)
             elif stop.kind == "idle":
                 if self.icount >= self.end_icount and self.diverted is None:
                     self._ended = self._end_text()
@@ -246,12 +256,12 @@ class Timeline:
 
         A breakpoint at the present position does not count.
         """
-        self._log.begin()
+        self._begin_move()
         self._arm(stopping=True)
         self.machine.cpu.set("bp_skip", self.icount)
         self._expect(self.icount, min(until, self.end_icount) - self.icount)
         found = self._run_to(until, poll)
-        if found.kind == "access":
+        if found.kind == "access" or (found.kind == "watch" and found.text):
             self._arm(stopping=False, points=False)
             self._run_to(self.icount + 1, poll)
         elif found.kind == "watch":
@@ -308,7 +318,7 @@ class Timeline:
         """
         if self.diverted is not None:
             self.seek(self.diverted)
-        self._log.begin()
+        self._begin_move()
         present = high = self.icount
         if self._is_at_end():
             high += 1
@@ -329,11 +339,28 @@ class Timeline:
                 self.seek(present)
                 return found
             hit = self._last_hit()
-            if hit is not None and hit[0] < high:
+            if hit is not None and (hit[0] < high or hit[1].text):
                 return self._land(*hit)
             high = snapshot.icount
         self._restore(self.kept.first)
         return Moved("begin")
+
+    def _begin_move(self) -> None:
+        self._log.begin()
+        self._log.watch_memory(() if self._processor_alone else self._in_memory())
+
+    def _in_memory(self) -> Iterator[DmaWatch]:
+        """Where the memory of watchpoints on writes lies now, for what devices write."""
+        machine = self.machine
+        paging = Paging.of(machine.cpu)
+        for number, (first, end, kind) in enumerate(self.watches):
+            at = first
+            while at < end and kind & WATCH_WRITE and at - first < _MOST_WATCHED_BYTES:
+                length = min(end, (at | 0xFFF) + 1) - at
+                gpa = paging.translate(machine.memory.read, at)
+                if gpa is not None:
+                    yield DmaWatch(gpa, length, f"memory at {first:#x}", range=number)
+                at += length
 
     def _last_hit(self) -> tuple[int, Moved] | None:
         cpu = self.machine.cpu
@@ -344,10 +371,17 @@ class Timeline:
             hits.append((cpu.get("watch_last"), Moved("watch", cpu.get("watch_last_range"))))
         event = self._log.last_of_stretch()
         if event is not None:
-            hits.append((event.icount, Moved("access", text=event.watch.text)))
+            hits.append((event.icount, moved_by(event)))
         return max(hits, key=lambda hit: hit[0], default=None)
 
     def _land(self, icount: int, found: Moved) -> Moved:
+        if found.kind == "watch" and found.text and icount > 0:
+            # What a timer does comes before the instruction at this count.
+            self.seek(icount - 1)
+            self.step()
+            if self._log.last is not None and self._log.last.range >= 0:
+                self.seek(icount - 1)
+            return found
         self.seek(icount)
         if found.kind == "breakpoint":
             # It may be at the first instruction of an interrupt that is delivered at this count.
@@ -404,12 +438,14 @@ class Timeline:
         breakpoints, watches, devices = self.breakpoints, self.watches, self.device_watches
         self.breakpoints, self.watches = set(), [(address, address + length, WATCH_WRITE)]
         self.set_device_watches([])
+        self._processor_alone = True
         try:
             found = self.go_back().kind == "watch"
             return (self.icount, self.machine.cpu.get("rip")) if found else None
         finally:
             self.breakpoints, self.watches = breakpoints, watches
             self.set_device_watches(devices)
+            self._processor_alone = False
             return_here()
 
     def _hold(self) -> Callable[[], None]:
