@@ -47,8 +47,9 @@ class StackPane(Scrolled):
         return out or [[("class:dim", f"the stack at {base:#x} is not in memory")]]
 
     def _frame(self, number: int, pc: int, offset: int) -> Line:
+        far = not 0 <= offset < 1 << 20  # on the stack that an interrupt left
         return [
             ("class:mark", f"#{number:<3}"),
-            ("class:address", f"+{offset:<5x}"),
+            ("class:address", "other " if far else f"+{offset:<5x}"),
             ("class:symbol", self.session.function(pc)),
         ]
