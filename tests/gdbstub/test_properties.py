@@ -4,7 +4,10 @@ import random
 
 import pytest
 
+from tests.gdbstub.test_stub import ask
 from workbench.gdbstub.registers import LAYOUTS, X86_64, plain_names
+from workbench.gdbstub.stub import Stub
+from workbench.gdbstub.target import ReplayTarget
 from workbench.trace.eventwatch import DmaWatch, EventWatch, IrqWatch, RequestWatch
 from workbench.trace.reader import Trace
 from workbench.trace.timeline import Timeline
@@ -71,5 +74,60 @@ def test_thousands_of_random_actions(trace: Trace, timeline: Timeline, seed: int
         fresh.machine.run(icount)
         assert timeline.machine.digest() == fresh.machine.digest()
     assert timeline.go().kind == "end"
+    assert trace.end is not None
+    assert timeline.machine.digest().hex() == trace.end.digest
+
+
+@pytest.mark.slow
+def test_thousands_of_random_packets(trace: Trace, timeline: Timeline) -> None:
+    """The same by way of the protocol: what a debugger asks, sets, writes and looks at."""
+    rng = random.Random(5)
+    stub = Stub(ReplayTarget(timeline))
+    ask(stub, b"QStartNoAckMode")
+    stub.framing.acks = False
+    cpu = timeline.machine.cpu
+    looks = (
+        "info irq", "info cpu", "info tlb", "info mem", "info registers", "info msr", "info timers",
+        "when", "log 3", "x 0x100000 32", "checkpoint", "info devices", "complete wa", "help",
+    )  # fmt: skip
+    seen: dict[int, bytes] = {}
+    for _ in range(2000):
+        stack = cpu.get("rsp") & 0xFFFF_FFF8
+        match rng.randrange(14):
+            case 0 | 1 | 2:
+                ask(stub, rng.choice((b"s", b"vCont;s:1")))
+            case 3 | 4:
+                ask(stub, b"bs")
+            case 5:
+                place = rng.randrange(timeline.end_icount)
+                ask(stub, b"qRcmd," + f"seek {place}".encode().hex().encode())
+            case 6 | 7:
+                ask(stub, b"qRcmd," + rng.choice(looks).encode().hex().encode())
+            case 8:
+                kind, place = rng.choice((0, 1)), timeline.machine.cpu.linear_pc
+                assert ask(stub, b"Z%d,%x,1" % (kind, place)) == b"OK"
+            case 9:
+                stub.points.clear()
+                ask(stub, b"Z2,%x,8" % stack)
+            case 10:
+                ask(stub, b"m%x,20" % rng.choice((stack, 0x100000, rng.getrandbits(64))))
+                assert len(ask(stub, b"g")) == 2 * stub.layout.bytes
+            case 11:
+                ask(stub, b"M%x,4:%08x" % (stack, rng.getrandbits(32)))
+                ask(stub, b"s")
+                ask(stub, b"qRcmd," + b"drop".hex().encode())
+            case 12:
+                watch = rng.choice(("com1.THR write", "irq IRQ0 high count 2", "com1.LSR count 9"))
+                ask(stub, b"qRcmd," + f"watch {watch}".encode().hex().encode())
+                assert ask(stub, rng.choice((b"c", b"c", b"bc")))[:1] == b"T"
+                ask(stub, b"qRcmd," + b"unwatch".hex().encode())
+            case _:
+                ask(stub, b"qXfer:features:read:target.xml:0,100")
+        if timeline.diverted is None and b"replaylog" not in stub._last_stop:
+            state = ask(stub, b"g")
+            assert seen.setdefault(timeline.icount, state) == state
+    stub.points.clear()
+    ask(stub, b"qRcmd," + b"drop".hex().encode())
+    assert b"replaylog:end" in ask(stub, b"c")
     assert trace.end is not None
     assert timeline.machine.digest().hex() == trace.end.digest
