@@ -47,7 +47,7 @@ def test_open_filter_move_resize_quit(tui: Open, demo: str) -> None:
     t.send("/device=pit and write\r")
     t.wait("of 1,935 accesses match")
     t.send("n")
-    t.wait(r"> +[\d,]+ pit +CW")
+    t.wait(r"> *[\d,]+ pit +CW")
     t.resize(130, 40)
     t.wait(r"r15 ")
     t.send("?")

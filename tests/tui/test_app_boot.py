@@ -51,7 +51,7 @@ def test_an_index_goes_back_across_a_notification(tmp_path: Path, boots: tuple[s
     try:
         t.wait("accesses")
         t.send("/device=drive0 and register=queue_notify*\r")
-        t.wait(r"> +[\d,]+ .*drive0 +queue_notify0 <-", LONG)
+        t.wait(r"> *[\d,]+ .*drive0 +queue_notify0 <-", LONG)
         t.send("3")
         t.send(":inspect drive0\r")
         before = re.findall(r"\d+", t.wait(TAKES, LONG))[-1]

@@ -93,7 +93,7 @@ def test_record_pause_type_go_back_go_on_stop(guest: Guests, tmp_path: Path) -> 
         t.send("\x1d\x1b")
         t.wait("paused: c goes on", LONG)
         t.send("A")
-        t.wait(r"\n> [\d,]+ ", LONG)
+        t.wait(r"\n> *[\d,]+ ", LONG)
         t.send("c")
         t.wait("recording …", LONG)
         t.send("e")
