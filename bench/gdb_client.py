@@ -73,9 +73,12 @@ class Remote:
             self._data += data
 
     def ask(self, packet: str, timeout_s: float | None = None) -> str:
-        """Send a packet, and give the answer."""
+        """Send a packet, and give the answer; what the stub says on the console is dropped."""
         self.send(packet)
-        return self.receive(timeout_s)
+        while True:
+            answer = self.receive(timeout_s)
+            if answer == "OK" or not answer.startswith("O"):
+                return answer
 
     def monitor(self, command: str) -> str:
         """The text that a monitor command gives."""
