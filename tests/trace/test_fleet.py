@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -136,3 +138,19 @@ def test_on_a_cluster(folder: Path, enriched: Path) -> None:
             process.terminate()
         for process in processes:
             process.wait(20)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_processes_quietly(folder: Path) -> None:
+    for n in range(300):
+        (folder / f"n{n}.wbt").symlink_to(DEMO)
+    command = [sys.executable, "-m", "workbench", "replay", str(folder), "--jobs", "2", "-q"]
+    process = subprocess.Popen(
+        command, env=environment(), stderr=subprocess.PIPE, start_new_session=True
+    )
+    time.sleep(3)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in err

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
@@ -107,11 +108,16 @@ def _guarded(work: Callable[..., T], path: str, arguments: tuple[Any, ...]) -> R
         return Result(path, None, f"{path}: there is not enough memory for this")
 
 
+def _end_at_interrupt() -> None:
+    """Let Ctrl-C, which all processes of a terminal get, end this one at once and quietly."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def _executor(scheduler: str | None, jobs: int) -> Iterator[Executor]:
     if scheduler is None:
         # Not a fork: other threads may hold locks.
-        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _end_at_interrupt) as pool:
             yield pool
         return
     try:
