@@ -150,6 +150,9 @@ class Verifier(EventObserver):
                 self._diverge(None, expected)
 
 
+_AFTER_INPUT_PS = 2 * 10**12  # longer than any work of a device
+
+
 class Replay:
     """One replay of a trace. `machine` is there before `run`, for who wants to look inside."""
 
@@ -234,8 +237,9 @@ class Replay:
         end = self.trace.end
         last_ps = max((item.time_ps for item in rest), default=0)
         if end is None:
-            # The last event may belong to the instruction that begins at this count.
-            return self._run_to(self.trace.icount + 1, rest, last_ps)
+            # The last event may belong to the instruction that begins at this count, and come
+            # after the last input while the guest is halted: a device is done with its work.
+            return self._run_to(self.trace.icount + 1, rest, last_ps + _AFTER_INPUT_PS)
         if end.stop in USER_STOPS:
             return self._run_to(end.icount, rest, end.time_ps)
         return self._run_to(end.icount + 1, rest)
