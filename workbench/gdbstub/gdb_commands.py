@@ -334,7 +334,7 @@ class Symbols(Command):
         if not files:
             raise gdb.GdbError("there is no Linux kernel with symbols in guest memory here")
         news = GUEST.update(files, again=True)
-        gdb.write(f"symbols of {len(news)} files: {', '.join(news)}\n")
+        gdb.write(f"symbols: {', '.join(news)}\n")
         if argument == "auto":
             self.loading = Loading()
 
