@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from workbench.cli.main import main
+from workbench.core.build import source_key
 from workbench.errors import FormatError
 from workbench.firmware import demo
-from workbench.trace.header import End
+from workbench.trace.header import End, Header, other_maker
 from workbench.trace.provenance import DiskFacts, DiskHasher
 
 FACTS = {"name": "d", "path": "p", "format": "raw", "size_bytes": 512, "sha256": ""}
@@ -67,3 +68,21 @@ def test_record_says_which_image_it_was(
     }
     assert main(["info", "t.wbt"]) == 0
     assert sha256 in capsys.readouterr().out.replace("\n", "").replace(" ", "")
+
+
+def test_a_trace_says_when_another_workbench_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine comes first; a trace from before devices were named is taken as it is."""
+
+    def header(**host: str) -> Header:
+        return Header({}, host=host, workbench_version="0.0.9")
+
+    monkeypatch.setattr("workbench.trace.header._devices_key", lambda: "mine")
+    engine = source_key()
+    assert other_maker(header(engine=engine, devices="mine")) == ""
+    assert other_maker(header(engine=engine)) == ""
+    assert other_maker(header(engine="x", devices="mine")).startswith(
+        "it was recorded by another engine, that of workbench 0.0.9 (this is "
+    )
+    assert other_maker(header(engine=engine, devices="theirs")).startswith(
+        "it was recorded with other models of devices, those of workbench 0.0.9 (this is "
+    )

@@ -79,13 +79,13 @@ def run(args: argparse.Namespace) -> int:
     """Serve the trace to gdb."""
     from workbench import gdbstub
     from workbench.cli import text
-    from workbench.cli.summary import other_engine
     from workbench.cli.text import complain
     from workbench.gdbstub.server import Server, listen
     from workbench.gdbstub.stub import Stub
     from workbench.gdbstub.target import ReplayTarget
     from workbench.trace import position
     from workbench.trace.bookmarks import Bookmarks
+    from workbench.trace.header import other_maker
     from workbench.trace.reader import open_trace
     from workbench.trace.timeline import Timeline
 
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         timeline.seek(start)
         if timeline.kept.problem:
             complain(timeline.kept.problem)
-        other = other_engine(trace)
+        other = other_maker(trace.header)
         if other:
             complain(f"{other}: what happens here may not be what was recorded")
         stub = Stub(ReplayTarget(timeline), args.architecture)

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import workbench
 from workbench.cli import text
+from workbench.trace.header import other_maker
 from workbench.trace.reader import Trace, open_trace
 
 if TYPE_CHECKING:
@@ -138,22 +138,9 @@ def print_replay(path: str, result: ReplayResult) -> None:
     text.print_pairs("replayed", pairs, sys.stderr)
 
 
-def other_engine(trace: Trace) -> str:
-    """A sentence for a trace whose replay may be another run than the recording, or ""."""
-    from workbench.core.build import source_key
-
-    header = trace.header
-    if header.host.get("engine") == source_key():
-        return ""
-    return (
-        f"it was recorded by another engine, that of workbench {header.workbench_version}"
-        f" (this is {workbench.__version__})"
-    )
-
-
 def failure_text(replay: Replay, result: ReplayResult) -> str:
     """Say why a replay is not identical; empty when it is."""
-    made_by = "" if result.identical else other_engine(replay.trace)
+    made_by = "" if result.identical else other_maker(replay.trace.header)
     other = f"; {made_by}" if made_by else ""
     if result.divergence is None:
         return result.message + other if result.message else ""

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import workbench
 from workbench.errors import FormatError
@@ -199,12 +199,42 @@ def _disks(value: Mapping[str, Any]) -> tuple[DiskFacts, ...]:
     return tuple(DiskFacts.from_json(item) for item in disks)
 
 
+_DEVICES: Final = ("block", "firmware", "hw", "net")
+
+
+def _devices_key() -> str:
+    """Hash of what decides how devices answer, and of what the guest finds at its start."""
+    root = Path(workbench.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for part in _DEVICES for path in (root / part).rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def other_maker(header: Header) -> str:
+    """A sentence for a trace whose replay may be another run than the recording, or ""."""
+    from workbench.core.build import source_key
+
+    host = header.host
+    if host.get("engine") != source_key():
+        what = "by another engine, that"
+    elif host.get("devices", "") not in ("", _devices_key()):
+        what = "with other models of devices, those"
+    else:
+        return ""
+    return (
+        f"it was recorded {what} of workbench {header.workbench_version}"
+        f" (this is {workbench.__version__})"
+    )
+
+
 def host_facts() -> dict[str, str]:
     """Say on what the recording was made; for people, never for replay."""
     from workbench.core.build import source_key
 
     return {
         "engine": source_key(),
+        "devices": _devices_key(),
         "system": platform.system(),
         "machine": platform.machine(),
         "python": platform.python_version(),

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from workbench.core.build import source_key
 from workbench.core.pagewalk import Paging
 from workbench.errors import WorkbenchError
 from workbench.gdbstub.memory import physical
 from workbench.inspect import Page, capture
 from workbench.trace.bookmarks import Bookmarks
+from workbench.trace.header import other_maker
 from workbench.tui import language, moves
 from workbench.tui.density import Density
 from workbench.tui.disassembly import disassemble
@@ -498,13 +498,13 @@ class Session:
             return
         block = self.log.block(row // BLOCK)
         pc = int(block.numbers["pc"][row - block.first])
-        header = self.trace.header
-        if pc in (moment.pc, moment.registers["rip"]) or header.host.get("engine") == source_key():
+        if pc in (moment.pc, moment.registers["rip"]):
             return
-        self.fail(
-            "the machine is not where the recording was: it was recorded by another engine, that"
-            f" of workbench {header.workbench_version}; 'workbench replay' says more"
-        )
+        other = other_maker(self.trace.header)
+        if other:
+            self.fail(
+                f"the machine is not where the recording was: {other}; 'workbench replay' says more"
+            )
 
     def _leave(self) -> None:
         if self.moment is not None:
