@@ -6,7 +6,7 @@ import random
 import struct
 
 from tests.net.frames import GATEWAY, GUEST, MAC, checksum, ping, udp
-from workbench.hw.virtio.offload import checksum_is_right
+from workbench.hw.virtio.offload import checksum_is_right, upper_layer
 from workbench.net.coalesce import coalesce
 
 
@@ -20,19 +20,25 @@ def segment(seq: int, data: bytes, flags: int = 0x10, *, port: int = 80, ack: in
     return MAC + MAC + b"\x08\x00" + head[:10] + checksum(head) + head[12:] + body
 
 
+def is_right(frame: bytes) -> bool:
+    """As the controller asks for it: a frame that it cannot read is not vouched for."""
+    upper = upper_layer(frame)
+    return upper is not None and checksum_is_right(frame, upper)
+
+
 def test_a_row_becomes_one_frame_with_right_checksums() -> None:
     data = random.Random(1).randbytes(5 * 1440 + 77)
     first = 0xFFFFF000  # the sequence number goes round
     parts = [data[at : at + 1440] for at in range(0, len(data), 1440)]
     frames = [segment(first + 1440 * n, part) for n, part in enumerate(parts)]
-    assert all(map(checksum_is_right, frames))
+    assert all(map(is_right, frames))
     (large,) = coalesce(frames)
     assert large[54:] == data
     assert large[38:42] == first.to_bytes(4, "big")
     assert int.from_bytes(large[16:18], "big") == len(large) - 14
     assert checksum(large[14:34]) == b"\0\0"
-    assert checksum_is_right(large)
-    assert not checksum_is_right(large[:-1] + bytes([large[-1] ^ 1]))
+    assert is_right(large)
+    assert not is_right(large[:-1] + bytes([large[-1] ^ 1]))
 
 
 def test_rows_end() -> None:
@@ -73,4 +79,4 @@ def test_anything_at_all() -> None:
                 frame[rng.randrange(len(frame))] = rng.randrange(256)
         other = bytes(frame)
         assert sum(map(len, coalesce([other, other]))) <= 2 * len(other)
-        checksum_is_right(other)
+        is_right(other)
