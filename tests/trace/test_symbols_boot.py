@@ -31,8 +31,15 @@ def boot(tmp_path: Path, guest: Guests, monkeypatch: pytest.MonkeyPatch) -> Trac
         ],
         cwd=tmp_path, env=environment(), check=True, timeout=240,
     )  # fmt: skip
-    monkeypatch.setattr(symbols, "_cache_path", lambda *_: tmp_path / "symbols.zst")
+    forget_tables(monkeypatch)
     return api.open(tmp_path / "boot.wbt")
+
+
+def forget_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with no table in the cache, and leave none there."""
+    kept: dict[str, symbols.SymbolTable] = {}
+    monkeypatch.setattr(symbols, "_load", kept.get)
+    monkeypatch.setattr(symbols, "_keep", kept.__setitem__)
 
 
 def functions(trace: Trace, table: symbols.SymbolTable, device: str) -> set[str]:
@@ -75,10 +82,8 @@ def test_kernel_symbols_come_from_guest_memory(boot: Trace, tmp_path: Path) -> N
         assert any(chain[-1].startswith("entry_SYSCALL_64") for chain in wrote)
 
 
-def test_a_32_bit_kernel_and_its_modules(
-    tmp_path: Path, pae_trace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(symbols, "_cache_path", lambda *_: tmp_path / "symbols.zst")
+def test_a_32_bit_kernel_and_its_modules(pae_trace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_tables(monkeypatch)
     with api.open(pae_trace) as trace:
         table = symbols.of_trace(trace)
         assert functions(trace, table, "com1") >= {"io_serial_in", "io_serial_out"}
