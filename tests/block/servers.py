@@ -122,12 +122,19 @@ def iscsi(folder: Path, image: Path) -> Iterator[Served]:
 
 @contextmanager
 def web(folder: Path, image: Path) -> Iterator[Served]:
-    """A web server of the image's folder that knows ranges, as QEMU and nbdkit want them."""
-    handler = functools.partial(Ranges, directory=str(image.parent))
+    """A web server of the image's folder."""
+    with web_of(image.parent) as url:
+        yield Served(f"{url}/{image.name}", image)
+
+
+@contextmanager
+def web_of(folder: Path) -> Iterator[str]:
+    """The URL of a web server that knows ranges, as QEMU and nbdkit want them."""
+    handler = functools.partial(Ranges, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield Served(f"http://127.0.0.1:{server.server_port}/{image.name}", image)
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
 

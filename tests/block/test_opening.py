@@ -1,16 +1,14 @@
 """Names, formats and URLs; what is refused, and how that is said."""
 
-import functools
-import http.server
 import random
 import shutil
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.block import servers
 from tests.block.conftest import Tool
 from workbench.block import helper
 from workbench.block.opening import open_image
@@ -235,31 +233,9 @@ def test_a_damaged_image_of_others(start: bytes, tmp_path: Path, qemu_img: Tool)
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
-    """A web server of `tmp_path` that knows ranges, as QEMU wants them."""
-    handler = functools.partial(_Ranges, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-class _Ranges(http.server.SimpleHTTPRequestHandler):
-    def send_head(self) -> None:
-        content = Path(self.translate_path(self.path)).read_bytes()
-        span = self.headers.get("Range", "").removeprefix("bytes=").split("-")
-        self.send_response(206 if len(span) == 2 else 200)
-        if len(span) == 2:
-            content = content[int(span[0]) : int(span[1]) + 1]
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, *args: object) -> None:
-        pass
+    """A web server of `tmp_path`."""
+    with servers.web_of(tmp_path) as url:
+        yield url
 
 
 def test_http(web: str, raw: Path, qemu_img: Tool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,15 +17,25 @@ def test_a_disk_and_a_network_card_cannot_be_compared(capsys: pytest.CaptureFixt
     assert "expected two disks or two network interfaces" in capsys.readouterr().err
 
 
+def compared(
+    one: str,
+    other: str,
+    guest: Callable[[str], guests.Guest],
+    capsys: pytest.CaptureFixture[str],
+) -> dict[str, Any]:
+    files = guest("generic")
+    initrd = str(files.images["drivers"])
+    words = ["compare", one, other, "--kernel", str(files.kernel), "--initrd", initrd]
+    assert main([*words, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
 @pytest.mark.slow
 def test_virtio_blk_takes_few_accesses(
     guest: Callable[[str], guests.Guest], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = guest("generic")
-    initrd = str(files.images["drivers"])
-    words = ["compare", "ide", "virtio-blk", "--kernel", str(files.kernel), "--initrd", initrd]
-    assert main([*words, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = compared("ide", "virtio-blk", guest, capsys)
     assert found["ide"]["accesses"] > 10 * found["virtio-blk"]["accesses"]
     assert "ide0.COMMAND" in found["ide"]["registers"]
     assert found["virtio-blk"]["dma_bytes"] > 36 << 20
@@ -34,11 +45,7 @@ def test_virtio_blk_takes_few_accesses(
 def test_an_e1000_takes_registers_for_each_packet(
     guest: Callable[[str], guests.Guest], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = guest("generic")
-    initrd = str(files.images["drivers"])
-    words = ["compare", "e1000", "virtio-net", "--kernel", str(files.kernel), "--initrd", initrd]
-    assert main([*words, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = compared("e1000", "virtio-net", guest, capsys)
     e1000, virtio = found["e1000"], found["virtio-net"]
     assert 1000 <= e1000["packets"] == virtio["packets"] < 1010
     assert e1000["mibs"] > 1.3

@@ -8,15 +8,14 @@ it. Frames go out and come back through the PHY's loopback, so that no network i
 from __future__ import annotations
 
 import struct
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.qtest.wire import OURS, QEMU, Wire
+from tests.hw.e1000_rig import ethernet
+from tests.qtest.beside import NoteBook, Notes, differences, main, run_all
+from tests.qtest.wire import OURS, Wire
 from workbench.core.regs import RESERVED
 from workbench.hw.e1000.mac import MAP
 
@@ -33,34 +32,30 @@ DATA = DEXT | 1 << 20
 EN, UPE, MPE, LPE, BAM, VFE, BSEX, SECRC = (1 << n for n in (1, 3, 4, 5, 15, 18, 25, 26))
 VME = 1 << 30
 DIAGNOSTIC = ("RDFH", "RDFT", "RDFHS", "RDFTS", "TDFH", "TDFT", "TDFHS", "TDFTS")
-Notes = dict[str, Any]
 
 
-class Driver:
+class Driver(NoteBook):
     """The guest's side over the wire."""
 
     def __init__(self, wire: Wire, steps: bool) -> None:
         """`steps`: time moves by clock_step, else by itself."""
+        super().__init__()
         self.wire = wire
         self.steps = steps
-        self.notes: Notes = {}
-        self._prefix = ""
         self._tail = 0
 
     def begin(self, name: str) -> None:
         """Reset the machine, decode the controller, and call what follows `name`."""
         self.wire.qmp("system_reset")
         self.wire.event("RESET")
-        self._prefix = name
+        super().begin(name)
         for offset, value in ((0x10, BAR0), (4, 7)):
             self.wire.send(f"outl 0xcf8 {1 << 31 | SLOT << 11 | offset:#x}")
             self.wire.send(f"outl 0xcfc {value:#x}")
 
     def note(self, what: str, value: Any) -> None:
-        """Keep what was seen."""
-        key = f"{self._prefix}: {what}"
-        assert key not in self.notes, key
-        self.notes[key] = hex(value) if isinstance(value, int) else value
+        """Keep what was seen, numbers in hexadecimal."""
+        super().note(what, hex(value) if isinstance(value, int) else value)
 
     def get(self, name: str) -> int:
         return self.wire.number(f"readl {BAR0 + MAP[name].offset:#x}")
@@ -163,12 +158,6 @@ class Driver:
         after = self.get("RDH")
         self.set("RDT", (after - 1) % RING)
         return after != before
-
-
-def ethernet(
-    payload: bytes = bytes(50), to: bytes = MAC, source: bytes = OTHER, kind: int = 0x88B5
-) -> bytes:
-    return to + source + kind.to_bytes(2, "big") + payload
 
 
 def tcp4(payload: bytes, total: int | None = None) -> bytes:
@@ -443,30 +432,13 @@ def run(side: tuple[str, ...], directory: Path, only: str = "") -> Notes:
     board = ("-machine", "pc", "-m", "64", "-nodefaults")
     with Wire(side, directory, *board, *options, "-device", device) as wire:
         driver = Driver(wire, side == OURS)
-        for name, function in PROGRAMS:
-            if only in name:
-                driver.begin(name)
-                function(driver)
-        return driver.notes
+        return run_all(driver, PROGRAMS, only)
 
 
 def beside(directory: Path, only: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(what, ours, QEMU's) where they differ."""
-    assert QEMU is not None
-    sides = {"ours": OURS, "qemu": (QEMU, "-accel", "tcg", "-icount", "shift=0,sleep=off")}
-    with ThreadPoolExecutor() as pool:
-        for name in sides:
-            (directory / name).mkdir()
-        found = {
-            name: pool.submit(run, side, directory / name, only) for name, side in sides.items()
-        }
-        mine, theirs = found["ours"].result(), found["qemu"].result()
-    for key in mine:
-        if mine[key] != theirs.get(key):
-            yield key, mine[key], theirs.get(key)
+    return differences(run, ("-accel", "tcg", "-icount", "shift=0,sleep=off"), directory, only)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as name:
-        for key, mine, theirs in beside(Path(name), sys.argv[1] if len(sys.argv) > 1 else ""):
-            print(f"{key}\n    ours {mine}\n    QEMU {theirs}")
+    main(beside)

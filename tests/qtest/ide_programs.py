@@ -8,49 +8,39 @@ it. QEMU's processor is held by -S, since Debian's QEMU has no accelerator of th
 from __future__ import annotations
 
 import struct
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.qtest.wire import OURS, QEMU, Wire
+from tests.qtest.beside import NoteBook, Notes, differences, main, run_all
+from tests.qtest.wire import Wire
 
 BSY, DRQ, ERR = 0x80, 0x08, 0x01
 BM = 0xC040
 TABLE, BUFFER = 0x10_0000, 0x20_0000
 DISK_SECTORS = 20480
 DISC_BLOCKS = 300
-Notes = dict[str, Any]
 
 
-class Driver:
+class Driver(NoteBook):
     """The guest's side over the wire. The disk is 0:0, the CD-ROM 1:0, unless said otherwise."""
 
     def __init__(self, wire: Wire) -> None:
+        super().__init__()
         self.wire = wire
-        self.notes: Notes = {}
-        self._prefix = ""
         wire.send("irq_intercept_in ioapic")
 
     def begin(self, name: str) -> None:
         """Reset the machine, decode IDE, and call what follows `name`."""
         self.wire.qmp("system_reset")
         self.wire.event("RESET")
-        self._prefix = name
+        super().begin(name)
         for offset, value in ((0x20, BM | 1), (4, 5), (0x40, 0x8000_8000)):
             self.wire.send(f"outl 0xcf8 {1 << 31 | 1 << 11 | 1 << 8 | offset:#x}")
             self.wire.send(f"outl 0xcfc {value:#x}")
         for channel in (0, 1):
             self.inb(7, channel)
-
-    def note(self, what: str, value: Any) -> None:
-        """Keep what was seen."""
-        key = f"{self._prefix}: {what}"
-        assert key not in self.notes, key
-        self.notes[key] = value
 
     # -- registers
 
@@ -863,30 +853,13 @@ def run(side: tuple[str, ...], directory: Path, only: str = "") -> Notes:
     )  # fmt: skip
     with Wire(side, directory, "-machine", "pc", "-m", "64", "-nodefaults", *options) as wire:
         driver = Driver(wire)
-        for name, function in PROGRAMS:
-            if only in name:
-                driver.begin(name)
-                function(driver)
-        return driver.notes
+        return run_all(driver, PROGRAMS, only)
 
 
 def beside(directory: Path, only: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(what, ours, QEMU's) where they differ."""
-    assert QEMU is not None
-    sides = {"ours": OURS, "qemu": (QEMU, "-S", "-snapshot", "-accel", "tcg")}
-    with ThreadPoolExecutor() as pool:
-        for name in sides:
-            (directory / name).mkdir()
-        found = {
-            name: pool.submit(run, side, directory / name, only) for name, side in sides.items()
-        }
-        mine, theirs = found["ours"].result(), found["qemu"].result()
-    for key in sorted(mine.keys() | theirs.keys()):
-        if mine.get(key) != theirs.get(key):
-            yield key, mine.get(key), theirs.get(key)
+    return differences(run, ("-S", "-snapshot", "-accel", "tcg"), directory, only)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as name:
-        for key, mine, theirs in beside(Path(name), sys.argv[1] if len(sys.argv) > 1 else ""):
-            print(f"{key}\n    ours {mine}\n    QEMU {theirs}")
+    main(beside)
