@@ -17,18 +17,19 @@ def test_time_is_count_times_rate_plus_bias() -> None:
     assert clock.now_ns == 3
 
 
-def test_deadline_icount_rounds_up_and_is_not_past() -> None:
+def test_the_count_of_a_deadline_is_rounded_up_and_not_past() -> None:
     clock = Clock()
     timer = clock.timer("t", lambda: None)
-    assert clock.deadline_icount() is None
+    assert clock.next_ps is None
     timer.arm(5001)
-    assert clock.deadline_icount() == 6
+    assert clock.next_ps == 5001
+    assert clock.icount_at(5001) == 6
     clock.bias_ps = 2
-    assert clock.deadline_icount() == 5
+    assert clock.icount_at(5001) == 5
     clock.icount = 9
-    assert clock.deadline_icount() == 9
+    assert clock.icount_at(5001) == 9
     timer.cancel()
-    assert clock.deadline_icount() is None
+    assert clock.next_ps is None
 
 
 def test_timers_fire_in_order_of_deadline_then_creation() -> None:

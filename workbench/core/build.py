@@ -6,6 +6,7 @@ that it is the same on every host.  After the first time nothing of LLVM is load
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import json
@@ -49,8 +50,9 @@ KEPT_IMAGES = 16
 BYTES_FIELDS = ("blob", "stencil_code", "stencils", "relocs", "entries", "optable", "eatab")
 
 
+@functools.cache
 def source_key() -> str:
-    """Hash of what the image depends on."""
+    """Hash of what the image depends on; read once, as the modules are."""
     import importlib.metadata
 
     digest = hashlib.sha256(

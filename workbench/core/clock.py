@@ -128,12 +128,6 @@ class Clock:
         """The earliest timer has changed."""
         self.next_ps = min(self._armed.values(), default=None)
 
-    def deadline_icount(self) -> int | None:
-        """Smallest instruction count, not below `icount`, at which the earliest timer is due; None
-        without timers.
-        """
-        return None if self.next_ps is None else self.icount_at(self.next_ps)
-
     def icount_at(self, ps: int) -> int:
         """Smallest instruction count, not below `icount`, at which it is `ps` or later."""
         return max(self.icount, -((self.bias_ps - ps) // self.ps_per_insn))

@@ -568,6 +568,7 @@ class Machine:
         """The reverse of `pending_state`."""
         self._halted, self._nmi = state
         self._stop = self._moment = None
+        self._resets = False
 
     def save(self) -> Snapshot:
         """A snapshot of everything, between two calls of `run` (see snapshot.py)."""

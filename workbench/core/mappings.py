@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from workbench.core.layout import CR0_PG, CR4_PAE, CR4_PSE
-from workbench.core.pagewalk import Paging, Read
+from workbench.core.pagewalk import FRAME, LARGE, PAE_ROOT, PRESENT, Paging, Read
 
 __all__ = ["Range", "ranges"]
 
 MOST_TABLES: Final = 1 << 13
-_PRESENT, _WRITE, _USER, _LARGE = 1 << 0, 1 << 1, 1 << 2, 1 << 7
-_FRAME: Final = 0x000F_FFFF_FFFF_F000
+_WRITE, _USER = 1 << 1, 1 << 2
 _RIGHTS: Final = _WRITE | _USER
 _HIGH_HALF: Final = 0xFFFF_0000_0000_0000
 
@@ -61,9 +60,9 @@ class _Walk:
         if not paging.cr0 & CR0_PG:
             return iter(())
         if paging.is_long:
-            return self._table(paging.cr3 & _FRAME, 0, (39, 30, 21, 12), _RIGHTS)
+            return self._table(paging.cr3 & FRAME, 0, (39, 30, 21, 12), _RIGHTS)
         if paging.cr4 & CR4_PAE:
-            return self._pointers(paging.cr3 & 0xFFFF_FFE0)
+            return self._pointers(paging.cr3 & PAE_ROOT)
         large = bool(paging.cr4 & CR4_PSE)
         return self._table(paging.cr3 & 0xFFFF_F000, 0, (22, 12), _RIGHTS, 4, large)
 
@@ -79,8 +78,8 @@ class _Walk:
     def _pointers(self, gpa: int) -> Iterator[tuple[int, int, int]]:
         """The four entries at the top of PAE paging, which have no rights."""
         for n, entry in enumerate(self._entries(gpa, 4, 8)):
-            if entry & _PRESENT:
-                yield from self._table(entry & _FRAME, n << 30, (21, 12), _RIGHTS)
+            if entry & PRESENT:
+                yield from self._table(entry & FRAME, n << 30, (21, 12), _RIGHTS)
 
     def _table(
         self, gpa: int, base: int, shifts: tuple[int, ...], above: int, size: int = 8,
@@ -88,13 +87,13 @@ class _Walk:
     ) -> Iterator[tuple[int, int, int]]:  # fmt: skip
         shift, rest = shifts[0], shifts[1:]
         for n, entry in enumerate(self._entries(gpa, 4096 // size, size)):
-            if not entry & _PRESENT:
+            if not entry & PRESENT:
                 continue
             rights = entry & above
             linear = base + (n << shift)
             if shift == 39 and n & 256:
                 linear |= _HIGH_HALF
-            if not rest or (entry & _LARGE and large and shift < 39):
+            if not rest or (entry & LARGE and large and shift < 39):
                 yield linear, 1 << shift, rights
             else:
-                yield from self._table(entry & _FRAME, linear, rest, rights, size, large)
+                yield from self._table(entry & FRAME, linear, rest, rights, size, large)

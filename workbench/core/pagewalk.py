@@ -13,9 +13,9 @@ from typing import Protocol
 from workbench.core.layout import CR0_PG, CR4_PAE, CR4_PSE, EFER_LMA
 
 PAGE = 0x1000
-_PRESENT, _LARGE = 1 << 0, 1 << 7
-_FRAME = 0x000F_FFFF_FFFF_F000
-_PAE_ROOT = 0xFFFF_FFE0
+PRESENT, LARGE = 1 << 0, 1 << 7
+FRAME = 0x000F_FFFF_FFFF_F000
+PAE_ROOT = 0xFFFF_FFE0
 _LOW_MEMORY = 0xC000_0000
 """Where a 32-bit Linux maps memory."""
 
@@ -55,13 +55,13 @@ class Paging:
         if self.is_long:
             if linear >> 47 not in (0, 0x1FFFF):
                 return None
-            return _walk(read, self.cr3 & _FRAME, linear, (39, 30, 21, 12))
+            return _walk(read, self.cr3 & FRAME, linear, (39, 30, 21, 12))
         linear &= 0xFFFF_FFFF
         if not self.cr0 & CR0_PG:
             return linear
         if self.cr4 & CR4_PAE:
-            entry = _entry(read, (self.cr3 & _PAE_ROOT) + (linear >> 30) * 8, 8)
-            return _walk(read, entry & _FRAME, linear, (21, 12)) if entry else None
+            entry = _entry(read, (self.cr3 & PAE_ROOT) + (linear >> 30) * 8, 8)
+            return _walk(read, entry & FRAME, linear, (21, 12)) if entry else None
         return _walk_32(read, self.cr3, linear, bool(self.cr4 & CR4_PSE))
 
     def linear_of(self, read: Read, gpa: int, most_tables: int = 4096) -> int | None:
@@ -75,7 +75,7 @@ class Paging:
         if not self.is_long:
             found = (gpa + _LOW_MEMORY & 0xFFFF_FFFF, gpa)
             return next((at for at in found if self.translate(read, at) == gpa), None)
-        tables = [(self.cr3 & _FRAME, 39, 0)]
+        tables = [(self.cr3 & FRAME, 39, 0)]
         for _ in range(most_tables):
             if not tables:
                 break
@@ -83,12 +83,12 @@ class Paging:
             raw = read(table, PAGE)
             for n in (*range(256, 512), *range(256)):
                 entry = int.from_bytes(raw[8 * n : 8 * n + 8], "little")
-                if not entry & _PRESENT or entry == (1 << 64) - 1:
+                if not entry & PRESENT or entry == (1 << 64) - 1:
                     continue
                 at = base | n << shift
-                if shift != 12 and not (entry & _LARGE and shift < 39):
-                    tables.append((entry & _FRAME, shift - 9, at))
-                elif entry & _FRAME & -(1 << shift) == gpa & -(1 << shift):
+                if shift != 12 and not (entry & LARGE and shift < 39):
+                    tables.append((entry & FRAME, shift - 9, at))
+                elif entry & FRAME & -(1 << shift) == gpa & -(1 << shift):
                     whole: int = at | gpa & (1 << shift) - 1
                     return whole | 0xFFFF << 48 if whole >> 47 else whole
         return None
@@ -98,7 +98,7 @@ def _entry(read: Read, gpa: int, size: int) -> int:
     """An entry that is present, else 0; all ones is what is read beside RAM."""
     raw = read(gpa, size)
     entry = int.from_bytes(raw, "little")
-    return entry if entry & _PRESENT and raw != b"\xff" * size else 0
+    return entry if entry & PRESENT and raw != b"\xff" * size else 0
 
 
 def _walk(read: Read, table: int, linear: int, shifts: tuple[int, ...]) -> int | None:
@@ -106,17 +106,17 @@ def _walk(read: Read, table: int, linear: int, shifts: tuple[int, ...]) -> int |
         entry = _entry(read, table + (linear >> shift & 511) * 8, 8)
         if not entry:
             return None
-        if shift == 12 or (entry & _LARGE and shift < 39):
+        if shift == 12 or (entry & LARGE and shift < 39):
             low = (1 << shift) - 1
-            return entry & _FRAME & ~low | linear & low
-        table = entry & _FRAME
+            return entry & FRAME & ~low | linear & low
+        table = entry & FRAME
     return None
 
 
 def _walk_32(read: Read, cr3: int, linear: int, large_pages: bool) -> int | None:
     """Two levels of 4-byte entries; a large page may lie above 4 GiB (PSE-36)."""
     entry = _entry(read, (cr3 & 0xFFFF_F000) + (linear >> 22) * 4, 4)
-    if entry & _LARGE and large_pages:
+    if entry & LARGE and large_pages:
         return (entry >> 13 & 0xFF) << 32 | entry & 0xFFC0_0000 | linear & 0x3F_FFFF
     if entry:
         entry = _entry(read, (entry & 0xFFFF_F000) + (linear >> 12 & 1023) * 4, 4)

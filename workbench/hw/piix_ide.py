@@ -135,10 +135,6 @@ class BusMasterRegs(RegBank[BusMasterState]):
         self._ide = ide
         super().__init__(name, state=state)
 
-    def restore_check(self) -> None:
-        """Raises StateError for a register out of its width."""
-        self._check_values(self.state)
-
     @on_write(*BMIC)
     def _command(self, n: int, old: int, new: int) -> None:
         if (old ^ new) & SSBM:

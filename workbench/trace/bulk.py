@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from workbench.trace.tables import Event, TableSpec
+from workbench.trace.varint import varint
 
 __all__ = ["encode"]
 
@@ -121,22 +122,13 @@ def _footer(spec: TableSpec, columns: Sequence[bytes], count: int, length: int) 
 # Thrift's compact protocol: a field is (id, type, its bytes).
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def _zigzag(value: int) -> bytes:
-    return _varint(value << 1)  # nothing here is negative
+    return varint(value << 1)  # nothing here is negative
 
 
 def _binary(text: str) -> bytes:
     data = text.encode()
-    return _varint(len(data)) + data
+    return varint(len(data)) + data
 
 
 def _i32(number: int, value: int) -> tuple[int, int, bytes]:
@@ -149,7 +141,7 @@ def _i64(number: int, value: int) -> tuple[int, int, bytes]:
 
 def _list(number: int, kind: int, items: Sequence[bytes]) -> tuple[int, int, bytes]:
     count = len(items)
-    head = bytes([count << 4 | kind]) if count < 15 else bytes([0xF0 | kind]) + _varint(count)
+    head = bytes([count << 4 | kind]) if count < 15 else bytes([0xF0 | kind]) + varint(count)
     return number, _LIST, head + b"".join(items)
 
 

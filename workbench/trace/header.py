@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -202,6 +203,7 @@ def _disks(value: Mapping[str, Any]) -> tuple[DiskFacts, ...]:
 _DEVICES: Final = ("block", "firmware", "hw", "net")
 
 
+@functools.cache
 def _devices_key() -> str:
     """Hash of what decides how devices answer, and of what the guest finds at its start."""
     root = Path(workbench.__file__).parent

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -20,7 +21,7 @@ from workbench.trace import fleet, tables
 from workbench.trace.guest import Builder
 from workbench.trace.protocol import StopLike
 from workbench.trace.reader import Trace, open_trace
-from workbench.trace.replayer import Replay, ReplayResult, Verifier, inputs_of
+from workbench.trace.replayer import Replay, ReplayResult, Verifier, inputs_of, take_before
 from workbench.trace.session import FULL
 from workbench.trace.stored import Stored, listed
 
@@ -92,7 +93,7 @@ class PartReplay(Replay):
 
     def _advance(self) -> StopLike:
         part, machine = self.part, self.machine
-        inputs = _Queue(inputs_of(self.trace))
+        inputs = deque(inputs_of(self.trace))
         points = [p for p in self._digest_points() if part.checkpoint < 0 or p[1] > part.start]
         if part.end is not None:
             points = [p for p in points if p[1] <= part.end]
@@ -100,7 +101,7 @@ class PartReplay(Replay):
             points = points[:-1]  # the last one is that of the end
         seqs = [*(seq for seq, _, _ in points), None]
         # All inputs from the beginning: the checkpoint says how many of them have been.
-        machine.inputs.replay(inputs.before(seqs[0]))
+        machine.inputs.replay(take_before(inputs, seqs[0]))
         if part.checkpoint != BEGINNING:
             stored = Stored(self.trace, cast(Machine, machine))
             if part.checkpoint >= len(stored.icounts):
@@ -117,7 +118,7 @@ class PartReplay(Replay):
             digest = machine.digest() if scope == FULL else b""
             clock = machine.clock
             self.verifier.on_digest(scope, digest, clock.icount, clock.now_ps)
-            more = inputs.before(following)
+            more = take_before(inputs, following)
         return self._run_to_end(more) if part.end is None else self._run_to(part.end, more)
 
     def _give(self, inputs: list[Any]) -> None:
@@ -137,21 +138,6 @@ class PartReplay(Replay):
         if isinstance(self.verifier, _PartVerifier):
             self.verifier.settle()
         return self.machine.digest().hex() if self._digests else ""
-
-
-class _Queue:
-    """The inputs of a trace, taken in pieces."""
-
-    def __init__(self, inputs: Iterator[Any]) -> None:
-        self._inputs = inputs
-        self._next = next(inputs, None)
-
-    def before(self, seq: int | None) -> list[Any]:
-        found = []
-        while self._next is not None and (seq is None or self._next[0] < seq):
-            found.append(self._next[1])
-            self._next = next(self._inputs, None)
-        return found
 
 
 class _PartVerifier(Verifier):

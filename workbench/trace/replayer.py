@@ -224,13 +224,13 @@ class Replay:
         inputs = deque(inputs_of(self.trace))
         points = list(self._digest_points()) if self.verifier is not None else []
         for seq, icount, scope in points if end is None else points[:-1]:
-            stop = self._run_to(icount, _take_before(inputs, seq))
+            stop = self._run_to(icount, take_before(inputs, seq))
             if stop.kind not in ("icount", "halted"):
                 return stop
             digest = machine.digest() if scope == FULL else b""
             assert self.verifier is not None
             self.verifier.on_digest(scope, digest, clock.icount, clock.now_ps)
-        return self._run_to_end([item for _, item in inputs])
+        return self._run_to_end(take_before(inputs, None))
 
     def _run_to_end(self, rest: list[ReplayInput]) -> StopLike:
         """Run to where the recording ended, with the inputs that were not given yet."""
@@ -322,8 +322,9 @@ def inputs_of(trace: Trace, first: int = 0) -> Iterator[tuple[int, ReplayInput]]
             yield seq, ReplayInput(*columns)
 
 
-def _take_before(inputs: deque[tuple[int, ReplayInput]], seq: int) -> list[ReplayInput]:
+def take_before(inputs: deque[tuple[int, ReplayInput]], seq: int | None) -> list[ReplayInput]:
+    """Take the inputs that stand in the log before an event, or all that are left."""
     found = []
-    while inputs and inputs[0][0] < seq:
+    while inputs and (seq is None or inputs[0][0] < seq):
         found.append(inputs.popleft()[1])
     return found

@@ -38,11 +38,6 @@ class Instruction:
         """Does it come back?"""
         return self.mnemonic.startswith(("call", "lcall"))
 
-    @property
-    def is_return(self) -> bool:
-        """Does it leave the function?"""
-        return self.mnemonic in _ENDS and self.mnemonic.startswith(("ret", "iret"))
-
 
 @lru_cache(maxsize=3)
 def _engine(bits: int) -> Any:

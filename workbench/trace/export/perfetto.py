@@ -18,6 +18,7 @@ from workbench.trace import tables
 from workbench.trace.export import ps_per_insn
 from workbench.trace.reader import Trace
 from workbench.trace.requests import Requests
+from workbench.trace.varint import varint
 
 __all__ = ["write_perfetto"]
 
@@ -32,16 +33,6 @@ _MOST_NESTED: Final = 16
 _EOI: Final = frozenset({("lapic", 0xB0), ("pic0", 0), ("pic1", 0)})
 COUNTER_ICOUNT: Final = 1_000_000
 """Instructions between two values of a counter."""
-
-
-def varint(value: int) -> bytes:
-    """Encode an unsigned number, seven bits a byte."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def number(field: int, value: int) -> bytes:
