@@ -6,7 +6,6 @@ replayed in parts, those that are wanted, some at once. What was found is kept i
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from array import array
 from collections.abc import Sequence
@@ -16,13 +15,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from workbench import cache
 from workbench.core.build import source_key
-from workbench.trace import fleet, parts
+from workbench.trace import findings, fleet, parts
 from workbench.trace.columns import integers
 from workbench.trace.events import EventObserver
 from workbench.trace.guest import Builder
-from workbench.trace.header import dump_json
 from workbench.trace.reader import Trace
 from workbench.trace.replayer import Replay
 from workbench.trace.symbols import SymbolTable
@@ -121,7 +118,8 @@ def of_trace(
     each core), and a part does not know the others, so neither does the result.
     """
     wanted = tuple(devices) or ("*",)
-    name = _cache_name(trace, wanted, first, last)
+    asked = {"devices": list(wanted), "first": first, "last": last, "engine": source_key()}
+    name = findings.name_of("stacks", trace, asked)
     found = _load(name, trace)
     if found is None:
         watched = (wanted, first, last, trace.rows("accesses"))
@@ -173,34 +171,21 @@ def _of_parts(
     return found
 
 
-def _cache_name(trace: Trace, devices: tuple[str, ...], first: int, last: int) -> str:
-    end = {} if trace.end is None else trace.end.to_json()
-    what = [trace.header.to_json(), end, trace.last_mark.to_json(), {"engine": source_key()}]
-    asked = {"devices": list(devices), "first": first, "last": last, "version": 1}
-    key = hashlib.sha256(b"\n".join(map(dump_json, [*what, asked]))).hexdigest()[:32]
-    return f"stacks-{key}.zst"
-
-
 def _keep(name: str, found: Stacks) -> None:
-    from workbench.trace.container import compress
-
     lengths = np.array([len(chain) for chain in found.chains], "<u2")
     pcs = np.array([pc for chain in found.chains for pc in chain], "<u8")
     of_access = np.array(found.of_access, "<i4")
     head = _HEAD.pack(len(lengths), len(pcs), len(of_access), found.has_orc)
     data = b"".join((head, lengths.tobytes(), pcs.tobytes(), of_access.tobytes()))
     if len(data) <= _MAX_CACHE_BYTES:
-        cache.store(name, compress(data), _KEPT)
+        findings.keep(name, data, _KEPT)
 
 
 def _load(name: str, trace: Trace) -> Stacks | None:
-    import zstandard
-
-    packed = cache.fetch(name)
-    if packed is None:
+    data = findings.load(name, _MAX_CACHE_BYTES)
+    if data is None:
         return None
     try:
-        data = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_MAX_CACHE_BYTES)
         count, frames, accesses, has_orc = _HEAD.unpack_from(data)
         at = _HEAD.size
         lengths = np.frombuffer(data, "<u2", count, at)
@@ -209,7 +194,7 @@ def _load(name: str, trace: Trace) -> Stacks | None:
         inside = of_access.min(initial=-1) >= -1 and of_access.max(initial=-1) < count
         if int(lengths.sum()) != frames or accesses > trace.rows("accesses") or not inside:
             return None
-    except (zstandard.ZstdError, ValueError, OverflowError, struct.error):
+    except (ValueError, OverflowError, struct.error):
         return None
     ends = np.cumsum(lengths, dtype=np.int64).tolist()
     chains = [tuple(pcs[end - n : end]) for end, n in zip(ends, lengths.tolist(), strict=True)]

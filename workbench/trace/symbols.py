@@ -8,7 +8,6 @@ has found is kept in the cache, under a hash of the trace's header and end.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import struct
 import subprocess
@@ -20,11 +19,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from workbench import cache
 from workbench.core.pagewalk import Paging
 from workbench.errors import InputFileError, os_error_text
+from workbench.trace import findings
 from workbench.trace.guest import KERNEL
-from workbench.trace.header import dump_json
 from workbench.trace.kallsyms import (
     AddressSpace,
     MemoryLike,
@@ -189,7 +187,7 @@ def of_trace(
         found = _elf(image)
         if found:
             return SymbolTable(found)
-    name = _cache_name(trace, at_icount)
+    name = findings.name_of("symbols", trace, {"at": at_icount})
     cached = _load(name)
     if cached is not None:
         return cached
@@ -303,27 +301,13 @@ def _slide(machine: Any, start: int) -> int:
 # The cache.
 
 
-def _cache_name(trace: Trace, at_icount: int | None) -> str:
-    end = {} if trace.end is None else trace.end.to_json()
-    what = [trace.header.to_json(), end, trace.last_mark.to_json(), {"at": at_icount}]
-    key = hashlib.sha256(b"\n".join(map(dump_json, what))).hexdigest()[:32]
-    return f"symbols-{key}.zst"
-
-
 def _load(name: str) -> SymbolTable | None:
-    import zstandard
-
-    packed = cache.fetch(name)
-    if packed is None:
-        return None
+    data = findings.load(name, _MAX_CACHE_BYTES)
     try:
-        data = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_MAX_CACHE_BYTES)
-        return SymbolTable.unpack(data)
-    except (zstandard.ZstdError, ValueError, struct.error):
+        return None if data is None else SymbolTable.unpack(data)
+    except (ValueError, struct.error):
         return None
 
 
 def _keep(name: str, table: SymbolTable) -> None:
-    from workbench.trace.container import compress
-
-    cache.store(name, compress(table.pack()), _KEPT)
+    findings.keep(name, table.pack(), _KEPT)
