@@ -180,7 +180,7 @@ def _kernel_symbols(timeline: Timeline, folder: Path) -> str:
         if file.path:
             names += f" {file.name}"
         else:
-            path = folder / file.name
+            path = folder / f"{len(rows)}-{file.name}"  # a guest may call a module anything
             path.write_bytes(file.data)
             file.path = str(path)
         rows.append({**asdict(file), "data": "", "bytes": len(file.data)})
