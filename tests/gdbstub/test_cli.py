@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from workbench.cli import gdb as cli
 from workbench.firmware import demo
+from workbench.gdbstub.symbolfiles import SymbolFile, SymbolFiles
 
 pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 WORKBENCH = [sys.executable, "-m", "workbench"]
@@ -90,3 +93,14 @@ def test_gdb_connects_to_a_recording(tmp_path: Path) -> None:
     assert "instruction 5," in done.stdout + done.stderr, errors
     assert "No more reverse-execution history" in done.stdout  # its past is still there
     assert run("replay", str(trace), "--serial", "none").returncode == 0
+
+
+def test_a_module_may_be_called_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is the guest's; each file is in the folder all the same, and is its own."""
+    names = ["vmlinux", "..", "gdbinit", "twice", "twice"]
+    files = [SymbolFile(name, n, data=bytes([n])) for n, name in enumerate(names)]
+    monkeypatch.setattr(SymbolFiles, "of", lambda self, machine: files)
+    cli._kernel_symbols(Mock(end_icount=0), tmp_path)
+    paths = [Path(file.path) for file in files]
+    assert {path.parent for path in paths} == {tmp_path}
+    assert [path.read_bytes() for path in paths] == [bytes([n]) for n in range(len(names))]
