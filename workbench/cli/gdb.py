@@ -175,7 +175,8 @@ def _kernel_symbols(timeline: Timeline, folder: Path) -> str:
     found = SymbolFiles().of(timeline.machine)
     if not found:
         return ""
-    names, rows = "", []
+    names = ""
+    rows: list[dict[str, Any]] = []
     for file in found:
         if file.path:
             names += f" {file.name}"
