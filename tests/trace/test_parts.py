@@ -15,7 +15,7 @@ import pytest
 from tests.gdbstub.conftest import demo_path
 from tests.trace.test_stored import _renumbered, enriched
 from workbench.cli.main import main
-from workbench.trace import parts, stacks
+from workbench.trace import findings, parts, stacks
 from workbench.trace.container import CHECKPOINT, compress, encode_chunk
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay
@@ -105,7 +105,7 @@ def test_call_chains_in_parts(
 ) -> None:
     kept: dict[str, bytes] = {}
     monkeypatch.setattr(
-        stacks,
+        findings,
         "cache",
         SimpleNamespace(fetch=kept.get, store=lambda name, data, _: kept.update({name: data})),
     )
@@ -147,7 +147,7 @@ def test_call_chains_in_parts(
 
 def test_call_chains_in_processes(enriched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_cache = SimpleNamespace(fetch=lambda _: None, store=lambda *_: None)
-    monkeypatch.setattr(stacks, "cache", no_cache)
+    monkeypatch.setattr(findings, "cache", no_cache)
     with open_trace(enriched) as trace:
         one, two = (stacks.of_trace(trace, jobs=jobs) for jobs in (1, 2))
     assert (one.chains, one.of_access, one.has_orc) == (two.chains, two.of_access, two.has_orc)
