@@ -83,7 +83,7 @@ def looking(view: View) -> None:
     session.set_filter(f"device={device}*")
     session.inspected = device
     session.go_to_row(row)
-    session.step(1)
+    session.travel.step(1)
     view.choose_layout("3")
     picture(view, "device", 140, 44)
     session.set_filter("")
@@ -92,7 +92,7 @@ def looking(view: View) -> None:
     picture(view, "small", 80, 24)
     view.choose_layout("2")
     picture(view, "code", 140, 40)
-    session.next_event("interrupts", False)
+    session.travel.next_event("interrupts", False)
     commands.run(view, "as idt")
     view.choose_layout("4")
     picture(view, "memory", 110, 30)
@@ -123,11 +123,13 @@ def recording(folder: Path) -> None:
     with open_trace(folder / "boot.wbt") as trace:
         trace.path = "boot.wbt"
         session = Session(trace, lambda name, failed: Inline(failed), live=live)
-        session.timeline = live.timeline
+        session.driver.timeline = live.timeline
         for typed in (b"", b"cat /proc/cmdline\r"):
             live.type(typed)
             end = time.monotonic() + 15
-            session.move("", lambda _, poll, end=end: live.go(lambda: time.monotonic() > end))
+            session.driver.move(
+                "", lambda _, poll, end=end: live.go(lambda: time.monotonic() > end)
+            )
         view = View(session, Settings({}))
         picture(view, "recording", 120, 32)
         live.finish()

@@ -19,9 +19,9 @@ def test_screen(view: View, size: tuple[int, int], key: str) -> None:
     session.set_filter("device!=port80")
     session.inspected = "pit"
     session.go_to_row(60)
-    session.step(1)
+    session.travel.step(1)
     session.say("")
-    session.checkpoints = []  # where they are depends on how fast the host is
+    session.driver.checkpoints = []  # where they are depends on how fast the host is
     session.trace.path = "demo.wbt"
     lines = ["".join(text for _, text in line).rstrip() for line in compose(view, *size)]
     text = "\n".join(lines) + "\n"

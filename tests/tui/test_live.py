@@ -41,19 +41,19 @@ def test_the_log_grows_and_goes_back(session: Session, tmp_path: Path) -> None:
     live = session.live
     assert live is not None
     timeline = live.timeline
-    session.timeline = timeline
+    session.driver.timeline = timeline
     session.set_filter("device=com1")
     seen = []
     for stop in (15_000, 18_000, 50_000, 54_000):
-        session.move("running", lambda t, poll, stop=stop: t.go(poll, stop).text)
+        session.driver.move("running", lambda t, poll, stop=stop: t.go(poll, stop).text)
         assert session.icount == session.end_icount == timeline.end_icount >= stop
         seen.append((session.log.rows, session.matches.known, len(session.events.console)))
-        session.step(-5)
+        session.travel.step(-5)
         assert session.icount == timeline.end_icount - 5
         assert session.moment is not None
         assert not timeline.is_live
     assert seen == sorted(set(seen))
-    session.run(True)
+    session.travel.run(True)
     assert "the guest has come to its end" in session.message
     view = View(session, Settings({}))
     assert all(sum(len(t) for _, t in line) == 120 for line in compose(view, 120, 30))

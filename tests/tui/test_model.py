@@ -40,19 +40,19 @@ def test_the_log_says_what_the_decoder_says(trace: Trace, monkeypatch: pytest.Mo
 
 
 def test_moving(session: Session) -> None:
-    session.next_access(True, False)
+    session.travel.next_access(True, False)
     first = session.icount
     assert first == session.log.icount(0)
     assert session.moment is not None
     assert session.moment.icount == first
-    session.next_access(True, False)
+    session.travel.next_access(True, False)
     second = session.icount
     assert second > first
-    session.next_access(False, False)
+    session.travel.next_access(False, False)
     assert session.icount == first
-    session.step(1)
+    session.travel.step(1)
     assert session.moment.icount == first + 1
-    session.step(-1)
+    session.travel.step(-1)
     assert session.icount == first
     session.go_to_row(20)
     session.back()
@@ -60,9 +60,9 @@ def test_moving(session: Session) -> None:
     session.forward()
     assert session.icount == session.log.icount(20)
     session.set_filter("device=com1 and write")
-    session.next_access(True, True)
+    session.travel.next_access(True, True)
     assert session.log.access(session.row).device == "com1"
-    session.next_event("interrupts", True)
+    session.travel.next_event("interrupts", True)
     assert session.icount in session.events.interrupts
 
 
@@ -70,18 +70,18 @@ def test_blocks_and_functions_there_and_back(session: Session) -> None:
     session.go_to_row(5)
     places = [session.icount]
     for _ in range(4):
-        session.block(True)
+        session.travel.block(True)
         places.append(session.icount)
     assert places == sorted(set(places))
     for place in places[-2::-1]:
-        session.block(False)
+        session.travel.block(False)
         if place == places[0]:
             assert session.icount <= place
         else:
             assert session.icount == place
-    session.run_function(True)
+    session.travel.function(True)
     later = session.icount
-    session.run_function(False)
+    session.travel.function(False)
     assert session.icount < later
 
 
@@ -89,7 +89,7 @@ def test_who_wrote_it(session: Session) -> None:
     session.go_to_row(30)
     assert session.moment is not None
     stack = session.moment.registers["rsp"]
-    session.find_writer(stack, 4)
+    session.travel.find_writer(stack, 4)
     assert re.search(r"was written by putc\+0x\w+, instruction [\d,]+", session.message)
     assert session.icount < session.log.icount(30)
 
@@ -100,7 +100,7 @@ def test_breakpoints(session: Session) -> None:
     pc = session.moment.pc
     session.toggle_breakpoint(pc)
     session.go(0)
-    session.run(True)
+    session.travel.run(True)
     assert session.moment.pc == pc
     assert session.message == "breakpoint"
 
@@ -171,7 +171,7 @@ def test_comparing_moves_both(session: Session) -> None:
         view.comparison.start()
         assert session.message == "the runs match"
         session.go_to_row(33)
-        session.step(1)
+        session.travel.step(1)
         view.comparison.follow()
         assert second.icount == session.icount
         lines = compose(view, 120, 30)

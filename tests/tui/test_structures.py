@@ -70,7 +70,7 @@ def test_who_wrote_a_physical_address(view: View) -> None:
     session.go_to_row(30)
     assert session.moment is not None
     stack = session.moment.registers["rsp"]
-    session.find_writer(stack, 4)
+    session.travel.find_writer(stack, 4)
     linear, at = session.message, session.icount
     session.go_to_row(30)
     gpa = session.moment.physical(stack)

@@ -117,21 +117,21 @@ def _stepping(forward: bool) -> Run:
     name = "step" if forward else "back"
 
     def run_it(view: View, args: list[str]) -> None:
-        session = view.session
+        travel = view.session.travel
         if len(args) > 1 or not (not args or args[0] in _WHATS or args[0].isdecimal()):
             raise UsageError(f"expected: {name} {'|'.join(_WHATS)}, or {name} COUNT")
         match args[0] if args else "1":
             case "block":
-                session.block(forward)
+                travel.block(forward)
             case "function":
-                session.run_function(forward)
+                travel.function(forward)
             case "access" | "match" as what:
-                session.next_access(forward, what == "match")
+                travel.next_access(forward, what == "match")
             case "request" | "interrupt" as what:
-                session.next_event(f"{what}s", forward)
+                travel.next_event(f"{what}s", forward)
             case count:
                 number = 1 if count == "instruction" else int(count[:18])
-                session.step(number if forward else -number)
+                travel.step(number if forward else -number)
 
     return run_it
 
@@ -140,7 +140,7 @@ def _run(forward: bool) -> Run:
     def run_it(view: View, args: list[str]) -> None:
         if args:
             raise UsageError("expected: run or reverse, alone")
-        view.session.run(forward)
+        view.session.travel.run(forward)
 
     return run_it
 
@@ -188,7 +188,7 @@ def _writer(view: View, args: list[str]) -> None:
     length = number(view, words[1]) if len(words) == 2 else 1
     if not 0 < length <= 4096:
         raise UsageError(f"expected 1 to 4096 bytes, not {length}")
-    view.session.find_writer(number(view, words[0]), length, physical)
+    view.session.travel.find_writer(number(view, words[0]), length, physical)
 
 
 def _break(view: View, args: list[str]) -> None:
@@ -343,6 +343,6 @@ def filter_completions(view: View, text: str) -> list[tuple[str, int, str]]:
         "device": [name for name in session.density.devices() if name[:1] != "("],
         "register": session.register_names(),
         "kind": ["pio", "mmio", "cfg"],
-        "function": session.seen_functions(),
+        "function": session.names.seen(),
     }
     return language.completions(text, names)

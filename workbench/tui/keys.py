@@ -10,6 +10,7 @@ from workbench.tui.layout import LAYOUTS
 from workbench.tui.panes.code import CodePane
 
 if TYPE_CHECKING:
+    from workbench.tui.travel import Travel
     from workbench.tui.view import View
 
 Action = Callable[["View"], None]
@@ -39,7 +40,7 @@ def _writer(view: View) -> None:
     if place is None:
         view.session.say("put the cursor on memory, or on an instruction with a memory operand")
     else:
-        view.session.find_writer(*place)
+        view.session.travel.find_writer(*place)
 
 
 def _bookmark(view: View) -> None:
@@ -76,13 +77,14 @@ def _pair(
     forward: str,
     back: str,
     help_text: str,
-    run: Callable[[View, bool], None],
-    group: str = "moving",
+    run: Callable[[Travel, bool], None],
 ) -> tuple[Key, Key]:
-    return (
-        Key((forward,), forward, group, help_text, lambda view: run(view, True)),
-        Key((back,), back, group, f"{help_text}, backwards", lambda view: run(view, False)),
-    )
+    def way(key: str, help_text: str, is_forward: bool) -> Key:
+        return Key(
+            (key,), key, "moving", help_text, lambda view: run(view.session.travel, is_forward)
+        )
+
+    return way(forward, help_text, True), way(back, f"{help_text}, backwards", False)
 
 
 def _layout(key: str) -> Key:
@@ -92,17 +94,19 @@ def _layout(key: str) -> Key:
 
 
 KEYS: Final[tuple[Key, ...]] = (
-    *_pair("s", "S", "step an instruction", lambda v, f: v.session.step(1 if f else -1)),
-    *_pair("b", "B", "to the next basic block", lambda v, f: v.session.block(f)),
-    *_pair("f", "F", "until the function changes", lambda v, f: v.session.run_function(f)),
-    Key(("o",), "o", "moving", "step over a call", lambda v: v.session.over()),
-    *_pair("a", "A", "to the next access", lambda v, f: v.session.next_access(f, False)),
+    *_pair("s", "S", "step an instruction", lambda t, f: t.step(1 if f else -1)),
+    *_pair("b", "B", "to the next basic block", lambda t, f: t.block(f)),
+    *_pair("f", "F", "until the function changes", lambda t, f: t.function(f)),
+    Key(("o",), "o", "moving", "step over a call", lambda v: v.session.travel.over()),
+    *_pair("a", "A", "to the next access", lambda t, f: t.next_access(f, False)),
     *_pair("n", "N", "to the next access that the filter matches",
-           lambda v, f: v.session.next_access(f, True)),
-    *_pair("r", "R", "to the next request", lambda v, f: v.session.next_event("requests", f)),
-    *_pair("i", "I", "to the next interrupt", lambda v, f: v.session.next_event("interrupts", f)),
-    Key(("c",), "c", "moving", "run to a breakpoint, or record on", lambda v: v.session.run(True)),
-    Key(("C",), "C", "moving", "run back to a breakpoint", lambda v: v.session.run(False)),
+           lambda t, f: t.next_access(f, True)),
+    *_pair("r", "R", "to the next request", lambda t, f: t.next_event("requests", f)),
+    *_pair("i", "I", "to the next interrupt", lambda t, f: t.next_event("interrupts", f)),
+    Key(("c",), "c", "moving", "run to a breakpoint, or record on",
+        lambda v: v.session.travel.run(True)),
+    Key(("C",), "C", "moving", "run back to a breakpoint",
+        lambda v: v.session.travel.run(False)),
     Key(("w",), "w", "moving", "to who wrote what is under the cursor", _writer),
     Key(("enter",), "Enter", "moving", "go to the row or follow the address under the cursor",
         lambda v: v.pane.enter()),

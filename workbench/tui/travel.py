@@ -1,0 +1,142 @@
+"""What the user can go to from a position: the next or the last of something, and who wrote.
+
+Accesses, requests and interrupts are looked up in the trace's tables; else the machine runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from workbench.core.pagewalk import Paging
+from workbench.gdbstub.memory import physical
+from workbench.tui import moves
+from workbench.tui.matches import Matches
+
+if TYPE_CHECKING:
+    from workbench.trace.timeline import Moved, Timeline
+    from workbench.tui.session import Session
+
+Poll = Callable[[], bool]
+
+
+class Travel:
+    """The moves of a session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # By the tables.
+
+    def step(self, count: int) -> None:
+        """Step by instructions, forward or back."""
+        session = self._session
+        target = session.icount + count
+        live = session.live
+        if live is not None and count > 0 and target > session.end_icount and not live.over:
+            session.driver.move("step", lambda timeline, poll: _stepped(timeline.step(count)))
+            return
+        if not 0 <= target <= session.end_icount:
+            session.say("this is the end" if count > 0 else "this is the start")
+            return
+        session.go(target, remember=False)
+
+    def next_access(self, forward: bool, filtered: bool) -> None:
+        """Go to the next or the last access; `filtered`: that the filter matches."""
+        session = self._session
+        matches = session.matches if filtered else Matches(session.log, None)
+        # Several accesses of one instruction have one count.
+        present = session.log.row_at(session.icount + forward) - forward
+
+        def found(row: int | None) -> None:
+            if row is None:
+                which = " that matches" if filtered and session.filter_text else ""
+                session.say(f"there is no {'later' if forward else 'earlier'} access{which}")
+            else:
+                session.go_to_row(row)
+
+        session.search.find_row(present, forward, matches, found)
+
+    def next_event(self, kind: str, forward: bool) -> None:
+        """Go to the next or the last interrupt or request."""
+        session = self._session
+        look = session.events.after if forward else session.events.before
+        icount = look(kind, session.icount)
+        if icount is None:
+            what = kind.removesuffix("s")
+            session.say(f"there is no {'later' if forward else 'earlier'} {what}")
+        else:
+            session.go(icount)
+
+    # By the machine.
+
+    def block(self, forward: bool) -> None:
+        """Go behind the next branch, or back to where the last one led."""
+        self._session.driver.move("block", moves.block if forward else moves.block_back)
+
+    def function(self, forward: bool) -> None:
+        """Go to where another function is entered or returned to."""
+        work = moves.function if forward else moves.function_back
+        name = self._session.names.function
+        self._session.driver.move("function", lambda t, poll: work(t, poll, name))
+
+    def over(self) -> None:
+        """Run one instruction, a call as a whole."""
+        self._session.driver.move("step over", moves.over)
+
+    def run(self, forward: bool) -> None:
+        """Run to a breakpoint or the end, or back to the last one or the start."""
+        live = self._session.live
+
+        def work(timeline: Timeline, poll: Poll) -> str:
+            if live is not None and forward:
+                return live.go(poll)
+            return _sentence(timeline.go(poll) if forward else timeline.go_back(poll))
+
+        self._session.driver.move("running" if forward else "running back", work)
+
+    def find_writer(self, address: int, length: int = 1, is_physical: bool = False) -> None:
+        """Go to who wrote to some bytes last, the processor or a device.
+
+        Guest-physical ones are looked for where the kernel has them mapped.
+        """
+        function = self._session.function
+
+        def work(timeline: Timeline, poll: Poll) -> str:
+            cpu = timeline.machine.cpu
+            gpa = address if is_physical else physical(cpu, address)
+            linear: int | None = address
+            if is_physical:
+                linear = Paging.of(cpu).linear_of(cpu.read_phys, address)
+            if linear is None:
+                return f"physical {address:#x} is mapped nowhere"
+            found = timeline.last_writer(linear, length, gpa)
+            if found is None:
+                return f"nobody has written to {address:#x} since the start"
+            timeline.seek(found.icount, poll)
+            who = function(found.pc) if not found.device else f"{found.device} by DMA"
+            if found.request:
+                who += f" for {found.request}"
+            return f"{address:#x} was written by {who}, instruction {found.icount:,}"
+
+        self._session.driver.move(f"who wrote {address:#x}", work)
+
+
+def _stepped(moved: Moved) -> str | None:
+    return None if moved.kind == "icount" else _sentence(moved)
+
+
+def _sentence(moved: Moved) -> str:
+    match moved.kind:
+        case "breakpoint":
+            return "breakpoint"
+        case "watch" | "access":
+            return f"watched: {moved.text or 'memory'}"
+        case "begin":
+            return "the start of the recording; no breakpoint was met on the way back"
+        case "end":
+            return f"the end of the recording ({moved.text})"
+        case "interrupted":
+            return "stopped"
+        case _:
+            return moved.text
