@@ -86,6 +86,30 @@ def test_binary_mode() -> None:
     assert [pc[at] for at in (0, 2, 4, 7, 8, 9, 0x32, 6)] == [0, 0, 0, 1, 1, 0, 0x20, 7]
 
 
+@pytest.mark.parametrize("mode", [0x00, 0x02, 0x04, 0x06])
+def test_a_running_clock_keeps_its_time_when_its_code_changes(mode: int) -> None:
+    pc = Pc()
+    pc[0x0B] = mode
+    hour = {0: 0x91, 2: 0x23, 4: 0x80 | 11, 6: 23}[mode]
+    fields = [pc[at] for at in (0x32, 9, 8, 7, 4, 2, 0, 6)]
+    if mode & 4:
+        assert fields == [0x20, 23, 12, 31, hour, 59, 58, 1]
+    else:
+        assert fields == [0x20, 0x23, 0x12, 0x31, hour, 0x59, 0x58, 1]
+    pc[0x0B] = 0x02
+    assert pc.time() == "20 23 12 31 23 59 58 01"
+
+
+def test_while_set_the_bytes_are_the_drivers() -> None:
+    pc = Pc()
+    pc[0x0B] = 0x82
+    pc[0] = 17
+    pc[0x0B] = 0x86  # binary
+    assert pc[0] == 17
+    pc[0x0B] = 0x06
+    assert pc[0] == 17
+
+
 def test_set_stops_updates() -> None:
     pc = Pc()
     pc[0x0B] = 0x82

@@ -6,35 +6,30 @@ here first: a parent (backing file) only when allowed, parts of the image only b
 
 from __future__ import annotations
 
-import re
 import struct
+from pathlib import Path
 
+from workbench.block import vmdk
 from workbench.errors import FormatError, InputFileError
 
-_EXTENT = re.compile(rb'^(?:RW|RDONLY|NOACCESS)\s+\d+\s+[A-Z0-9]+\s+"([^"\n]*)"', re.MULTILINE)
-_PARENT = re.compile(rb"^parentCID\s*=\s*([0-9a-fA-F]+)", re.MULTILINE)
-_HINT = re.compile(rb'^parentFileNameHint\s*=\s*"', re.MULTILINE)
 _VHD_DIFFERENCING = 4
 _QCOW2_DATA_FILE = 4
-MAX_DESCRIPTOR_BYTES = 1 << 20
+MAX_DESCRIPTOR_BYTES = vmdk.MAX_DESCRIPTOR_BYTES
 
 
-def check(name: str, kind: str, start: bytes, *, allow_backing: bool, remote: bool = False) -> None:
-    """Raise InputFileError for an image that needs what it may not have."""
+def check(name: str, kind: str, start: bytes, *, allow_backing: bool, folder: Path | None) -> None:
+    """Raise InputFileError for an image that needs what it may not have. `folder` is where it
+    lies, None for one behind a URL.
+    """
     parent = _has_parent(name, kind, start)
-    if parent and remote:
+    if parent and folder is None:
         raise InputFileError(f"{name} needs a backing file, which an image of a URL cannot have")
     if parent and not allow_backing:
         raise InputFileError(f"{name} needs a backing file, which is opened only when allowed")
     if kind == "vpc" and len(start) >= 64 and start[60:64] == _VHD_DIFFERENCING.to_bytes(4, "big"):
         raise InputFileError(f"{name}: differencing VHD images are not supported")
     if kind == "vmdk":
-        for raw in _EXTENT.findall(_descriptor(name, start)):
-            part = raw.decode("utf-8", "replace")
-            if remote or "/" in part or ":" in part or part in ("", ".", ".."):
-                raise InputFileError(
-                    f"{name}: the parts of an image have to lie beside it, not at {part!r}"
-                )
+        vmdk.check_parts(name, start, folder)
 
 
 def _has_parent(name: str, kind: str, start: bytes) -> bool:
@@ -51,23 +46,6 @@ def _has_parent(name: str, kind: str, start: bytes) -> bool:
                 raise FormatError("external data files are not supported", path=name)
             return bool(backing)
         case "vmdk":
-            text = _descriptor(name, start)
-            found = _PARENT.search(text)
-            return bool(_HINT.search(text)) or bool(found and found[1].lower() != b"ffffffff")
+            return vmdk.has_parent(name, start)
         case _:
             return False
-
-
-def _descriptor(name: str, start: bytes) -> bytes:
-    """The text of a VMDK that says what it is made of; empty if it has none."""
-    if not start.startswith(b"KDMV"):
-        return start if start.startswith(b"#") else b""
-    if len(start) < 512:
-        raise FormatError("expected a header of 512 bytes", path=name)
-    sector, count = struct.unpack_from("<QQ", start, 28)
-    at, length = sector * 512, count * 512
-    if not sector:
-        return b""
-    if at + length > MAX_DESCRIPTOR_BYTES:
-        raise FormatError("expected the descriptor in the first MiB", path=name, offset=28)
-    return start[at : at + length].rstrip(b"\0")

@@ -77,7 +77,8 @@ def _open_file(
     file.close()  # the helper opens and locks it
     if kind not in BY_HELPER:
         raise InputFileError(f"{file.name}: {kind} images are not supported")
-    foreign.check(file.name, kind, start, allow_backing=allow_backing)
+    folder = path.absolute().parent
+    foreign.check(file.name, kind, start, allow_backing=allow_backing, folder=folder)
     node: helper.Node = {"driver": "file", "filename": str(path.absolute())}
     return _open_node(file.name, kind, node, read_only, allow_backing)
 
@@ -126,7 +127,7 @@ def _open_url(url: str, read_only: bool, kind: str | None) -> Image:
             return image
         if kind not in FORMATS:
             raise InputFileError(f"{url}: {kind} images are not supported")
-        foreign.check(url, kind, start, allow_backing=False, remote=True)
+        foreign.check(url, kind, start, allow_backing=False, folder=None)
     except BaseException:
         image.close()
         raise

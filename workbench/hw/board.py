@@ -94,6 +94,8 @@ def e820(config: MachineConfig) -> list[tuple[int, int, int]]:
 class Board:
     """The parts of one machine and the wires between them."""
 
+    RTC = MC146818
+
     def __init__(self, machine: Machine) -> None:
         """Build all parts and attach them to `machine`."""
         config = machine.config
@@ -121,7 +123,7 @@ class Board:
         )
         self.pit = I8254(clock, gates[0])
         nvram = None if config.firmware is None else boot_bytes(config)
-        self.rtc = MC146818(clock, gates[1], config.rtc_epoch_s, config.ram_bytes, nvram)
+        self.rtc = self.RTC(clock, gates[1], config.rtc_epoch_s, config.ram_bytes, nvram)
         self.a20 = SharedLine("A20", machine.cpu.set_a20)
 
         self.pci = PciRoot(

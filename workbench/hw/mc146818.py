@@ -153,6 +153,7 @@ class MC146818(RegBank[RtcState]):
 
     MAP = PORTS
     STATE = RtcState
+    UIP_PS = UIP_PS
 
     def __init__(
         self,
@@ -214,10 +215,23 @@ class MC146818(RegBank[RtcState]):
                 # The first update follows half a second after the reset is lifted.
                 s.chain_ps = self._clock.now_ps - PS_PER_SECOND // 2
         elif at == 0x0B:
-            s.cmos[at] = value & ~0x10 if value & 0x80 else value  # SET clears UIE
+            self._write_register_b(value)
         elif at not in (0x0C, 0x0D):
             s.cmos[at] = value
         self._sync()
+
+    def _write_register_b(self, value: int) -> None:
+        """SET clears UIE. While SET is 0 before and after, the time stays what it is when its code
+        or its hours change; the chip wants it to be written again then, so no driver can tell.
+        """
+        cmos = self.state.cmos
+        if (cmos[0x0B] | value) & 0x80 or not (cmos[0x0B] ^ value) & 0x06:
+            cmos[0x0B] = value & ~0x10 if value & 0x80 else value
+            return
+        time, weekday = self._time(), cmos[6]
+        cmos[0x0B] = value
+        self._put_time(time)
+        cmos[6] = weekday
 
     def cmos_byte(self, at: int) -> int:
         """A CMOS byte without side effects, as of the last access."""
@@ -232,7 +246,7 @@ class MC146818(RegBank[RtcState]):
         s = self.state
         if s.cmos[0x0B] & 0x80 or self._in_reset():
             return 0
-        return int((self._clock.now_ps - s.chain_ps) % PS_PER_SECOND >= PS_PER_SECOND - UIP_PS)
+        return int((self._clock.now_ps - s.chain_ps) % PS_PER_SECOND >= PS_PER_SECOND - self.UIP_PS)
 
     def _irqf(self) -> int:
         cmos = self.state.cmos
@@ -245,6 +259,14 @@ class MC146818(RegBank[RtcState]):
             return 0
         return 32768 >> (rs + 6 if rs < 3 else rs - 1)
 
+    def _tap_ps(self) -> int:
+        """Guest time from which periods are counted: one chain divides for them and for updates."""
+        return self.state.chain_ps
+
+    def _periods(self, ps: int) -> int:
+        """Whole periods of the periodic flag until a guest time, 0 while it is off."""
+        return (ps - self._tap_ps()) * self._rate_hz() // PS_PER_SECOND
+
     def _advance(self) -> None:
         """Bring time and flags up to now."""
         s = self.state
@@ -253,8 +275,7 @@ class MC146818(RegBank[RtcState]):
             return
         if not self._in_reset():
             before, after = s.seen_ps - s.chain_ps, now - s.chain_ps
-            rate = self._rate_hz()
-            if rate and before * rate // PS_PER_SECOND != after * rate // PS_PER_SECOND:
+            if self._periods(s.seen_ps) != self._periods(now):
                 s.cmos[0x0C] |= 0x40
             seconds = after // PS_PER_SECOND - before // PS_PER_SECOND
             if seconds and not s.cmos[0x0B] & 0x80:
@@ -359,19 +380,19 @@ class MC146818(RegBank[RtcState]):
         waiting = s.cmos[0x0B] & ~s.cmos[0x0C] & 0x70
         if not waiting or self._in_reset():
             return None
-        passed = self._clock.now_ps - s.chain_ps
+        now = self._clock.now_ps
         due: list[int] = []
         rate = self._rate_hz()
         if waiting & 0x40 and rate:
-            due.append(-(-(passed * rate // PS_PER_SECOND + 1) * PS_PER_SECOND // rate))
+            due.append(self._tap_ps() - -(self._periods(now) + 1) * PS_PER_SECOND // rate)
         if not s.cmos[0x0B] & 0x80:
-            second = passed // PS_PER_SECOND
+            second = (now - s.chain_ps) // PS_PER_SECOND
             if waiting & 0x10:
-                due.append((second + 1) * PS_PER_SECOND)
+                due.append(s.chain_ps + (second + 1) * PS_PER_SECOND)
             wait = self._seconds_to_alarm() if waiting & 0x20 else None
             if wait is not None:
-                due.append((second + wait) * PS_PER_SECOND)
-        return s.chain_ps + min(due) if due else None
+                due.append(s.chain_ps + (second + wait) * PS_PER_SECOND)
+        return min(due) if due else None
 
     # -- state -----------------------------------------------------------------------------------
 

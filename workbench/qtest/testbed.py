@@ -15,10 +15,11 @@ from workbench.core.bus import Bus
 from workbench.core.clock import PS_PER_NS, Timer
 from workbench.core.config import MachineConfig
 from workbench.core.irq import IrqLine
-from workbench.core.machine import Observer, Stop
+from workbench.core.machine import Machine, Observer, Stop
 from workbench.errors import WorkbenchError
 from workbench.hw import layout
-from workbench.hw.board import Board, build_board
+from workbench.hw.board import Board
+from workbench.qtest.rtc import QtestRtc
 
 __all__ = ["MOST_BYTES", "Held", "Testbed", "TestbedError"]
 
@@ -53,13 +54,17 @@ class _Lines(Observer):
             self.heard(int(number), level)
 
 
+class _Board(Board):
+    RTC = QtestRtc
+
+
 class Testbed:
     """The board of `config`; `plug` adds parts. After `power_on` it is ready."""
 
     __test__ = False  # no class of tests, pytest
 
     def __init__(self, config: MachineConfig, *, timed: bool = False) -> None:
-        self.board: Board = build_board(config)
+        self.board: Board = _Board(Machine(config))
         self.machine = self.board.machine
         self.timed = timed
         self.stopped = False
