@@ -86,3 +86,15 @@ def test_long_mode(linear: int, level: int, want: int | None) -> None:
 def test_tables_outside_of_memory_map_nothing() -> None:
     paging = Paging(CR0_PG, 0x7FFF_F000, CR4_PAE, EFER_LMA)
     assert translate({}, 8, paging, LINEAR) is None
+
+
+def test_spans_skip_what_is_not_mapped_and_take_large_pages_whole() -> None:
+    paging = Paging(CR0_PG, 0x1000, CR4_PSE, 0)
+    data = memory({0x1000: 0x2003, 0x1004: 0x80_0083, 0x2000 + 4 * 1023: 0x5003}, 4)
+
+    def read(gpa: int, n: int) -> bytes:
+        return data[gpa : gpa + n].ljust(n, b"\xff")
+
+    found = list(paging.spans(read, 0x3F_EFF0, 0xFFFF_FFFF))
+    assert found == [(0x5000, 0x1000), (0x80_0000, 0x40_0000)]
+    assert list(paging.spans(read, 0x40_0123, 0x40_0125)) == [(0x80_0123, 2)]

@@ -62,6 +62,12 @@ def test_a_wrong_option_overwrites_no_trace(tmp_path: Path) -> None:
     done = run(*start, "--wait")
     assert (done.returncode, trace.read_bytes()) == (2, b"kept")
     assert "--gdb" in done.stderr
+    for options in (
+        ("--memory-budget", "64M"),
+        ("--gdb", f"unix:{tmp_path / 'g'}", "--memory-budget", "0"),
+    ):
+        done = run(*start, *options)
+        assert (done.returncode, trace.read_bytes()) == (2, b"kept")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run(*start, "--gdb", f":{taken.getsockname()[1]}")
     assert (done.returncode, trace.read_bytes()) == (1, b"kept")
@@ -77,6 +83,7 @@ def test_gdb_connects_to_a_recording(tmp_path: Path) -> None:
     command = [
         *WORKBENCH, "record", "--kernel", str(kernel), "-m", "64", "-o", str(trace),
         "--serial", "none", "--gdb", f"unix:{place}", "--wait", "--timeout", "60",
+        "--memory-budget", "64M",
     ]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as recorder:
         started = time.monotonic()

@@ -246,7 +246,7 @@ def test_transfers_are_compared(timeline: Timeline) -> None:
         log.on_dma("ide", gpa, length, is_write, 7)
         assert log.last is None
     log.on_dma("ide", 0x4FF0, 0x11, True, 8)
-    assert log.last == (8, watch, "ide")
+    assert log.last == (8, watch, None)
     timeline.set_device_watches([])
     assert log not in timeline.machine.observers
 

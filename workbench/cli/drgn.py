@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workbench.cli import engine
+from workbench.cli import engine, travel
 from workbench.errors import EXIT_OK, InputFileError
 
 EXAMPLES = """\
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         at = position.parse(args.at, trace, Bookmarks(args.trace).places)
         engine.prepare()
         timeline = Timeline(trace)
-        timeline.seek(at)
+        travel.seek(timeline, at)
         made, lacks = program(timeline.machine)
         if lacks:
             complain(lacks)

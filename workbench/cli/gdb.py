@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli import engine
+from workbench.cli import engine, travel
 from workbench.errors import EXIT_OK, InputFileError, UsageError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             symbols = f"symbol-file {args.symbols}\n"
         elif args.symbols is None and args.listen is None:
             symbols = _kernel_symbols(timeline, Path(folder))
-        timeline.seek(start)
+        travel.seek(timeline, start)
         if timeline.kept.problem:
             complain(timeline.kept.problem)
         other = other_maker(trace.header)
@@ -128,11 +128,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def listening(where: str | None, wait: bool) -> Iterator[socket.socket | None]:
+def listening(where: str | None, wait: bool, budget: str | None) -> Iterator[socket.socket | None]:
     """Open the socket of `record --gdb`, before a trace is overwritten."""
     if where is None:
-        if wait:
-            raise UsageError("expected --gdb with --wait")
+        if wait or budget is not None:
+            raise UsageError(f"expected --gdb with {'--wait' if wait else '--memory-budget'}")
         yield None
         return
     from workbench.gdbstub.server import leave, listen
@@ -145,7 +145,9 @@ def listening(where: str | None, wait: bool) -> Iterator[socket.socket | None]:
 
 
 @contextlib.contextmanager
-def held(recording: Recording, listener: socket.socket | None, wait: bool) -> Iterator[None]:
+def held(
+    recording: Recording, listener: socket.socket | None, wait: bool, budget_bytes: int
+) -> Iterator[None]:
     """Let gdb connect to a recording while it runs, if there is a socket."""
     if listener is None:
         yield
@@ -157,7 +159,7 @@ def held(recording: Recording, listener: socket.socket | None, wait: bool) -> It
     from workbench.gdbstub.target import ReplayTarget
     from workbench.trace.live import LiveTimeline
 
-    timeline = LiveTimeline(recording)
+    timeline = LiveTimeline(recording, budget_bytes=budget_bytes)
     with Server(Stub(ReplayTarget(timeline)), listener) as server:
         complain(f"gdb may connect: target remote {server.address}")
         recording.driver = LiveDebugger(server, timeline, wait).run
@@ -171,7 +173,7 @@ def _kernel_symbols(timeline: Timeline, folder: Path) -> str:
     from workbench.cli.text import complain
     from workbench.gdbstub.symbolfiles import SymbolFiles
 
-    timeline.seek(timeline.end_icount)
+    travel.seek(timeline, timeline.end_icount, "replaying once")
     found = SymbolFiles().of(timeline.machine)
     if not found:
         return ""

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from workbench.cli import engine, text
+from workbench.cli import engine, text, travel
 from workbench.errors import EXIT_OK, UsageError
 
 EXAMPLES = """\
@@ -65,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
             name = inspect.resolve(machine, name)
         before = None
         if since is not None:
-            timeline.seek(since)
+            travel.seek(timeline, since)
             before = inspect.capture(machine, name, args.rows, trace)
-        timeline.seek(at)
+        travel.seek(timeline, at)
         if timeline.kept.problem:
             complain(timeline.kept.problem)
         page = inspect.capture(machine, name, args.rows, trace)

@@ -84,6 +84,8 @@ def add_parser(commands: Any) -> None:
     add("--gdb", "-gdb", metavar="WHERE",
         help="let gdb connect at :PORT, HOST:PORT or unix:PATH")  # fmt: skip
     add("--wait", action="store_true", help="with --gdb: wait for gdb before the first instruction")
+    add("--memory-budget", metavar="SIZE",
+        help="with --gdb: memory for the states that lead back (default: 1G)")  # fmt: skip
     add("--no-reboot", "-no-reboot", action="store_true",
         help="a reset by the guest ends the recording; else the guest starts again")  # fmt: skip
     add("-q", "--quiet", action="store_true", help="no closing summary")
@@ -173,10 +175,11 @@ def run(args: argparse.Namespace) -> int:
     from workbench.cli.text import complain
     from workbench.net.thread import failure_of
 
+    budget_bytes = text.parse_size(args.memory_budget or "1G")
     with (
-        gdb.listening(args.gdb, args.wait) as listener,
+        gdb.listening(args.gdb, args.wait, args.memory_budget) as listener,
         prepared(args) as it,
-        gdb.held(it.recording, listener, args.wait),
+        gdb.held(it.recording, listener, args.wait, budget_bytes),
     ):
         typed = next((n for n, to in it.attached.consoles.items() if to == "stdio"), "")
         outcome = record_on_terminal(
@@ -352,7 +355,10 @@ def _timeout(seconds: float | None) -> float | None:
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
-    skipped = ("gdb", "wait", "run", "command", "debug", "nographic", "no_reboot", "quiet")
+    skipped = (
+        "gdb", "wait", "memory_budget", "run", "command", "debug", "nographic", "no_reboot",
+        "quiet",
+    )  # fmt: skip
     return {k: v for k, v in vars(args).items() if k not in skipped and v not in (None, False)}
 
 

@@ -6,7 +6,7 @@ does nothing of it, for whoever looks at a guest from outside. Intel SDM volume 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,17 +52,31 @@ class Paging:
 
     def translate(self, read: Read, linear: int) -> int | None:
         """Guest-physical address of a linear one, None where nothing is mapped."""
+        return self.page(read, linear)[0]
+
+    def page(self, read: Read, linear: int) -> tuple[int | None, int]:
+        """The same, and the size of the page around it, or of the hole: 2**n bytes."""
         if self.is_long:
             if linear >> 47 not in (0, 0x1FFFF):
-                return None
+                return None, 1 << 47
             return _walk(read, self.cr3 & FRAME, linear, (39, 30, 21, 12))
         linear &= 0xFFFF_FFFF
         if not self.cr0 & CR0_PG:
-            return linear
+            return linear, 1 << 32
         if self.cr4 & CR4_PAE:
             entry = _entry(read, (self.cr3 & PAE_ROOT) + (linear >> 30) * 8, 8)
-            return _walk(read, entry & FRAME, linear, (21, 12)) if entry else None
+            return _walk(read, entry & FRAME, linear, (21, 12)) if entry else (None, 1 << 30)
         return _walk_32(read, self.cr3, linear, bool(self.cr4 & CR4_PSE))
+
+    def spans(self, read: Read, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """(gpa, bytes) of what is mapped from `first` to before `end`, page by page."""
+        at = first
+        while at < end:
+            gpa, size = self.page(read, at)
+            length = min(end, (at | size - 1) + 1) - at
+            if gpa is not None:
+                yield gpa, length
+            at += length
 
     def linear_of(self, read: Read, gpa: int, most_tables: int = 4096) -> int | None:
         """A linear address at which a guest-physical one is mapped; None if none is found.
@@ -101,23 +115,24 @@ def _entry(read: Read, gpa: int, size: int) -> int:
     return entry if entry & PRESENT and raw != b"\xff" * size else 0
 
 
-def _walk(read: Read, table: int, linear: int, shifts: tuple[int, ...]) -> int | None:
+def _walk(read: Read, table: int, linear: int, shifts: tuple[int, ...]) -> tuple[int | None, int]:
     for shift in shifts:
         entry = _entry(read, table + (linear >> shift & 511) * 8, 8)
         if not entry:
-            return None
+            return None, 1 << shift
         if shift == 12 or (entry & LARGE and shift < 39):
             low = (1 << shift) - 1
-            return entry & FRAME & ~low | linear & low
+            return entry & FRAME & ~low | linear & low, 1 << shift
         table = entry & FRAME
-    return None
+    raise AssertionError("the last table holds pages")
 
 
-def _walk_32(read: Read, cr3: int, linear: int, large_pages: bool) -> int | None:
+def _walk_32(read: Read, cr3: int, linear: int, large_pages: bool) -> tuple[int | None, int]:
     """Two levels of 4-byte entries; a large page may lie above 4 GiB (PSE-36)."""
     entry = _entry(read, (cr3 & 0xFFFF_F000) + (linear >> 22) * 4, 4)
     if entry & LARGE and large_pages:
-        return (entry >> 13 & 0xFF) << 32 | entry & 0xFFC0_0000 | linear & 0x3F_FFFF
-    if entry:
-        entry = _entry(read, (entry & 0xFFFF_F000) + (linear >> 12 & 1023) * 4, 4)
-    return entry & 0xFFFF_F000 | linear & 0xFFF if entry else None
+        return (entry >> 13 & 0xFF) << 32 | entry & 0xFFC0_0000 | linear & 0x3F_FFFF, 1 << 22
+    if not entry:
+        return None, 1 << 22
+    entry = _entry(read, (entry & 0xFFFF_F000) + (linear >> 12 & 1023) * 4, 4)
+    return (entry & 0xFFFF_F000 | linear & 0xFFF if entry else None), 1 << 12

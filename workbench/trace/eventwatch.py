@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from workbench.core.machine import Machine, Observer
 from workbench.core.requests import END, RequestEvent
+from workbench.trace.memorywatch import MemoryWatch
 
 MOST_COUNTED: Final = 1_000_000
 _SECTOR_BYTES = 512
@@ -54,8 +55,6 @@ class DmaWatch:
     reads: bool = False
     writes: bool = True
     count: int = 1
-    range: int = -1
-    """Of a watchpoint on memory that also hears of devices: which one; else -1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +99,25 @@ class RequestWatch:
 EventWatch = DeviceWatch | DmaWatch | IrqWatch | RequestWatch
 
 
+class Transfer(NamedTuple):
+    """A transfer by DMA: who made it, where to or from; `is_write`: the device wrote."""
+
+    device: str
+    gpa: int
+    is_write: bool
+
+
 class Hit(NamedTuple):
-    """An event that is watched."""
+    """An event that is watched: one of a list, or a transfer to or from watched memory."""
 
     icount: int
-    watch: EventWatch
-    device: str = ""
-    """Of a transfer: who made it."""
+    watch: EventWatch | MemoryWatch
+    transfer: Transfer | None = None
 
     @property
     def range(self) -> int:
         """Which watchpoint on memory this is a hit of, -1 for none."""
-        return self.watch.range if isinstance(self.watch, DmaWatch) else -1
+        return self.watch.number if isinstance(self.watch, MemoryWatch) else -1
 
 
 @dataclass(slots=True)
@@ -131,7 +137,7 @@ class WatchLog(Observer):
     _transfers: list[DmaWatch] = field(default_factory=list)
     _lines: list[IrqWatch] = field(default_factory=list)
     _requests: list[RequestWatch] = field(default_factory=list)
-    _memory: list[DmaWatch] = field(default_factory=list)
+    _memory: list[MemoryWatch] = field(default_factory=list)
     _passed: dict[EventWatch, int] = field(default_factory=dict)
     _recent: dict[EventWatch, deque[int]] = field(default_factory=dict)
 
@@ -140,18 +146,15 @@ class WatchLog(Observer):
         self.watches = every = list(dict.fromkeys(watches))
         self._accesses = [watch for watch in every if isinstance(watch, DeviceWatch)]
         self._transfers = [watch for watch in every if isinstance(watch, DmaWatch)]
-        self._transfers += self._memory
         self._lines = [watch for watch in every if isinstance(watch, IrqWatch)]
         self._requests = [watch for watch in every if isinstance(watch, RequestWatch)]
         observers = [observer for observer in self.machine.observers if observer is not self]
         self.machine.observers[:] = [*observers, self] if every or self._memory else observers
 
-    def watch_memory(self, watches: Iterable[DmaWatch]) -> None:
-        """Replace the parts of memory that watchpoints are on."""
-        found = list(watches)
-        if found != self._memory:
-            self._memory = found
-            self.watch(self.watches)
+    def watch_memory(self, watches: Iterable[MemoryWatch]) -> None:
+        """Replace the watchpoints on memory that hear of devices."""
+        self._memory = list(watches)
+        self.watch(self.watches)
 
     def look_at(self, machine: Machine) -> None:
         """Go on in another machine; what was passed over counts."""
@@ -197,11 +200,14 @@ class WatchLog(Observer):
                 self._hit(icount, watch)
 
     def on_dma(self, device: str, gpa: int, length: int, is_write: bool, icount: int) -> None:
-        """Compare a transfer with the list."""
+        """Compare a transfer with the lists."""
         for watch in self._transfers:
             wanted = watch.writes if is_write else watch.reads
             if wanted and gpa < watch.gpa + watch.length and watch.gpa < gpa + length:
-                self._hit(icount, watch, device)
+                self._hit(icount, watch)
+        for memory in self._memory:
+            if memory.hears(self.machine, gpa, length, is_write):
+                self._hit(icount, memory, Transfer(device, gpa, is_write))
 
     def on_irq_line(self, name: str, level: bool, icount: int) -> None:
         """Compare a change of a line with the list."""
@@ -216,14 +222,15 @@ class WatchLog(Observer):
                 if watch.matches(request):
                     self._hit(icount, watch)
 
-    def _hit(self, icount: int, watch: EventWatch, device: str = "") -> None:
-        hit = Hit(icount, watch, device)
+    def _hit(
+        self, icount: int, watch: EventWatch | MemoryWatch, transfer: Transfer | None = None
+    ) -> None:
         # Of memory, what a timer has written is in it at a position: that is past.
-        if icount >= self.before and hit.range < 0:
+        if not isinstance(watch, MemoryWatch) and (
+            icount >= self.before or (watch.count > 1 and not self._is_counted(icount, watch))
+        ):
             return
-        if watch.count > 1 and not self._is_counted(icount, watch):
-            return
-        self.last = hit
+        self.last = Hit(icount, watch, transfer)
         if self.stopping:
             self.machine.interrupt()
 

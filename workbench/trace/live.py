@@ -39,7 +39,7 @@ from workbench.trace.protocol import Poll
 from workbench.trace.reader import Trace, open_trace
 from workbench.trace.replayer import inputs_of
 from workbench.trace.session import USER_STOPS
-from workbench.trace.timeline import NEVER, Moved, Timeline, moved_by
+from workbench.trace.timeline import NEVER, Moved, Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +191,7 @@ class LiveTimeline(Timeline):
             if stop.kind in ("breakpoint", "watch"):
                 return Moved(stop.kind, machine.cpu.get("watch_last_range"))
             if stop.kind == "interrupted" and log.stopping and log.last is not None:
-                return moved_by(log.last)
+                return self._stopped_by(log.last)
             if stop.kind == "icount" and not machine.halted:
                 # A halted guest, or one at a breakpoint, may be there again at this very count.
                 self.kept.keep()

@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from workbench.core.layout import WATCH_WRITE
 from workbench.core.machine import Machine
-from workbench.core.pagewalk import Paging
 from workbench.trace import guest as guests
 from workbench.trace.checkpoints import DEFAULT_BUDGET_BYTES, Checkpoints
 from workbench.trace.eventfind import Row, Where, find_event
-from workbench.trace.eventwatch import DmaWatch, EventWatch, Hit, WatchLog
+from workbench.trace.eventwatch import EventWatch, Hit, Transfer, WatchLog
 from workbench.trace.guest import Builder, Guest
 from workbench.trace.handlers import OverHandlers
+from workbench.trace.memorywatch import MemoryWatch
 from workbench.trace.pace import Pace
 from workbench.trace.protocol import Poll
 from workbench.trace.reader import Trace
@@ -39,14 +39,13 @@ if TYPE_CHECKING:
 
 NEAR_ICOUNT = 50_000
 NEVER = (1 << 64) - 1
-_MOST_WATCHED_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
     """Why a move ended.
 
-    kind: "breakpoint", "watch" (of memory: `range`; with a `text` if a device wrote), "access" (of
+    kind: "breakpoint", "watch" (of memory: `range`; with a `text` if it was a device), "access" (of
     a device: `text`), "icount", "interrupted", "begin", "end" (`text`: how the recording ended).
     """
 
@@ -65,13 +64,6 @@ class Writer:
     device: str
     pc: int
     request: str = ""
-
-
-def moved_by(hit: Hit) -> Moved:
-    """Why a move ends at a watched event."""
-    if hit.range >= 0:
-        return Moved("watch", hit.range, f"written by {hit.device} by DMA")
-    return Moved("access", text=hit.watch.text)
 
 
 class Timeline:
@@ -96,6 +88,7 @@ class Timeline:
         self._machine = machine
         self._log = WatchLog(machine)
         self._processor_alone = False
+        self._related: tuple[int, Relations] | None = None
         self.kept = kept
         self.breakpoints: set[int] = set()
         self.conditions: dict[int, tuple[bytes, ...]] = {}
@@ -213,7 +206,7 @@ class Timeline:
                 return Moved(stop.kind, machine.cpu.get("watch_last_range"))
             if stop.kind == "interrupted":
                 if self._log.stopping and self._log.last is not None:
-                    return moved_by(self._log.last)
+                    return self._stopped_by(self._log.last)
             elif stop.kind == "idle":
                 if self.icount >= self.end_icount and self.diverted is None:
                     self._ended = self._end_text()
@@ -347,20 +340,33 @@ class Timeline:
 
     def _begin_move(self) -> None:
         self._log.begin()
-        self._log.watch_memory(() if self._processor_alone else self._in_memory())
+        ranges = () if self._processor_alone else self.watches
+        self._log.watch_memory(MemoryWatch(n, *which) for n, which in enumerate(ranges))
 
-    def _in_memory(self) -> Iterator[DmaWatch]:
-        """Where the memory of watchpoints on writes lies now, for what devices write."""
-        machine = self.machine
-        paging = Paging.of(machine.cpu)
-        for number, (first, end, kind) in enumerate(self.watches):
-            at = first
-            while at < end and kind & WATCH_WRITE and at - first < _MOST_WATCHED_BYTES:
-                length = min(end, (at | 0xFFF) + 1) - at
-                gpa = paging.translate(machine.memory.read, at)
-                if gpa is not None:
-                    yield DmaWatch(gpa, length, f"memory at {first:#x}", range=number)
-                at += length
+    def _stopped_by(self, hit: Hit) -> Moved:
+        """Why a move ends at a watched event."""
+        if isinstance(hit.watch, MemoryWatch):
+            assert hit.transfer is not None
+            return Moved("watch", hit.range, self._transfer_text(hit.icount, hit.transfer))
+        return Moved("access", text=hit.watch.text)
+
+    def _transfer_text(self, icount: int, transfer: Transfer) -> str:
+        device, gpa, is_write = transfer
+        done = "written" if is_write else "read"
+        row = None if self.diverted is not None else find_event(
+            self.trace, "dma", icount - 1,
+            where=lambda row: (row["icount"], row["device"], row["gpa"], bool(row["write"]))
+            == (icount, device, gpa, is_write),
+        )  # fmt: skip
+        request = "" if row is None else self._relations().of_transfer(row)
+        return f"{done} by {device} by DMA" + f" for {request}" * bool(request)
+
+    def _relations(self) -> Relations:
+        """Whose request an event is; made when it is first wanted."""
+        key = self.trace.icount
+        if self._related is None or self._related[0] != key:
+            self._related = key, Relations(self.trace)
+        return self._related[1]
 
     def _last_hit(self) -> tuple[int, Moved] | None:
         cpu = self.machine.cpu
@@ -371,7 +377,7 @@ class Timeline:
             hits.append((cpu.get("watch_last"), Moved("watch", cpu.get("watch_last_range"))))
         event = self._log.last_of_stretch()
         if event is not None:
-            hits.append((event.icount, moved_by(event)))
+            hits.append((event.icount, self._stopped_by(event)))
         return max(hits, key=lambda hit: hit[0], default=None)
 
     def _land(self, icount: int, found: Moved) -> Moved:
@@ -424,7 +430,7 @@ class Timeline:
         row = find_event(self.trace, "dma", self.icount, back=True, where=wrote)
         if row is None or (cpu is not None and cpu.icount > row["icount"]):
             return cpu
-        request = Relations(self.trace).of_transfer(row)
+        request = self._relations().of_transfer(row)
         return Writer(row["icount"], row["device"], 0, request)
 
     def last_write(self, address: int, length: int) -> tuple[int, int] | None:
