@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench import analysis
 from tests.trace import guests
 from workbench.core.config import MachineConfig
 from workbench.trace import keys, stats, tables
@@ -117,6 +118,19 @@ def test_counts_are_those_of_a_plain_loop(
         assert found.total == sum(c.total for c in found.counts) == trace.rows("accesses")
         totals = [c.total for c in found.counts]
     assert totals == sorted(totals, reverse=True)
+
+
+@pytest.mark.parametrize("by", ["register", "value", "bucket"])
+def test_counts_of_two_processes_are_those_of_one(
+    chips: Path, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats, "LONG_ROWS", 1)
+    monkeypatch.setattr(stats, "_TURN_ROWS", 1)
+    monkeypatch.setattr(analysis, "CHUNK_ROWS", 31)  # what is selected holds in the next process
+    analysis.repeat(chips, tmp_path / "long.wbt", 1500)
+    with open_trace(tmp_path / "long.wbt") as trace:
+        one = stats.count(trace, (by,), buckets=7)
+        assert stats.count(trace, (by,), buckets=7, jobs=2) == one
 
 
 def test_keys_that_are_joined(chips: Path) -> None:

@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     if over_time and len(paths) > 1:
         ends, _ = fleet_options.values(fleet_options.each(args, _end, paths))
         width = max(1, -(-(max((end for _, end in ends), default=0) + 1) // buckets))
-    work = (by, buckets if over_time else 1, width, symbol_options.chosen(args))
+    jobs = args.jobs if len(paths) == 1 and args.scheduler is None else 1
+    work = (by, buckets if over_time else 1, width, symbol_options.chosen(args), jobs)
     found, failed = fleet_options.values(fleet_options.each(args, count_one, paths, *work))
     total = found[0][1] if len(found) == 1 else stats.merge(part for _, part in found)
     counts = total.counts[: args.top] if args.top and by != ("bucket",) else total.counts
@@ -124,6 +125,7 @@ def count_one(
     buckets: int,
     width: int | None,
     symbols: symbol_options.Choice,
+    jobs: int | None = 1,
 ) -> Stats:
     """Count one trace; runs in any process."""
     from workbench.trace import stats
@@ -131,7 +133,7 @@ def count_one(
 
     with open_trace(path) as trace:
         table = symbols.load(trace, always="function" in by)
-        return stats.count(trace, by, table, buckets, width)
+        return stats.count(trace, by, table, buckets, width, jobs)
 
 
 def write_html(args: argparse.Namespace, paths: list[str]) -> int:

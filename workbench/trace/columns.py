@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 _DENSE: Final = 1 << 16
+_SPARSE: Final = 64
+"""Up to so many times its length, an array of what is there is faster than a hash table."""
 
 
 def _numbers(part: pa.Array) -> np.ndarray[Any, Any]:
@@ -60,7 +62,7 @@ def encode(numbers: Ints) -> tuple[Ints, Ints]:
     array.
     """
     most = int(numbers.max(initial=0))
-    if most < 4 * len(numbers) + _DENSE:
+    if most < _SPARSE * len(numbers) + _DENSE:
         there = np.zeros(most + 1, np.bool_)
         there[numbers] = True
         found = np.flatnonzero(there)
@@ -71,10 +73,27 @@ def encode(numbers: Ints) -> tuple[Ints, Ints]:
     return np.array(known, np.int64), codes
 
 
-def _as_arrow(numbers: Ints) -> pa.ChunkedArray:
+def encode_words(numbers: Words) -> tuple[Words, Ints]:
+    """The same for numbers of any size, of which most are small."""
+    large = np.flatnonzero(numbers >= _DENSE)
+    small = numbers.astype(np.int64)
+    if not len(large):
+        different, codes = encode(small)
+        return different.view(np.uint64), codes
+    of_large, known = coded(_as_arrow(numbers[large]))
+    small[large] = of_large + _DENSE
+    different, codes = encode(small)
+    found = different.view(np.uint64)
+    first = int(np.searchsorted(different, _DENSE))
+    found[first:] = np.array(known, np.uint64)[different[first:] - _DENSE]
+    return found, codes
+
+
+def _as_arrow(numbers: Ints | Words) -> pa.ChunkedArray:
     import pyarrow as pa
 
-    part = pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+    kind = pa.type_for_alias(str(numbers.dtype))
+    part = pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
     return pa.chunked_array([part])
 
 

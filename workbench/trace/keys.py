@@ -1,9 +1,9 @@
 """What accesses are counted by. A key turns a batch into codes, and codes into names and labels.
 
-The first (`code`) is arithmetic on columns, knows nothing of other batches and runs in any thread;
-the second (`names`) sees only the few different codes of a batch, one batch after the other. So the
-work for each access is a dozen operations on arrays, whatever is counted. Registers, which depend
-on what was written before, are in `keys_registers`.
+The first (`code`) is arithmetic on columns and knows nothing of other batches; the second (`names`)
+sees only the few different codes of a batch. So the work for each access is a dozen operations on
+arrays, whatever is counted. Registers, which depend on what was written before, are in
+`keys_registers`: there `follow` sees one batch after the other, in whichever process they are.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ class Key(Protocol):
 
     columns: tuple[str, ...]
     """The columns of `accesses` that it looks at."""
-    in_order: bool
-    """Whether `code`, too, has to see one batch after the other."""
+    follows: bool
+    """Whether `follow` has to be called for each batch in order, before `names`; what it then knows
+    is `handed` on to the process with the next ones, which can `take` it.
+    """
 
     def code(self, batch: pa.Table) -> tuple[Ints, Any]:
         """Give each access of a batch a small number, and what `names` needs to know of them.
@@ -51,14 +53,40 @@ class Key(Protocol):
         The array of numbers is the caller's.
         """
 
+    def follow(self, about: Any) -> None:
+        """Follow what the accesses of a batch change for later ones."""
+
+    def handed(self) -> Any:
+        """Give all that later batches need to know, as plain values."""
+
+    def take(self, handed: Any) -> None:
+        """Take what a key of the same kind has handed on; no names of batches before are asked
+        for.
+        """
+
     def names(self, about: Any, found: Ints) -> Ints:
-        """Give the names of the numbers that were found; called in the order of the batches.
+        """Give the names of the numbers that were found.
 
         Names are numbers, too, which mean the same in all batches; `NO_NAME` beyond a bound.
         """
 
     def label(self, name: int) -> Label:
         """Give the label of a name."""
+
+
+class Unordered:
+    """A key whose accesses have the same name wherever they are."""
+
+    follows = False
+
+    def follow(self, about: Any) -> None:
+        """Nothing is followed."""
+
+    def handed(self) -> None:
+        """Nothing is handed on."""
+
+    def take(self, handed: None) -> None:
+        """Nothing is taken."""
 
 
 class Names:
@@ -108,6 +136,11 @@ class Texts:
         return self._all[number]
 
 
+def in_order(keys: tuple[str, ...]) -> bool:
+    """Whether `code`, too, has to see one batch after the other."""
+    return "request-kind" in keys
+
+
 def make(keys: tuple[str, ...], trace: Trace, symbols: SymbolTable | None) -> Key:
     """Make one key, or one of several joined."""
     parts = [_single(name, trace, symbols) for name in keys]
@@ -133,10 +166,9 @@ def _single(name: str, trace: Trace, symbols: SymbolTable | None) -> Key:
     return Column("pc", symbols.function if name == "function" else symbols.text)
 
 
-class Column:
+class Column(Unordered):
     """The values of one column, as text."""
 
-    in_order = False
     columns: tuple[str, ...]
 
     def __init__(self, name: str, text: Callable[[Any], str]) -> None:
@@ -168,10 +200,8 @@ class Column:
         return (self._texts[name],)
 
 
-class _Few:
+class _Few(Unordered):
     """Names that are known from the start."""
-
-    in_order = False
 
     def __init__(self, all_names: list[str]) -> None:
         self._all = all_names
@@ -216,11 +246,10 @@ class Phase(_Few):
         return after.clip(1) - 1, None
 
 
-class RequestKind:
+class RequestKind(Unordered):
     """The kind of request that an access belongs to, with its device."""
 
     columns: tuple[str, ...] = ("seq", "icount", "kind", "device", "offset", "write")
-    in_order = True
 
     def __init__(self, trace: Trace) -> None:
         from workbench.trace.requests import Relations
@@ -256,7 +285,7 @@ class Joined:
         self._names = [Names() for _ in parts]
         self._pairs = [Names() for _ in parts[1:]]
         self.columns = tuple(dict.fromkeys(name for part in parts for name in part.columns))
-        self.in_order = any(part.in_order for part in parts)
+        self.follows = any(part.follows for part in parts)
 
     def code(self, batch: pa.Table) -> tuple[Ints, Any]:
         """Number the different combinations."""
@@ -272,6 +301,21 @@ class Joined:
             pairs, codes = encode(codes)
             about.append((own, width, pairs))
         return codes, (first, about)
+
+    def follow(self, about: Any) -> None:
+        """Let each part follow."""
+        first, rest = about
+        for part, own in zip(self._parts, (first, *(own for own, _, _ in rest)), strict=True):
+            part.follow(own)
+
+    def handed(self) -> list[Any]:
+        """What each part hands on."""
+        return [part.handed() for part in self._parts]
+
+    def take(self, handed: list[Any]) -> None:
+        """Give each part its own."""
+        for part, own in zip(self._parts, handed, strict=True):
+            part.take(own)
 
     def names(self, about: Any, found: Ints) -> Ints:
         """Name the combinations."""

@@ -8,16 +8,15 @@ different pairs of segment and place are decoded, not the accesses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from threading import Lock
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from workbench.errors import FormatError
-from workbench.trace.columns import Ints, coded, encode, integers, words
+from workbench.trace.columns import Ints, coded, encode, encode_words, integers, words
 from workbench.trace.decode import Decoder, WindowDecoder
-from workbench.trace.keys import NO_NAME, NOBODY, Label, Texts
+from workbench.trace.keys import NO_NAME, NOBODY, Label, Names, Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,23 +25,39 @@ if TYPE_CHECKING:
 
 _MOST_KEPT: Final = 1 << 17
 _MOST_STEPS: Final = 1 << 16
+_MOST_STATES: Final = 1 << 23  # more than a turn has accesses
 _MOST_VALUES: Final = 1 << 20
+_WORD: Final = (1 << 64) - 1
 
 
 class _Window:
-    """One window; `names` alone follows its decoder."""
+    """One window, and what is selected in it."""
 
     def __init__(self, device: str, decoder: WindowDecoder | None) -> None:
         self.device = device
         self.decoder = decoder
-        self.steps: dict[tuple[Any, _Place, int], tuple[int, Any]] = {}
+        self.initial: Any = None if decoder is None else decoder.state
+        self.states = Texts(_MOST_STATES)
+        """What was selected, by number."""
+        self.steps: dict[tuple[int, _Place, int], tuple[int, int]] = {}
         """By state, place and value of a write that selects: its register, and the next state."""
+        self.registers: dict[tuple[int, _Place], int] = {}
+        """By state and place of an access that selects nothing."""
+        self.select(self.initial)
+
+    def select(self, selected: Any) -> None:
+        """Select something; numbers of states are forgotten here when there are many."""
+        if max(len(self.states.known), len(self.steps), len(self.registers)) > _MOST_STEPS:
+            self.states = Texts(_MOST_STATES)
+            self.steps.clear()
+            self.registers.clear()
+        self.state = self.states.number(selected)
 
 
 class _Place:
     """What accesses are aimed at: window, offset, size and direction."""
 
-    __slots__ = ("moves", "number", "numbers", "offset", "selects", "size", "window", "write")
+    __slots__ = ("moves", "number", "offset", "selects", "size", "window", "write")
 
     def __init__(self, window: _Window, offset: int, size: int, write: bool) -> None:
         self.window = window
@@ -55,87 +70,92 @@ class _Place:
         self.selects = decoder is not None and self.moves and decoder.selects(offset, size, write)
         self.number = -1
         """That of the register, once it is known and if it never moves."""
-        self.numbers: dict[Any, int] = {}
-        """By state, if it moves."""
 
 
 @dataclass(slots=True)
 class _Segments:
     """The accesses of a batch to a window where something is selected.
 
-    Their codes begin at `first`; the pairs are `segment * span + place`, of a place with its number
-    in the batch. `steps` are the writes that select: the one with number n ends segment n.
+    Their codes are places of `pairs`, which are `segment * span + place`, of a place with its
+    number in the batch. `steps` are places and values of the writes that select: the one with
+    number n ends segment n.
     """
 
     window: _Window
-    first: int
     span: int
-    pairs: list[int]
-    steps: list[tuple[int, int]]
+    pairs: Ints
+    steps: tuple[list[int], list[int]]
+    states: list[int] = field(default_factory=list)
+    """That of each segment; `follow` finds them."""
+    registers: list[int] = field(default_factory=list)
+    """Those of the steps, likewise."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    """What the codes of a batch stand for: its places, and behind those the ones in segments."""
+    """What the codes of a batch stand for: its places, and from `first` on the ones in segments."""
 
     places: dict[int, _Place]
+    first: int
     segments: list[_Segments]
+    states: dict[_Window, int] = field(default_factory=dict)
+    """Of windows that have no segments; `follow` finds them."""
 
 
 class Registers:
     """Counts by device and register; a name is a number in `_labels`."""
 
     columns: tuple[str, ...] = ("kind", "device", "offset", "size", "write", "value")
-    in_order = False
+    follows = True
 
     def __init__(self, trace: Trace) -> None:
         self._labels = Texts(_MOST_KEPT)
         self._decoder = Decoder(trace.header.machine)
         self._windows: dict[tuple[str, str], _Window] = {}
         self._places: dict[tuple[str, str, int, int, bool], _Place] = {}
-        self._lock = Lock()
 
     def label(self, name: int) -> Label:
         """Give device and register."""
         return self._labels[name]  # type: ignore[no-any-return]
 
+    def _window(self, kind: str, device: str) -> _Window:
+        window = self._windows.get((kind, device))
+        if window is None:
+            if len(self._windows) > _MOST_KEPT:
+                raise FormatError("the accesses are to too many different devices")
+            decoder = self._decoder.window(kind, device)
+            window = self._windows[kind, device] = _Window(device or NOBODY, decoder)
+        return window
+
     def _place(self, kind: str, device: str, offset: int, size: int, write: bool) -> _Place:
-        """Make a place; `code` may run in several threads."""
-        with self._lock:
-            window = self._windows.get((kind, device))
-            if window is None:
-                if len(self._windows) > _MOST_KEPT:
-                    raise FormatError("the accesses are to too many different devices")
-                decoder = self._decoder.window(kind, device)
-                window = self._windows[kind, device] = _Window(device or NOBODY, decoder)
-            if len(self._places) > _MOST_KEPT:
-                self._places.clear()
-            place = _Place(window, offset, size, write)
-            return self._places.setdefault((kind, device, offset, size, write), place)
+        if len(self._places) > _MOST_KEPT:
+            self._places.clear()
+        place = _Place(self._window(kind, device), offset, size, write)
+        self._places[kind, device, offset, size, write] = place
+        return place
 
     # -- for each access -------------------------------------------------------------------------
 
     def code(self, batch: pa.Table) -> tuple[Ints, _Batch]:
         """Number the places of a batch, apart for each segment where something is selected."""
         codes, places = self._find(batch)
-        about = _Batch(places, [])
-        first = max(places, default=0) + 1
-        selects = np.zeros(first, np.bool_)
+        span = first = max(places, default=0) + 1
+        about = _Batch(places, first, [])
+        selects = np.zeros(span, np.bool_)
         selects[[code for code, place in places.items() if place.selects]] = True
         selecting = np.flatnonzero(selects[codes])
         if not len(selecting):
             return codes, about
-        at = codes[selecting].tolist()
-        values = words(batch["value"])[selecting].tolist()
+        at = codes[selecting]
+        values = words(batch["value"])[selecting]
         number: dict[_Window, int] = {}
-        for code in at:
+        for code in np.flatnonzero(np.bincount(at)).tolist():
             number.setdefault(places[code].window, len(number) + 1)
-        window_of = np.zeros(first, np.uint8 if len(number) < 256 else np.int64)
+        window_of = np.zeros(span, np.uint8 if len(number) < 256 else np.int64)
         for code, place in places.items():
             window_of[code] = number.get(place.window, 0)
         inside = window_of[codes]
         inside_selecting = inside[selecting]
-        span = first
         for window, n in number.items():
             rows = np.flatnonzero(inside == n)
             steps = np.flatnonzero(inside_selecting == n)
@@ -145,8 +165,8 @@ class Registers:
             segment += codes[rows]
             pairs, own = encode(segment)
             codes[rows] = own + first
-            chosen = [(at[step], values[step]) for step in steps.tolist()]
-            about.segments.append(_Segments(window, first, span, pairs.tolist(), chosen))
+            chosen = (at[steps].tolist(), values[steps].tolist())
+            about.segments.append(_Segments(window, span, pairs, chosen))
             first += len(pairs)
         return codes, about
 
@@ -154,7 +174,8 @@ class Registers:
         """Number the different places of a batch; the numbers have gaps."""
         kinds, kind_names = coded(batch["kind"])
         devices, device_names = coded(batch["device"])
-        offset_values, offsets = _offsets(batch["offset"])
+        different_offsets, offsets = encode_words(words(batch["offset"]))
+        offset_values = different_offsets.tolist()
         names, many = max(1, len(device_names)), max(1, len(offset_values))
         if len(kind_names) * names * many >= 1 << 53:
             raise FormatError("the accesses have too many different devices and offsets")
@@ -182,76 +203,83 @@ class Registers:
             places[code] = known.get(key) or self._place(*key)
         return codes, places
 
+    # -- in order --------------------------------------------------------------------------------
+
+    def follow(self, about: _Batch) -> None:
+        """Go through the writes that select."""
+        for place in about.places.values():
+            if place.moves:
+                about.states[place.window] = place.window.state
+        for part in about.segments:
+            window, here = part.window, part.window.state
+            assert window.decoder is not None
+            part.states.append(here)
+            for code, value in zip(*part.steps, strict=True):
+                place = about.places[code]
+                step = window.steps.get((here, place, value))
+                if step is None:
+                    window.decoder.state = window.states[here]
+                    register = window.decoder.decode(place.offset, place.size, value, True)
+                    after = window.states.number(window.decoder.state)
+                    step = self._labels.number((window.device, register.name)), after
+                    window.steps[here, place, value] = step
+                number, here = step
+                part.registers.append(number)
+                part.states.append(here)
+            window.state = here
+
+    def handed(self) -> dict[tuple[str, str], Any]:
+        """What is selected in each window, unless it is as in the beginning."""
+        selected = {key: window.states[window.state] for key, window in self._windows.items()}
+        return {key: s for key, s in selected.items() if s != self._windows[key].initial}
+
+    def take(self, handed: dict[tuple[str, str], Any]) -> None:
+        """Select the same; called when no names are to be given for batches before."""
+        for key, window in self._windows.items():
+            window.select(handed.get(key, window.initial))
+        for key in handed.keys() - self._windows.keys():
+            self._window(*key).select(handed[key])
+
     # -- for each code ---------------------------------------------------------------------------
 
     def names(self, about: _Batch, found: Ints) -> Ints:
-        """Name the registers of a batch and follow what is selected."""
-        names: dict[int, int] = {}
-        for part in about.segments:
-            names.update(enumerate(self._in_segments(part, about.places), start=part.first))
-        places = about.places
-        return np.array(
-            [
-                names[code] if code in names else self._number(places[code])
-                for code in found.tolist()
-            ],
-            np.int64,
-        )
+        """Name the registers of a batch."""
+        plain = int(np.searchsorted(found, about.first))
+        places = [about.places[code] for code in found[:plain].tolist()]
+        own = [self._number(place, about.states.get(place.window, 0)) for place in places]
+        numbers = np.array(own, np.int64)
+        if plain == len(found):
+            return numbers
+        inside = np.concatenate([self._in_segments(s, about.places) for s in about.segments])
+        return np.concatenate([numbers, inside[found[plain:] - about.first]])
 
-    def _in_segments(self, part: _Segments, places: dict[int, _Place]) -> list[int]:
-        window, decoder = part.window, part.window.decoder
-        assert decoder is not None
-        here = decoder.state
-        states, own, ends = [here], [], []
-        if len(window.steps) > _MOST_STEPS:
-            window.steps.clear()
-        for code, value in part.steps:
-            place = places[code]
-            step = window.steps.get((here, place, value))
-            if step is None:
-                decoder.state = here
-                register = decoder.decode(place.offset, place.size, value, True)
-                step = self._labels.number((window.device, register.name)), decoder.state
-                window.steps[here, place, value] = step
-            number, here = step
-            own.append(number)
-            ends.append(code)
-            states.append(here)
-        ends.append(-1)
-        found = []
-        for pair in part.pairs:
-            segment, code = divmod(pair, part.span)
-            if ends[segment] == code:
-                found.append(own[segment])
-                continue
-            place = places[code]
-            number = place.number
-            if number < 0 and (number := place.numbers.get(states[segment], -1)) < 0:
-                decoder.state = states[segment]
-                number = self._number(place)
-            found.append(number)
-        decoder.state = here
+    def _in_segments(self, part: _Segments, places: dict[int, _Place]) -> Ints:
+        segment, code = np.divmod(part.pairs, part.span)
+        ends = code == np.array([*part.steps[0], -1], np.int64)[segment]
+        found = np.array([*part.registers, NO_NAME], np.int64)[segment]
+        others = np.flatnonzero(~ends)
+        states = np.array(part.states, np.int64)[segment[others]]
+        different, which = encode(states * part.span + code[others])
+        pairs = [divmod(pair, part.span) for pair in different.tolist()]
+        numbers = [self._number(places[code], state) for state, code in pairs]
+        found[others] = np.array(numbers, np.int64)[which]
         return found
 
-    def _number(self, place: _Place) -> int:
-        """The register of a place whose accesses do not select anything, in the present state."""
+    def _number(self, place: _Place, state: int) -> int:
+        """The register of a place whose accesses select nothing, in a state of its window."""
         if place.number >= 0:
             return place.number
-        decoder = place.window.decoder
+        window, decoder = place.window, place.window.decoder
         if decoder is None:
-            place.number = self._labels.number((place.window.device, f"+{place.offset:#x}"))
+            place.number = self._labels.number((window.device, f"+{place.offset:#x}"))
             return place.number
-        state = decoder.state
-        number = place.numbers.get(state)
+        number = window.registers.get((state, place))
         if number is None:
+            decoder.state = window.states[state]
             name = decoder.decode(place.offset, place.size, 0, place.write).name
-            decoder.state = state
-            number = self._labels.number((place.window.device, name))
+            number = window.registers[state, place] = self._labels.number((window.device, name))
             if not place.moves:
                 place.number = number
-            elif len(place.numbers) > _MOST_STEPS:
-                place.numbers.clear()
-            place.numbers[state] = number
         return number
 
 
@@ -259,20 +287,32 @@ class Values:
     """Counts by device, register and value."""
 
     columns: tuple[str, ...] = Registers.columns
-    in_order = False
+    follows = True
 
     def __init__(self, registers: Registers) -> None:
         self._registers = registers
-        self._values = Texts(_MOST_VALUES)
+        self._values = Names(_MOST_VALUES)
 
     def code(self, batch: pa.Table) -> tuple[Ints, Any]:
         """Number the different pairs of place and value."""
         codes, places = self._registers.code(batch)
-        value_codes, values = coded(batch["value"])
+        values, value_codes = encode_words(words(batch["value"]))
         codes *= max(1, len(values))
         codes += value_codes
         pairs, codes = encode(codes)
         return codes, (places, values, pairs)
+
+    def follow(self, about: Any) -> None:
+        """Follow what is selected."""
+        self._registers.follow(about[0])
+
+    def handed(self) -> Any:
+        """What is selected."""
+        return self._registers.handed()
+
+    def take(self, handed: Any) -> None:
+        """Select the same."""
+        self._registers.take(handed)
 
     def names(self, about: Any, found: Ints) -> Ints:
         """Give numbers of pairs of register and value."""
@@ -280,7 +320,7 @@ class Values:
         place, value = np.divmod(pairs[found], max(1, len(values)))
         different, which = encode(place)
         registers = self._registers.names(places, different)[which]
-        numbers = np.array([self._values.number(value) for value in values], np.int64)[value]
+        numbers = self._values.numbers(values.view(np.int64))[value]
         return np.where(
             (registers < 0) | (numbers < 0), NO_NAME, registers * _MOST_VALUES + numbers
         )
@@ -288,14 +328,4 @@ class Values:
     def label(self, name: int) -> Label:
         """Give device, register and value."""
         register, value = divmod(name, _MOST_VALUES)
-        return (*self._registers.label(register), f"{self._values[value]:#x}")
-
-
-def _offsets(column: pa.ChunkedArray) -> tuple[list[int], Ints]:
-    """Different offsets, and for each access the place of its own."""
-    offsets = words(column)
-    if int(offsets.max(initial=0)) >> 62:
-        codes, found = coded(column)
-        return found, codes
-    different, codes = encode(offsets.view(np.int64))
-    return different.tolist(), codes
+        return (*self._registers.label(register), f"{self._values.known[value] & _WORD:#x}")

@@ -1,24 +1,24 @@
 """Counts of register accesses: by device, register, direction, value, PC, function, phase or time.
 
-A trace is read batch by batch, only the columns that are needed, several batches at once. A batch
-becomes a few counts: of each different code of its key (`keys`), direction and time bucket. What
-the codes mean is then asked in the order of the batches. The counts of several traces are made one
-by one, anywhere, and merged.
+A trace is read batch by batch, only the columns that are needed, a long one by several processes
+(`relay`). A batch becomes a few counts: of each different code of its key (`keys`), direction and
+time bucket. What the codes mean is asked afterwards. The counts of several processes, or traces,
+are merged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from workbench.trace import keys
-from workbench.trace.ahead import ahead, threads
-from workbench.trace.columns import Ints, integers
+from workbench.trace import keys, relay
+from workbench.trace.columns import Ints, encode, integers
 from workbench.trace.keys import Label
+from workbench.trace.reader import open_trace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from workbench.trace.reader import Trace
     from workbench.trace.symbols import SymbolTable
 
-T = TypeVar("T")
 BUCKET: Final = "bucket"
 BY: Final = (*keys.NAMES, BUCKET)
 _BATCH_ROWS: Final = 1 << 15
 """So many that the arrays of a batch stay in a core's cache."""
+_TURN_ROWS: Final = 1 << 18
+LONG_ROWS: Final = 1 << 23
+"""From so many accesses on, another process is worth its start."""
 _DENSE: Final = 1 << 16
 _KEPT_BYTES: Final = 24 << 20
 _MAX_LABELS: Final = 1 << 17
@@ -70,19 +72,69 @@ def count(
     symbols: SymbolTable | None = None,
     buckets: int = 60,
     bucket_icount: int | None = None,
+    jobs: int | None = 1,
 ) -> Stats:
     """Count the accesses of a trace; each repetition of a string instruction counts.
 
-    `bucket_icount` is the width of a bucket, by default so that all of them cover the run.
+    `bucket_icount` is the width of a bucket, by default so that all of them cover the run. A long
+    trace is counted in `jobs` processes, by default in this one alone; None: one for each core.
     """
     width = bucket_icount or max(1, -(-(trace.icount + 1) // buckets))
-    key = None if by == (BUCKET,) else keys.make(by, trace, symbols)
-    names = keys.Names(max(_LEAST_LABELS, min(_MAX_LABELS, _MAX_CELLS // buckets)))
-    time = ("icount",) if buckets > 1 else ()
-    columns = dict.fromkeys((*time, "write", "count", *(key.columns if key else ())))
+    arguments = (by, symbols, buckets, width, _TURN_ROWS)
+    if jobs != 1 and trace.rows("accesses") >= LONG_ROWS and not keys.in_order(by):
+        return merge(relay.run(_opened, (trace.path, *arguments), jobs))
+    counter = _Counter(trace, *arguments)
+    return merge(relay.run(contextlib.nullcontext, (counter,), 1))
 
-    def work(batch: pa.Table) -> tuple[Ints, Ints, Any]:
+
+@contextlib.contextmanager
+def _opened(path: str, *arguments: Any) -> Iterator[_Counter]:
+    with open_trace(path) as trace:
+        yield _Counter(trace, *arguments)
+
+
+class _Counter:
+    """Counts turns of a trace, each of some pieces (`relay.Runner`)."""
+
+    def __init__(
+        self,
+        trace: Trace,
+        by: tuple[str, ...],
+        symbols: SymbolTable | None,
+        buckets: int,
+        width: int,
+        turn_rows: int,
+    ) -> None:
+        _keep_memory()
+        self._trace = trace
+        self._by, self._buckets, self._width = by, buckets, width
+        self._key = None if by == (BUCKET,) else keys.make(by, trace, symbols)
+        self.follows = self._key is not None and self._key.follows
+        time = ("icount",) if buckets > 1 else ()
+        own = self._key.columns if self._key else ()
+        self._columns = dict.fromkeys((*time, "write", "count", *own))
+        self._groups = list(_groups(trace.pieces("accesses"), turn_rows))
+        self.turns = len(self._groups)
+        self._pending: list[tuple[Ints, Ints, Any]] = []
+        self._names = keys.Names(max(_LEAST_LABELS, min(_MAX_LABELS, _MAX_CELLS // buckets)))
+        self._cells = 2 * buckets
+        self._table = np.zeros(self._cells, np.int64)
+        """Cells of one name after the other, the first of NO_NAME."""
+
+    def prepare(self, turn: int) -> None:
+        """Read some pieces and make counts of codes."""
+        import pyarrow as pa
+
+        group = self._groups[turn]
+        for some in _groups([self._trace.pieces("accesses")[n] for n in group], _BATCH_ROWS):
+            parts = [self._trace.piece("accesses", group[n], self._columns) for n in some]
+            table = parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+            for first in range(0, table.num_rows, _BATCH_ROWS):
+                self._pending.append(self._code(table.slice(first, _BATCH_ROWS)))
+
+    def _code(self, batch: pa.Table) -> tuple[Ints, Ints, Any]:
         """Count the cells of a batch: (code, direction, bucket)."""
+        key, buckets = self._key, self._buckets
         place, about = (
             (np.zeros(batch.num_rows, np.int64), None) if key is None else key.code(batch)
         )
@@ -90,33 +142,55 @@ def count(
         place += integers(batch["write"])
         if buckets > 1:
             place *= buckets
-            place += np.clip(integers(batch["icount"]) // width, 0, buckets - 1)
+            place += np.clip(integers(batch["icount"]) // self._width, 0, buckets - 1)
         return *_count(place, integers(batch["count"])), about
 
-    cells = 2 * buckets
-    table = np.zeros(cells, np.int64)  # cells of one name after the other, the first of NO_NAME
-    for place, counts, about in _each(work, trace, columns, key is not None and key.in_order):
-        if key is not None:
-            codes, cell = np.divmod(place, cells)
-            first = np.flatnonzero(np.diff(codes, prepend=-1))
-            numbers = names.numbers(key.names(about, codes[first])) + 1
-            place = np.repeat(numbers, np.diff(first, append=len(codes))) * cells + cell
-            if (size := (len(names.known) + 1) * cells) > len(table):
-                table = np.concatenate([table, np.zeros(max(size, 2 * len(table)), np.int64)])
-        np.add.at(table, place, counts)
-    counted = table.reshape(-1, 2, buckets)
-    if key is None:
-        by_bucket = enumerate(counted[0].T.tolist())
-        return _stats(by, [Count((f"{n * width}",), *c) for n, c in by_bucket], width, buckets)
-    sums: dict[Label, Ints] = {}
-    for n, name in enumerate([keys.NO_NAME, *names.known]):
-        label = (keys.OTHERS,) if name == keys.NO_NAME else key.label(name)
-        sums[label] = sums[label] + counted[n] if label in sums else counted[n]
-    found = [
-        Count(label, int(c[0].sum()), int(c[1].sum()), c.sum(0).tolist())
-        for label, c in sums.items()
-    ]
-    return _stats(by, found, width, buckets)
+    def follow(self, handed: Any) -> Any:
+        """Follow what is selected."""
+        key = self._key
+        if key is None or not key.follows:
+            return None
+        key.take(key.handed() if handed is None else handed)
+        for _, _, about in self._pending:
+            key.follow(about)
+        return key.handed()
+
+    def finish(self) -> None:
+        """Name the codes and add up."""
+        key, cells = self._key, self._cells
+        for place, counts, about in self._pending:
+            if key is not None:
+                codes, cell = np.divmod(place, cells)
+                first = np.flatnonzero(np.diff(codes, prepend=-1))
+                numbers = self._names.numbers(key.names(about, codes[first])) + 1
+                place = np.repeat(numbers, np.diff(first, append=len(codes))) * cells + cell
+                self._make_room((len(self._names.known) + 1) * cells)
+            np.add.at(self._table, place, counts)
+        self._pending.clear()
+
+    def _make_room(self, size: int) -> None:
+        have = len(self._table)
+        if size > have:
+            more = np.zeros(max(size, 2 * have) - have, np.int64)
+            self._table = np.concatenate([self._table, more])
+
+    def result(self) -> Stats:
+        """All counts of the turns that were done."""
+        key, by, width, buckets = self._key, self._by, self._width, self._buckets
+        counted = self._table.reshape(-1, 2, buckets)
+        if key is None:
+            by_bucket = enumerate(counted[0].T.tolist())
+            counts = [Count((f"{n * width}",), *c) for n, c in by_bucket]
+            return _stats(by, counts, width, buckets)
+        sums: dict[Label, Ints] = {}
+        for n, name in enumerate([keys.NO_NAME, *self._names.known]):
+            label = (keys.OTHERS,) if name == keys.NO_NAME else key.label(name)
+            sums[label] = sums[label] + counted[n] if label in sums else counted[n]
+        found = [
+            Count(label, int(c[0].sum()), int(c[1].sum()), c.sum(0).tolist())
+            for label, c in sums.items()
+        ]
+        return _stats(by, found, width, buckets)
 
 
 def _stats(by: tuple[str, ...], counts: list[Count], width: int, buckets: int) -> Stats:
@@ -148,32 +222,10 @@ def _count(place: Ints, weights: Ints) -> tuple[Ints, Ints]:
         np.add.at(counts, place[repeated], weights[repeated] - 1)
         found = np.flatnonzero(counts)
         return found, counts[found]
-    found, which = np.unique(place, return_inverse=True)
+    found, which = encode(place)
     counts = np.bincount(which)
     np.add.at(counts, which[repeated], weights[repeated] - 1)
     return found, counts
-
-
-def _each(
-    work: Callable[[pa.Table], T], trace: Trace, columns: Iterable[str], in_order: bool
-) -> Iterator[T]:
-    """Read the accesses piece by piece and work on some at once, in threads; results in order.
-
-    Most of it is done by Arrow and NumPy, which hold no interpreter lock.
-    """
-
-    def some(group: range) -> list[T]:
-        parts = [trace.piece("accesses", n, columns) for n in group]
-        table = parts[0] if len(parts) == 1 else pa.concat_tables(parts)
-        starts = range(0, table.num_rows, _BATCH_ROWS)
-        return [work(table.slice(start, _BATCH_ROWS)) for start in starts]
-
-    import pyarrow as pa
-
-    _keep_memory()
-    tasks = (partial(some, group) for group in _groups(trace.pieces("accesses")))
-    for results in ahead(tasks, 1 if in_order else threads()):
-        yield from results
 
 
 def _keep_memory() -> None:
@@ -183,12 +235,12 @@ def _keep_memory() -> None:
     np.empty(_KEPT_BYTES, np.uint8)
 
 
-def _groups(rows: list[int]) -> Iterator[range]:
-    """Put small pieces together; each costs something of its own."""
+def _groups(rows: list[int], least: int) -> Iterator[range]:
+    """Put pieces together until they have so many rows; each costs something of its own."""
     first = total = 0
     for n, more in enumerate(rows):
         total += more
-        if total >= _BATCH_ROWS:
+        if total >= least:
             yield range(first, n + 1)
             first, total = n + 1, 0
     if first < len(rows):
