@@ -140,9 +140,10 @@ def _show(args: argparse.Namespace, traces: list[Trace], live: Live | None = Non
     from workbench.trace import position
     from workbench.tui import layout
     from workbench.tui.app import TuiApp
+    from workbench.tui.pace import Turn
     from workbench.tui.session import Session
     from workbench.tui.view import NAMES, View
-    from workbench.tui.worker import Turn, Worker
+    from workbench.tui.worker import Worker
 
     engine.prepare()
     path = layout.settings_path()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.layout.processors import BeforeInput
 from prompt_toolkit.mouse_events import MouseButton, MouseEvent, MouseEventType
 from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import DynamicStyle
 
 from workbench.errors import WorkbenchError
@@ -39,13 +41,14 @@ from workbench.tui import commands
 from workbench.tui.history import Lines, history_path
 from workbench.tui.keys import KEYS
 from workbench.tui.language import FilterError
+from workbench.tui.pace import Garbage, Selector, waiting
 from workbench.tui.screen import compose
 from workbench.tui.style import choose, depth, style
 
 if TYPE_CHECKING:
     from workbench.tui.lines import Line
+    from workbench.tui.pace import Turn
     from workbench.tui.view import View
-    from workbench.tui.worker import Turn
 
 _GUEST_KEYS: Final = [
     key for key in Keys
@@ -92,6 +95,15 @@ class _Screen(UIControl):
                 self._view.wheel(x, y, -3)
             case MouseEventType.SCROLL_DOWN:
                 self._view.wheel(x, y, 3)
+
+
+class _Output(Vt100_Output):
+    """The terminal, which takes its time: work beside the screen may go on meanwhile."""
+
+    def flush(self) -> None:
+        """Print what has been drawn."""
+        with waiting():
+            super().flush()
 
 
 class _Completer(Completer):
@@ -145,6 +157,9 @@ class TuiApp:
             key_bindings=self._bindings(),
             style=DynamicStyle(lambda: style(choose(view.theme))),
             color_depth=lambda: ColorDepth.MONOCHROME if choose(view.theme) == "mono" else depth(),
+            output=_Output.from_pty(
+                sys.stdout, term=os.environ.get("TERM"), default_color_depth=ColorDepth.from_env()
+            ),
             full_screen=True,
             mouse_support=True,
             before_render=lambda _: self._sync(),
@@ -152,6 +167,7 @@ class TuiApp:
         )
         self.app.ttimeoutlen = _KEY_SECONDS
         self.app.timeoutlen = _KEY_SECONDS
+        self.app.key_processor.before_key_press += lambda _: self._pressed()
         view.session.changed = self.app.invalidate
         if view.comparison is not None:
             view.comparison.second.changed = self.app.invalidate
@@ -162,6 +178,7 @@ class TuiApp:
         """Was it a signal that ended it?"""
         self._early: list[Callable[[], None]] = []
         self._start: Callable[[], None] | None = None
+        self._garbage: Garbage | None = None
         self._error: Exception | None = None
         """What `run` ends with."""
 
@@ -198,6 +215,12 @@ class TuiApp:
                     self.view.type("".join(press.data for press in event.key_sequence))
 
         return bindings
+
+    def _pressed(self) -> None:
+        """Work beside the screen waits until this key is answered."""
+        self._turn.take()
+        if self._garbage is not None:
+            self._garbage.key()
 
     def _after_key(self) -> None:
         if self.view.asking:
@@ -279,9 +302,14 @@ class TuiApp:
 
     def run(self, start: Callable[[], None]) -> None:
         """Show the screen until the user leaves; `start` is called when it is there."""
-        sys.setswitchinterval(0.001)
-        self._start = start
-        asyncio.run(self._run())
+        interval = sys.getswitchinterval()
+        self._start, self._garbage = start, Garbage()
+        try:
+            with asyncio.Runner(loop_factory=_loop) as runner:
+                runner.run(self._run())
+        finally:
+            self._garbage.close()
+            sys.setswitchinterval(interval)
 
     async def _run(self) -> None:
         loop = self._loop = asyncio.get_running_loop()
@@ -309,3 +337,9 @@ class TuiApp:
                 session.follow()
             if session.machine_jobs.busy or session.scanning:
                 self.app.invalidate()
+            if self._garbage is not None:
+                self._garbage.tick(any(jobs.busy for jobs in session.all_jobs))
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.SelectorEventLoop(Selector())

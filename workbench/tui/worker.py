@@ -11,36 +11,13 @@ import queue
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from workbench.errors import WorkbenchError
+from workbench.tui.pace import Turn
 
 Post = Callable[[Callable[[], None]], None]
 Work = Callable[["Job"], Any]
-_MOST_WAIT_S: Final = 0.05
-
-
-class Turn:
-    """Lets the screen go first: who works beside it waits, when it asks, until that is drawn.
-
-    All threads share one interpreter; without this each of them would slow every key down.
-    """
-
-    def __init__(self) -> None:
-        self._free = threading.Event()
-        self._free.set()
-
-    def take(self) -> None:
-        """The screen is about to be drawn."""
-        self._free.clear()
-
-    def give(self) -> None:
-        """It has been drawn."""
-        self._free.set()
-
-    def wait(self) -> None:
-        """Wait for the screen, a little while at most."""
-        self._free.wait(_MOST_WAIT_S)
 
 
 class Job:
