@@ -8,7 +8,9 @@ a file, or whose reading has not ended when the recording does.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -77,6 +79,8 @@ class DiskHasher:
         return tuple(replace(d, sha256=self._hashes.get(d.name, "")) for d in self._disks)
 
     def _work(self) -> None:
+        with contextlib.suppress(OSError):  # what nobody waits for steps back for the guest
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         for disk in self._disks:
             path = Path(disk.path)
             if disk.name in self._fixed and path.is_file():
