@@ -86,6 +86,14 @@ class SymbolTable:
             return None
         return self._names[place], pc - self._addresses[place]
 
+    def span(self, pc: int) -> tuple[int, int] | None:
+        """Start and end of the function that an address is in."""
+        place = bisect_right(self._addresses, pc)
+        if place == 0 or pc - self._addresses[place - 1] >= _MAX_OFFSET:
+            return None
+        start = self._addresses[place - 1]
+        return start, min([start + _MAX_OFFSET, *self._addresses[place : place + 1]])
+
     def address(self, name: str) -> int | None:
         """Where a function begins; None if there is none of that name."""
         try:

@@ -275,6 +275,10 @@ class Timeline:
         """Undo `step_masked`: a handler that returned to this instruction is passed over."""
         return self._over_handlers.step_back()
 
+    def interrupts(self) -> tuple[list[int], list[int]]:
+        """Counts and PCs at which the recording was interrupted, in order."""
+        return self._over_handlers.interrupts()
+
     # Anywhere.
 
     def seek(self, icount: int, poll: Poll | None = None) -> Moved:

@@ -110,7 +110,9 @@ def _as(view: View, args: list[str]) -> None:
     view.show("memory")
 
 
-_WHATS: Final = ("instruction", "block", "function", "access", "match", "request", "interrupt")
+_WHATS: Final = (
+    "instruction", "block", "function", "over", "finish", "access", "match", "request", "interrupt",
+)  # fmt: skip
 
 
 def _stepping(forward: bool) -> Run:
@@ -125,6 +127,10 @@ def _stepping(forward: bool) -> Run:
                 travel.block(forward)
             case "function":
                 travel.function(forward)
+            case "over":
+                travel.over(forward)
+            case "finish":
+                travel.finish(forward)
             case "access" | "match" as what:
                 travel.next_access(forward, what == "match")
             case "request" | "interrupt" as what:

@@ -28,7 +28,7 @@ Poll = Callable[[], bool]
 Frames = tuple[tuple[int, int, int], ...]
 SHORT: Final = frozenset({"seek", "starting the machine", "finding symbols", "call chain"})
 """Work that a new position only sends elsewhere."""
-QUEUE: Final = SHORT | {"block", "function", "step", "step over"}
+QUEUE: Final = SHORT | {"block", "function", "step", "step over", "finish"}
 """Moves that are done one after the other when a key is pressed several times."""
 _MOST_WAITING: Final = 16
 
@@ -124,19 +124,22 @@ class Driver:
         found: Frames | None = moment.keep("frames", lambda machine: None)
         machine = moment.machine
         if found is None and machine is not None and not self.jobs.busy:
-            from workbench.trace.unwind import Unwinder
-
-            unwinder = self._unwinders.get(id(machine))
-            if unwinder is None:
-                unwinder = self._unwinders[id(machine)] = Unwinder(machine)
-            held = unwinder
 
             def done(found: Frames) -> None:
                 moment.put("frames", found)
                 self._session.changed()
 
-            self.look("call chain", held.frames, done)
+            self.look("call chain", lambda: self.unwind(machine), done)
         return found or ()
+
+    def unwind(self, machine: Machine) -> Frames:
+        """The call chain where a machine stands; in the worker's thread."""
+        from workbench.trace.unwind import Unwinder
+
+        unwinder = self._unwinders.get(id(machine))
+        if unwinder is None:
+            unwinder = self._unwinders[id(machine)] = Unwinder(machine)
+        return unwinder.frames()
 
     def leave(self) -> None:
         """The machine is about to move."""

@@ -36,9 +36,9 @@ class Names:
             self._texts[pc] = found
         return found
 
-    def function(self, pc: int) -> str:
-        """The function alone."""
-        return self.text(pc).partition("+")[0]
+    def span(self, pc: int) -> tuple[int, int] | None:
+        """Start and end of the function, None if it is not known."""
+        return None if self.table is None else self.table.span(pc)
 
     def seen(self) -> list[str]:
         """Functions that have been on the screen."""

@@ -77,12 +77,18 @@ class Travel:
     def function(self, forward: bool) -> None:
         """Go to where another function is entered or returned to."""
         work = moves.function if forward else moves.function_back
-        name = self._session.names.function
-        self._session.driver.move("function", lambda t, poll: work(t, poll, name))
+        span = self._session.names.span
+        self._session.driver.move("function", lambda t, poll: work(t, poll, span))
 
-    def over(self) -> None:
-        """Run one instruction, a call as a whole."""
-        self._session.driver.move("step over", moves.over)
+    def over(self, forward: bool = True) -> None:
+        """Run one instruction, a call as a whole; or undo that."""
+        self._session.driver.move("step over", moves.over if forward else moves.over_back)
+
+    def finish(self, forward: bool = True) -> None:
+        """Run until this function returns, or back to its call."""
+        driver, work = self._session.driver, moves.finish if forward else moves.finish_back
+        span = self._session.names.span
+        driver.move("finish", lambda t, poll: work(t, poll, driver.unwind(t.machine), span))
 
     def run(self, forward: bool) -> None:
         """Run to a breakpoint or the end, or back to the last one or the start."""
