@@ -11,8 +11,10 @@ import pytest
 from tests.block import servers
 from tests.block.conftest import Tool
 from workbench.block import helper
+from workbench.block.nbd import uri
 from workbench.block.opening import open_image
 from workbench.block.qcow2.create import create
+from workbench.block.urls import without_qemu_prefix
 from workbench.errors import FormatError, InputFileError, UsageError, WorkbenchError
 
 SIZE = 1 << 20
@@ -109,6 +111,17 @@ def test_internal_snapshots(tmp_path: Path, qemu_img: Tool) -> None:
         shown = image.info()["snapshots"]
     assert isinstance(shown, list)
     assert [s["name"] for s in shown] == ["first", "second"]
+
+
+def test_qemus_names_of_nbd_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert without_qemu_prefix("nbd:h:7") == "nbd://h:7/"
+    assert without_qemu_prefix("nbd:h:7:exportname=a b") == "nbd://h:7/a%20b"
+    found = without_qemu_prefix("nbd:unix:/x&y:exportname=e")
+    assert uri.parse(found).socket == "/x&y"
+    assert uri.parse(found).export == "e"
+    Path("nbd:h:7").write_bytes(bytes(512))
+    assert without_qemu_prefix("nbd:h:7") == "nbd:h:7"  # a file that there is
 
 
 # -- refused

@@ -48,6 +48,21 @@ def test_flavours_of_virtio(folder: Path) -> None:
     assert [config["nics"][1][k] for k in keys] == ["pci", "modern", False, 1, True, True, False]
 
 
+def test_what_qemus_users_write(folder: Path) -> None:
+    config, attached = made(
+        "--drive", "file=a.raw,if=ide,media=disk,format=raw,cache=none,aio=native,discard=unmap",
+        "--drive", "file=b.raw,index=1,snapshot=on,read-only=on,detect-zeroes=off",
+        "--drive", "file.filename=a.iso,driver=raw,bus=1,unit=0,media=cdrom,rerror=report",
+        "--drive", "file=file:b.iso,if=virtio,rw=on,snapshot=off,werror=stop",
+    )  # fmt: skip
+    seen = [(d["interface"], d["size_bytes"], d["read_only"]) for d in config["drives"]]
+    assert seen == [
+        ("ide", 1 << 20, False), ("ide", 2 << 20, True), ("cdrom", 4096, True),
+        ("virtio", 8192, False),
+    ]  # fmt: skip
+    assert attached.write_through == {"drive3"}
+
+
 def test_drives_and_networks_of_devices(folder: Path) -> None:
     config, attached = made(
         "--drive", "file=a.raw,if=none,id=x,rw=on", "--drive", "file=b.raw,if=ide",
@@ -99,6 +114,17 @@ def test_discs_belong_to_the_drive_before_them(folder: Path) -> None:
         ),
         (("--drive", "file=a.raw,if=virtio,transport=usb"), "expected a transport of pci or mmio"),
         (("--drive", "file=a.raw,if=none"), "expected --drive if=none with id="),
+        (("--drive", "file="), "expected --drive with file="),
+        (("--drive", "file=a.raw,media=floppy"), "a drive is a disk or a CD-ROM drive"),
+        (("--drive", "file=a.raw,cache=writethrough"), "expected --drive cache=writeback or none"),
+        (("--drive", "file=a.raw,discard=ignore"), "expected --drive discard=unmap or on"),
+        (("--drive", "file=a.raw,werror=report"), "a run ends when its image cannot be written"),
+        (("--drive", "file=a.raw,snapshot=off"), "expected snapshot=on without rw=on"),
+        (("--drive", "file=a.raw,rw=on,snapshot=on"), "expected snapshot=off with rw=on"),
+        (("--drive", "file=a.raw,index=2"), "expected --drive index=0"),
+        (("--drive", "file=a.raw,if=virtio,index=0"), "index= for an IDE drive only"),
+        (("--drive", "file=fat:rw:."), "QEMU's fat: is not supported"),
+        (("--drive", "file=null-co://"), "expected a known kind of URL"),
         (("--drive", "file=a.raw,if=none,id=x"), "expected a --device for the drive or network"),
         (("--device", "virtio-blk,drive=x"), "drive= with the id of a --drive, not 'x'"),
         (("--device", "virtio-gpu"), "expected --device ide-hd, "),

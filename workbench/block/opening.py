@@ -43,6 +43,8 @@ def open_image(
     text = os.fspath(spec)
     if "\0" in text:
         raise UsageError(f"expected the name of an image, not {text!r}")
+    if not isinstance(spec, Path):
+        text = urls.without_qemu_prefix(text)
     scheme = "" if isinstance(spec, Path) else urls.scheme_of(text)
     if scheme in uri.SCHEMES:
         if format_name not in (None, "raw"):

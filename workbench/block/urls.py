@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from workbench.errors import UsageError
 
+_QEMU_ONLY = (
+    "fat",
+    "rbd",
+    "blkdebug",
+    "blkverify",
+    "blkreplay",
+    "host_device",
+    "host_cdrom",
+    "null-aio",
+    "null-co",
+    "nvme",
+    "vvfat",
+)
+"""Protocols that QEMU knows by a name and a colon."""
 Node = dict[str, object]
 _WEB = ("http", "https", "ftp", "ftps")
 SCHEMES = (*_WEB, "ssh", "sftp", "iscsi", "gluster", "gluster+tcp", "gluster+unix", "nfs")
@@ -18,6 +33,26 @@ def scheme_of(spec: str) -> str:
     if colon and (rest.startswith("//") or head in ("sheepdog", "json")):
         return head.lower()
     return ""
+
+
+def without_qemu_prefix(name: str) -> str:
+    """The name of a file, or an NBD URI, for what QEMU writes as `file:NAME`,
+    `nbd:HOST:PORT[:exportname=E]` or `nbd:unix:PATH[:exportname=E]`. Raises UsageError for other
+    prefixes of QEMU's. A name that there is says itself.
+    """
+    head, colon, rest = name.partition(":")
+    if not colon or head not in ("file", "nbd", *_QEMU_ONLY) or os.path.lexists(name):
+        return name
+    if head == "file":
+        return rest
+    if rest.startswith("//"):
+        return name  # a URL
+    if head != "nbd":
+        raise UsageError(f"QEMU's {head}: is not supported; expected a file or a URL, not {name!r}")
+    place, _, export = rest.partition(":exportname=")
+    if place.startswith("unix:"):
+        return f"nbd+unix:///{quote(export)}?socket={quote(place.removeprefix('unix:'))}"
+    return f"nbd://{place}/{quote(export)}"
 
 
 def node_of(url: str) -> Node:

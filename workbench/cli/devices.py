@@ -121,7 +121,8 @@ def _parse(
     drives: list[specs.Drive] = []
     waiting: dict[str, specs.Drive] = {}
     for spec in args.drive:
-        name, drive = specs.drive(spec)
+        place = sum(one.interface in ("ide", "cdrom") for one in drives)
+        name, drive = specs.drive(spec, place)
         if drive.interface != "none":
             drives.append(drive)
         elif name in waiting:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from workbench.cli import qemudrive
 from workbench.cli.roms import ipxe_path
 from workbench.core.config import DRIVE_INTERFACES, NIC_MODELS, VirtioConfig
 from workbench.errors import UsageError
@@ -81,11 +82,14 @@ def _parts(spec: str) -> list[str]:
     return [part.replace("\0", ",") for part in spec.replace(",,", "\0").split(",")]
 
 
-def _pairs(option: str, parts: list[str], known: Collection[str]) -> Values:
+def _pairs(
+    option: str, parts: list[str], known: Collection[str], also: Collection[str] = ()
+) -> Values:
+    """`key=value` of each part; a message names the `known` keys, not those that are `also` so."""
     out: Values = {}
     for part in parts:
         key, equals, value = part.partition("=")
-        if not equals or key not in known:
+        if not equals or key not in (*known, *also):
             raise UsageError(f"expected {option} with {'=, '.join(known)}=, not {part!r}")
         out[key] = value
     return out
@@ -138,17 +142,21 @@ def _only_virtio(option: str, values: Values, is_virtio: bool) -> dict[str, Any]
     return _virtio(option, values)
 
 
-def drive(spec: str) -> tuple[str, Drive]:
-    """`--drive`: (id, drive). With if=none only `--device` makes it a part of the machine."""
+def drive(spec: str, place: int = 0) -> tuple[str, Drive]:
+    """`--drive`: (id, drive). With if=none only `--device` makes it a part of the machine.
+
+    `place` is the next free one of the IDE function.
+    """
     known = ("if", "media", "id", "serial", "bootindex", *IMAGE_KEYS, *VIRTIO_KEYS)
-    values = _pairs("--drive", _parts(spec), known)
+    values = _pairs("--drive", _parts(spec), known, qemudrive.KEYS)
+    values = qemudrive.understood(spec, values, place)
     interface = values.get("if", "ide")
     if values.get("media") == "cdrom" and interface != "disc":
         interface = "cdrom"
     if interface not in (*DRIVE_INTERFACES, "none"):
         choices = ", ".join((*DRIVE_INTERFACES, "none"))
         raise UsageError(f"expected --drive if= one of {choices}, not {interface!r}")
-    if "file" not in values and interface != "cdrom":
+    if not values.get("file", "" if interface != "cdrom" else "none"):
         raise UsageError(f"expected --drive with file=, not {spec!r}")
     read_only = switch("--drive", values, "readonly") or interface in ("cdrom", "disc")
     if read_only and switch("--drive", values, "rw"):
