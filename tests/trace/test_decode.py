@@ -185,3 +185,9 @@ def test_counts_over_time(chips: Path) -> None:
     sums = [sum(column) for column in zip(*(c.over_time for c in found.counts), strict=True)]
     assert [c.total for c in by_time.counts] == sums
     assert len(by_time.counts) == 7
+
+
+def test_counts_of_scattered_places_are_in_order() -> None:
+    places, ones = np.array([1 << 40, 5, 1 << 40, 3]), np.ones(4, np.int64)
+    found, counts = stats._count(places, ones)
+    assert (found.tolist(), counts.tolist()) == ([3, 5, 1 << 40], [1, 1, 2])

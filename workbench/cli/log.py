@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli import symbols as symbol_options
@@ -15,6 +14,7 @@ from workbench.errors import EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from workbench.cli.stacks import StackOf
+    from workbench.trace.chosen import Filter, Row
     from workbench.trace.decode import Register
     from workbench.trace.reader import Trace
     from workbench.trace.symbols import SymbolTable
@@ -23,6 +23,7 @@ EXAMPLES = """\
 examples:
   workbench log boot.wbt --device com1 --register LCR
   workbench log boot.wbt --device 'ide*' --from 1.2G --symbols
+  workbench log boot.wbt --write --tail 20
   workbench log boot.wbt --device 'ide*' --device bmide --requests
   workbench log boot.wbt --device ide0 --from request:ide0/17 --stacks --limit 20
   workbench log boot.wbt --write --limit 20 --json | jq .register
@@ -49,7 +50,9 @@ def add_parser(commands: Any) -> None:
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--write", action="store_true", help="only writes")
     way.add_argument("--read", action="store_true", help="only reads")
-    add("--limit", metavar="N", type=int, help="at most so many lines")
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--limit", metavar="N", type=int, help="at most so many lines")
+    some.add_argument("--tail", metavar="N", type=int, help="only the last so many lines")
     add("--requests", action="store_true", help="also the request that an access belongs to")
     add(
         "--stacks",
@@ -63,10 +66,13 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the log."""
+    from workbench.trace.chosen import Filter, accesses
     from workbench.trace.reader import open_trace
 
     if args.limit is not None and args.limit < 0:
         raise UsageError(f"expected a limit of 0 or more lines, not {args.limit}")
+    if args.tail is not None and args.tail < 1:
+        raise UsageError(f"expected --tail with 1 or more lines, not {args.tail}")
     with open_trace(args.trace) as trace:
         chosen = Filter(
             devices=tuple(args.device or ()),
@@ -81,7 +87,10 @@ def run(args: argparse.Namespace) -> int:
         request = _request_of(trace) if args.requests else None
         stack = _stack_of(trace, chosen, table) if args.stacks else None
         shown = 0
-        for line in make(trace, chosen, table, request, stack):
+        found: Found = accesses(trace, chosen, args.tail)
+        if args.tail is not None:
+            found = deque(found, args.tail)
+        for line in make(found, table, request, stack):
             if shown == args.limit:
                 break
             shown += 1
@@ -113,87 +122,34 @@ def place(given: str | None, trace: Trace, default: int) -> int:
     return position.parse(given, trace, Bookmarks(trace.path).places)
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which accesses are shown; empty tuples and None stand for all."""
-
-    devices: tuple[str, ...] = ()
-    registers: tuple[str, ...] = ()
-    first: int = 0
-    last: int = 1 << 62
-    write: bool | None = None
-
-    def device(self, name: str) -> bool:
-        """Whether a device is shown."""
-        return not self.devices or any(fnmatchcase(name, wanted) for wanted in self.devices)
-
-    def register(self, name: str) -> bool:
-        """Whether a register is shown; behind an index register, either name will do."""
-        if not self.registers:
-            return True
-        names = (name.upper(), *name.upper().replace("+", ":").split(":"))
-        return any(fnmatchcase(n, wanted) for n in names for wanted in self.registers)
-
-
 RequestOf = Callable[[int], str]
-Row = tuple[Any, ...]
-"""seq, icount, pc, kind, device, offset, size, write, value, addr, count."""
-
-
-def accesses(trace: Trace, chosen: Filter) -> Iterator[tuple[Row, Register]]:
-    """Give the accesses that are wanted, decoded. All of a device are decoded, for one may select
-    what the next ones mean.
-    """
-    from workbench.trace.columns import values
-    from workbench.trace.decode import Decoder
-
-    decode = Decoder(trace.header.machine).decode
-    shown: dict[str, bool] = {}
-    registers: dict[str, bool] = {}
-    for batch in trace.batches("accesses"):
-        for row in zip(*map(values, batch.columns), strict=True):
-            _, icount, _, kind, device, offset, size, write, value, _, _ = row
-            wanted = shown.get(device)
-            if wanted is None:
-                wanted = shown[device] = chosen.device(device)
-            if not wanted:
-                continue
-            if icount > chosen.last:
-                return
-            found = decode(kind, device, offset, size, value, write)
-            if icount < chosen.first or (chosen.write is not None and write != chosen.write):
-                continue
-            wanted = registers.get(found.name)
-            if wanted is None:
-                wanted = registers[found.name] = chosen.register(found.name)
-            if wanted:
-                yield row, found
+Found = Iterable[tuple["Row", "Register"]]
 
 
 def _request_of(trace: Trace) -> RequestOf:
     """Give the name of the request of an access, by its `seq`; asked in order."""
-    from workbench.trace.columns import integers
+    import numpy as np
+
+    from workbench.trace.columns import Ints, integers
     from workbench.trace.requests import Relations
 
     relations = Relations(trace)
     found = relations.requests
 
-    def names() -> Iterator[tuple[int, str]]:
-        wanted = ("seq", "icount", "kind", "device", "offset", "write")
-        for batch in trace.batches("accesses", wanted):
-            owners = relations.accesses(batch)
-            for seq, owner in zip(integers(batch["seq"]).tolist(), owners.tolist(), strict=True):
-                if owner >= 0:
-                    yield seq, text.safe(found.name(owner))
-
-    rows = names()
-    ahead = next(rows, None)
+    wanted = ("seq", "icount", "kind", "device", "offset", "write")
+    batches = trace.batches("accesses", wanted)
+    seqs: Ints = np.empty(0, np.int64)
+    owners = seqs
 
     def of(seq: int) -> str:
-        nonlocal ahead
-        while ahead is not None and ahead[0] < seq:
-            ahead = next(rows, None)
-        return ahead[1] if ahead is not None and ahead[0] == seq else ""
+        nonlocal seqs, owners
+        while not len(seqs) or seqs[-1] < seq:
+            batch = next(batches, None)
+            if batch is None:
+                return ""
+            seqs, owners = integers(batch["seq"]), relations.accesses(batch)
+        owner = int(owners[min(int(np.searchsorted(seqs, seq)), len(seqs) - 1)])
+        return text.safe(found.name(owner)) if owner >= 0 else ""
 
     return of
 
@@ -220,8 +176,7 @@ def _pc_text(table: SymbolTable | None) -> Callable[[int], str]:
 
 
 def lines(
-    trace: Trace,
-    chosen: Filter,
+    found: Found,
     table: SymbolTable | None,
     request: RequestOf | None = None,
     stack: StackOf | None = None,
@@ -231,43 +186,41 @@ def lines(
     pc_text = _pc_text(table)
     width = 36 if table is not None else 18
     dim, name_of, read, write_of = (paint(s) for s in ("dim", "cyan", "green", "yellow"))
-    for row, found in accesses(trace, chosen):
+    for row, register in found:
         seq, icount, pc, kind, device, _, size, write, value, _, count = row
         device = text.safe(device) if device else _NOBODY
         if kind == "cfg":
             device += " cfg"
         arrow = write_of % "<-" if write else read % "->"
         times = f" x{count}" if count != 1 else ""
-        meaning = f" {found.meaning}" if found.meaning else ""
+        meaning = f" {register.meaning}" if register.meaning else ""
         callers = " < ".join(stack(seq)) if stack is not None else ""
         below = f"\n{'':>16}{dim % f'< {callers}'}" if callers else ""
         yield (
             f"{dim % format(icount, '>14,')}  {pc_text(pc):<{width}}  {device:<14}"
             f"{'' if request is None else f' {request(seq):<10}'}"
-            f" {name_of % found.name} {arrow} {value:#0{2 * size + 2}x}{times}{meaning}{below}"
+            f" {name_of % register.name} {arrow} {value:#0{2 * size + 2}x}{times}{meaning}{below}"
         )
 
 
 def _styled_lines(
-    trace: Trace,
-    chosen: Filter,
+    found: Found,
     table: SymbolTable | None,
     request: RequestOf | None,
     stack: StackOf | None,
 ) -> Iterator[str]:
     if text.plain(sys.stdout):
-        return lines(trace, chosen, table, request, stack, lambda _: "%s")
+        return lines(found, table, request, stack, lambda _: "%s")
     from rich.console import COLOR_SYSTEMS
     from rich.style import Style
 
     console = text.rich_console(sys.stdout)
     system = console.color_system
     if system is None or console.no_color:
-        return lines(trace, chosen, table, request, stack, lambda _: "%s")
+        return lines(found, table, request, stack, lambda _: "%s")
     colors = COLOR_SYSTEMS[system]
     return lines(
-        trace,
-        chosen,
+        found,
         table,
         request,
         stack,
@@ -276,8 +229,7 @@ def _styled_lines(
 
 
 def json_lines(
-    trace: Trace,
-    chosen: Filter,
+    found: Found,
     table: SymbolTable | None,
     request: RequestOf | None = None,
     stack: StackOf | None = None,
@@ -287,12 +239,12 @@ def json_lines(
 
     encode = json.JSONEncoder(separators=(",", ":")).encode
     pc_text = _pc_text(table)
-    for row, found in accesses(trace, chosen):
+    for row, register in found:
         seq, icount, pc, kind, device, offset, size, write, value, addr, count = row
         item = {
             "seq": seq, "icount": icount, "pc": pc, "kind": kind, "device": device,
             "offset": offset, "size": size, "write": write, "value": value, "addr": addr,
-            "count": count, "register": found.name, "fields": found.meaning,
+            "count": count, "register": register.name, "fields": register.meaning,
         }  # fmt: skip
         if table is not None:
             item["function"] = pc_text(pc)

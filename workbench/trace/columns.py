@@ -97,15 +97,20 @@ def _as_arrow(numbers: Ints | Words) -> pa.ChunkedArray:
     return pa.chunked_array([part])
 
 
-def values(column: pa.ChunkedArray) -> list[Any]:
-    """A column of numbers, flags or names as a list."""
+def values(column: pa.ChunkedArray, rows: Ints | None = None) -> list[Any]:
+    """A column of numbers, flags or names as a list; of all rows, or of some in rising order."""
     import pyarrow as pa
 
+    if rows is not None and len(rows) == len(column):
+        rows = None
     if pa.types.is_dictionary(column.type):
         codes, names = coded(column)
-        return [names[code] for code in codes.tolist()]
-    found: list[Any] = []
-    for part in column.chunks:
-        numbers = _numbers(part)
-        found += (numbers.astype(bool) if pa.types.is_boolean(part.type) else numbers).tolist()
+        return [names[code] for code in (codes if rows is None else codes[rows]).tolist()]
+    parts = [_numbers(part) for part in column.chunks]
+    numbers = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.uint8), *parts])
+    if rows is not None:
+        numbers = numbers[rows]
+    found: list[Any] = (
+        numbers.astype(bool) if pa.types.is_boolean(column.type) else numbers
+    ).tolist()
     return found

@@ -65,7 +65,7 @@ class Key(Protocol):
         """
 
     def names(self, about: Any, found: Ints) -> Ints:
-        """Give the names of the numbers that were found.
+        """Give the names of the numbers that were found, which rise.
 
         Names are numbers, too, which mean the same in all batches; `NO_NAME` beyond a bound.
         """

@@ -215,7 +215,9 @@ def merge(parts: Iterable[Stats]) -> Stats:
 
 
 def _count(place: Ints, weights: Ints) -> tuple[Ints, Ints]:
-    """Different places, and how often each is there by its weights; few accesses are repeated."""
+    """Different places in rising order, and how often each is there by its weights; few accesses
+    are repeated.
+    """
     repeated = np.flatnonzero(weights != 1)
     if int(place.max(initial=0)) < 4 * len(place) + _DENSE:
         counts = np.bincount(place)
@@ -225,7 +227,8 @@ def _count(place: Ints, weights: Ints) -> tuple[Ints, Ints]:
     found, which = encode(place)
     counts = np.bincount(which)
     np.add.at(counts, which[repeated], weights[repeated] - 1)
-    return found, counts
+    order = np.argsort(found)
+    return found[order], counts[order]
 
 
 def _keep_memory() -> None:
