@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from workbench.core.bus import Bus
 from workbench.core.clock import Clock
@@ -31,12 +31,12 @@ class FakePort:
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
-        self.receiver: Callable[[str, bytes], None] = lambda kind, data: None
+        self.receiver: Callable[[str, Sequence[bytes]], None] = lambda kind, data: None
 
     def send(self, frame: bytes) -> None:
         self.sent.append(frame)
 
-    def connect(self, receiver: Callable[[str, bytes], None]) -> None:
+    def connect(self, receiver: Callable[[str, Sequence[bytes]], None]) -> None:
         self.receiver = receiver
 
 
@@ -152,8 +152,9 @@ class NicRig:
         self.set("RDT", count - 1 if tail is None else tail)
         self.set("RCTL", rctl)
 
-    def arrive(self, frame: bytes) -> None:
-        self.port.receiver("frame", frame)
+    def arrive(self, *frames: bytes) -> None:
+        """Frames that come at once."""
+        self.port.receiver("frame", frames)
 
     def rx(self, index: int) -> tuple[bytes, int, int, int, int]:
         """Data, checksum, status, errors and special field of a receive descriptor."""

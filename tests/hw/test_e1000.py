@@ -238,14 +238,14 @@ def test_link_comes_after_negotiation():
 
 def test_cable():
     rig = NicRig()
-    rig.port.receiver("link", b"\0")
+    rig.port.receiver("link", [b"\0"])
     assert not rig.get("STATUS") & 2
     assert rig.get("ICR") & LSC
     rig.start_rx()
     assert not rig.accepted(ethernet())
     rig.advance(2 * LINK_PS)
     assert not rig.get("STATUS") & 2
-    rig.port.receiver("link", b"\1")
+    rig.port.receiver("link", [b"\1"])
     rig.advance(LINK_PS)
     assert rig.get("STATUS") & 2
     assert rig.accepted(ethernet())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import zlib
 
@@ -19,6 +20,7 @@ from tests.hw.e1000_rig import (
     RS,
     RX_DATA,
     RX_RING,
+    SLOT_BYTES,
     TSE,
     TX_DATA,
     VLE,
@@ -26,6 +28,7 @@ from tests.hw.e1000_rig import (
     ethernet,
 )
 from workbench.core.checksum import internet_sum
+from workbench.core.requests import Burst
 from workbench.hw.e1000.offload import check_received
 
 TXDW, TXQE, RXDMT0, RXO, TXD_LOW = 1, 2, 1 << 4, 1 << 6, 1 << 15
@@ -147,7 +150,7 @@ def test_extended_checksums():
     rig.put(DATA, 3 << 8, frame[:30])
     rig.put(DATA | SEND, 0, frame[30:])
     (sent,) = rig.go()
-    checks = check_received(sent, ALL_CHECKS)
+    checks = check_received(sent, ALL_CHECKS, internet_sum(sent))
     assert (checks.status, checks.errors) == (0x60, 0)
     assert sent[54:65] == b"hello world"
 
@@ -167,7 +170,7 @@ def test_tcp_segmentation(ipv6: bool, size: int, mss: int) -> None:
         ip, last = frame[14:], n == len(frames) - 1
         length = int.from_bytes(ip[4:6], "big") + 40 if ipv6 else int.from_bytes(ip[2:4], "big")
         segment = ip[l3:length]
-        checks = check_received(frame, ALL_CHECKS)
+        checks = check_received(frame, ALL_CHECKS, internet_sum(frame))
         assert (checks.status, checks.errors) == (0x20 if ipv6 else 0x60, 0), n
         assert int.from_bytes(segment[4:8], "big") == (0xFFFF_FF00 + n * mss) & 0xFFFF_FFFF
         assert segment[13] == (0x19 if last else 0x10), "FIN and PSH in the last one only"
@@ -374,6 +377,119 @@ def test_receive_checksums():
         rig.arrive(frame)
         _, _, got, error, _ = rig.rx(n)
         assert (got & 0x64, error) == (status, errors), n
+
+
+def random_packet(rng: random.Random, payload: bytes) -> bytes:
+    """TCP or UDP with a checksum that is right, or with one bit that is not as it was."""
+    protocol = rng.choice((6, 6, 17))
+    head = struct.pack(">HHHH", 1, 2, 8 + len(payload), 0)
+    body = tcp(5, 0x10, payload) if protocol == 6 else head + payload
+    at = 16 if protocol == 6 else 6
+    ip = ipv4(protocol, body)
+    ip = ip[:10] + (plain_sum(ip[:20]) ^ 0xFFFF).to_bytes(2, "big") + ip[12:]
+    total = plain_sum(pseudo(ip, protocol, len(body)).to_bytes(2, "big") + body) ^ 0xFFFF
+    packet = bytearray(ethernet(ip, kind=IPV4))
+    packet[34 + at : 36 + at] = total.to_bytes(2, "big")
+    if rng.random() < 0.3:
+        packet[rng.randrange(34, len(packet))] ^= 1 << rng.randrange(8)
+    return bytes(packet) + bytes(rng.choice((0, 0, 3, 4)))
+
+
+def test_transport_checksums_beside_a_sum_word_by_word() -> None:
+    rng = random.Random(1)
+    wrong = 0
+    for _ in range(300):
+        frame = random_packet(rng, rng.randbytes(rng.randrange(200)))
+        length = int.from_bytes(frame[16:18], "big") - 20
+        body = frame[34 : 34 + length]
+        of_pseudo = pseudo(frame[14:], frame[23], length).to_bytes(2, "big")
+        none = frame[23] == 17 and body[6:8] == b"\0\0"
+        bad = plain_sum(of_pseudo + body) != 0xFFFF
+        wrong += bad
+        checks = check_received(frame, 0x200, internet_sum(frame))
+        status = 0x04 if none else 0x20
+        assert (checks.status, checks.errors) == (status, 0x20 if bad and not none else 0)
+    assert wrong > 50
+
+
+def random_frames(rng: random.Random) -> list[bytes]:
+    """Wanted and unwanted ones of all lengths, with tags and good and bad checksums."""
+    frames = []
+    for _ in range(rng.randrange(1, 30)):
+        payload = rng.randbytes(rng.choice((1, 46, 300, 1480, 1500, rng.randrange(2100))))
+        match rng.randrange(6):
+            case 0:
+                to = rng.choice((BROADCAST, OTHER, b"\1\0^\0\0\1"))
+                frames.append(ethernet(payload, to=to))
+            case 1:
+                tag = rng.choice((0, 5, 5)).to_bytes(2, "big") + b"\x08\0"
+                frames.append(ethernet(tag + payload, kind=0x8100))
+            case 2:
+                pause = b"\0\1" + rng.randbytes(2) + bytes(42)
+                frames.append(ethernet(pause, to=bytes.fromhex("0180c2000001"), kind=0x8808))
+            case 3:
+                frames.append(MAC + payload[:20])
+            case _:
+                frames.append(random_packet(rng, payload))
+    return frames
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_frames_at_once_are_as_frames_one_by_one(seed: int) -> None:
+    """The same in memory and in the registers, whatever the settings."""
+    rng = random.Random(seed)
+    rctl = 0x8002 | rng.choice((0, 1 << 5)) | rng.choice((0, 1 << 26)) | rng.choice((0, 1 << 18))
+    rctl |= rng.choice((0, 3 << 16, 2 << 16)) | rng.choice((0, 1 << 8))
+    settings = {
+        "RXCSUM": rng.choice((0, 0x300, 0x700, 0x20E, 0x30F)),
+        "VET": 0x8100,
+        "CTRL": 0x241 | rng.choice((0, 1 << 30)) | rng.choice((0, 1 << 27)),
+        "FCAL": 0x00C28001,
+        "FCAH": 0x0100,
+        "FCT": 0x8808,
+        "PBA": rng.choice((2, 48)),
+    }
+    rigs = NicRig(), NicRig()
+    for rig in rigs:
+        rig.start_rx(rctl, tail=rng.randrange(RING) if rig is rigs[0] else rigs[0].get("RDT"))
+        rig.mac.state.vfta[0] = 1 << 5
+        for name, value in settings.items():
+            rig.set(name, value)
+    for _ in range(6):
+        frames = random_frames(rng)
+        rigs[0].arrive(*frames)
+        for frame in frames:
+            rigs[1].arrive(frame)
+        tail = rng.randrange(RING)
+        for rig in rigs:
+            rig.set("RDT", tail)
+        assert rigs[0].ram == rigs[1].ram
+        states = [rig.nic.save() for rig in rigs]
+        assert states[0] == states[1]
+        assert rigs[0].get("ICR") == rigs[1].get("ICR")
+
+
+def test_a_burst_of_frames_needs_two_transfers_of_descriptors() -> None:
+    rig = NicRig()
+    heard: list[tuple[int, int, bool]] = []
+    rig.root.trace_dma = lambda name, gpa, length, write: heard.append((gpa, length, write))
+    bursts: list[Burst] = []
+    rig.nic.requests.report_burst = bursts.append
+    rig.start_rx()
+    rig.arrive(*[ethernet(bytes([n]) * 100) for n in range(12)])
+    assert heard == [(RX_RING, 12 * 16, False), (RX_RING, 12 * 16, True)]
+    (burst,) = bursts
+    found = list(burst.served())
+    assert [begin.head for begin, *_ in found] == list(range(12))
+    assert [gpa for _, gpa, _, _ in found] == [RX_DATA + n * SLOT_BYTES for n in range(12)]
+    assert {size for _, _, size, _ in found} == {118}
+    assert [begin.number for begin, *_ in found] == [end.number for *_, end in found]
+    heard.clear()
+    rig.set("RDT", 10)
+    rig.arrive(*[ethernet(bytes([n]) * 100) for n in range(8)])
+    pieces = [(RX_RING + 12 * 16, 4 * 16), (RX_RING, 4 * 16)]
+    assert heard == [(*piece, write) for write in (False, True) for piece in pieces], "over the end"
+    assert [rig.rx(n)[0][14] for n in (12, 15, 0, 3)] == [0, 3, 4, 7]
 
 
 def test_frames_wait_in_the_packet_buffer():

@@ -67,7 +67,7 @@ def step(rig: NicRig, rng: random.Random) -> None:
                 rig.clock.icount += 2000
         case _:
             rig.port.receiver(
-                rng.choice(("link", "frame", "else")), rng.randbytes(rng.randrange(9))
+                rng.choice(("link", "frame", "else")), [rng.randbytes(rng.randrange(9))]
             )
             rig.port.sent.clear()
 
@@ -96,7 +96,7 @@ def works_after_reset(rig: NicRig) -> None:
     rig.nic.reset()
     rig.nic.write(0x10, 4, BAR0)
     rig.nic.write(0x04, 2, 7)
-    rig.port.receiver("link", b"\1")
+    rig.port.receiver("link", [b"\1"])
     rig.set("CTRL", 0x241)
     rig.advance(10**11)
     rig.start_tx()

@@ -257,7 +257,7 @@ def test_virtio_net_requests() -> None:
         rig.rings[0].add([], [64])
     rig.kick(0)
     assert log.take() == []  # a buffer is no request before there is a frame for it
-    cable.receiver("frame", bytes(100))
+    cable.receiver("frame", [bytes(100)])
     rows = log.take()
     assert [(r["phase"], r["length"], r["detail"]) for r in rows] == [
         ("begin", 52, "buffer 1 of 2"),
@@ -306,7 +306,7 @@ def test_a_received_frame_names_its_descriptor() -> None:
     rig = NicRig()
     log = Log(rig.nic.requests)
     rig.start_rx()
-    rig.port.receiver("frame", b"\xff" * 6 + bytes(94))
+    rig.arrive(b"\xff" * 6 + bytes(94))
     begin, end = log.take()
     assert (begin["kind"], begin["head"], begin["length"], begin["segments"]) == ("rx", 0, 100, 1)
     assert not begin["write"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 MAC = bytes.fromhex("525400123456")
 BROADCAST = b"\xff" * 6
@@ -50,9 +50,9 @@ class Host:
         self.frames: list[bytes] = []
         self._changed = threading.Condition()
 
-    def receive(self, frame: bytes) -> None:
+    def receive(self, frames: Sequence[bytes]) -> None:
         with self._changed:
-            self.frames.append(frame)
+            self.frames += frames
             self._changed.notify_all()
 
     def wait(self, wanted: Callable[[bytes], bool] = lambda f: True, seconds: float = 10) -> bytes:

@@ -147,7 +147,7 @@ def test_what_passes_is_noted(tmp_path: Path) -> None:
     tee.start(host.receive)
     tee.send(b"out" * 20)
     assert inner.receive is not None
-    inner.receive(b"in" * 30)
+    inner.receive([b"in" * 30])
     tee.close()
     tee.send(b"late" * 15)
     assert [p.data for p in read_pcap(tmp_path / "out.pcap")] == [b"out" * 20, b"in" * 30]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -13,10 +13,10 @@ from workbench.net.port import MAX_FRAME_BYTES, MAX_WAITING, NetPort
 class FakeBackend:
     def __init__(self) -> None:
         self.sent: list[bytes] = []
-        self.receive: Callable[[bytes], None] | None = None
+        self.receive: Callable[[Sequence[bytes]], None] | None = None
         self.closed = 0
 
-    def start(self, receive: Callable[[bytes], None]) -> None:
+    def start(self, receive: Callable[[Sequence[bytes]], None]) -> None:
         self.receive = receive
 
     def send(self, frame: bytes) -> None:
@@ -34,11 +34,11 @@ def deliver(inputs: Inputs) -> None:
 def test_recording():
     inputs, backend, got = Inputs(), FakeBackend(), []
     port = NetPort("net0", inputs, backend)
-    port.connect(lambda kind, data: got.append((kind, data)))
+    port.connect(lambda kind, batch: got.extend((kind, data) for data in batch))
     port.send(b"out")
     assert backend.sent == [b"out"]
     assert backend.receive is not None
-    backend.receive(b"in")
+    backend.receive([b"in"])
     assert got == []
     deliver(inputs)
     assert got == [("frame", b"in")]
@@ -53,7 +53,7 @@ def test_replay_starts_no_network():
     inputs, backend, got = Inputs(), FakeBackend(), []
     inputs.replay([Input(0, 0, "net0", "frame", b"in"), Input(0, 0, "net0", "link", b"\0")])
     port = NetPort("net0", inputs, backend)
-    port.connect(lambda kind, data: got.append((kind, data)))
+    port.connect(lambda kind, batch: got.extend((kind, data) for data in batch))
     assert backend.receive is None
     port.send(b"out")
     assert backend.sent == []
@@ -66,11 +66,11 @@ def test_a_flood_is_cut():
     port = NetPort("net0", inputs, backend)
     assert backend.receive is not None
     for _ in range(MAX_WAITING + 10):
-        backend.receive(b"x")
-    backend.receive(bytes(MAX_FRAME_BYTES + 1))
+        backend.receive([b"x"])
+    backend.receive([bytes(MAX_FRAME_BYTES + 1)])
     assert port.lost == 11
     deliver(inputs)
-    backend.receive(b"x")
+    backend.receive([b"x"])
     assert port.lost == 11
 
 

@@ -39,7 +39,7 @@ def test_frames_go_both_ways(interface: str) -> None:
     tap = TapBackend(interface)
     with pytest.raises(WorkbenchError, match=f"Cannot use the TAP interface '{interface}'"):
         TapBackend(interface)
-    tap.start(got.append)
+    tap.start(got.extend)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(PROTOCOL)) as host:
         host.bind((interface, PROTOCOL))
         host.settimeout(10)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+from array import array
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from tests.trace import fake
 from tests.trace.test_trace import EVENTS
+from workbench.core.requests import Requests
 from workbench.core.spans import spans_of
 from workbench.trace import recorder, tables
 from workbench.trace.encoder import LARGE_BYTES, Helper, encode
+from workbench.trace.events import EventObserver
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay
 from workbench.trace.session import Recording
@@ -72,6 +76,26 @@ def test_large_inputs_go_beside_the_events() -> None:
         assert helper.encode(events, 3) == encode(events, 3)
     finally:
         helper.close()
+
+
+def test_an_event_stands_for_a_burst_of_requests() -> None:
+    log = EventObserver()
+    one_by_one: list[tables.Event] = []
+    log._append = one_by_one.append
+    handle = Requests("net0")
+    handle.report_burst = lambda burst: log.on_burst(burst, 9)
+    bursts = [[(0x100 + n, 60, n, 0x9000 * n, 64) for n in range(m)] for m in (3, 1)]
+    for served in bursts:
+        handle.burst("rx", served, queue=0)
+    assert [event[0] for event in one_by_one] == [tables.REQUEST, tables.DMA, tables.REQUEST] * 4
+    packed = [
+        (tables.REQUEST, 9, "net0", first, "rx", 0, array("Q", chain(*served)).tobytes())
+        for first, served in zip((1, 4), bursts, strict=True)
+    ]
+    fetch = (tables.INPUT, 9, 9, "drive0", "fetch", bytes(LARGE_BYTES))
+    rest = [fetch, EVENTS[0]]
+    assert encode([*packed, *rest], 3) == encode([*one_by_one, *rest], 3)
+    assert [tables.weight(event) for event in packed] == [(9, 0), (3, 0)]
 
 
 def test_an_event_stands_for_many_transfers() -> None:

@@ -190,7 +190,7 @@ class _Echo:
 
     def _receive(self, frame: bytes) -> None:
         self._count(frame)
-        self._deliver(frame)
+        self._deliver([frame])
 
     def close(self) -> None:
         """Nothing is held."""

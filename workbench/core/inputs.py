@@ -8,7 +8,7 @@ the trace take their place and `post` does nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ class ReplayMissing(Exception):
 
 
 Handler = Callable[[str, bytes], None]
+BatchHandler = Callable[[str, Sequence[bytes]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,33 @@ class Input:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Inputs of one kind that one target gets at one moment, in order: the frames of a network come
+    by the dozen. Each is an input of its own in the trace.
+    """
+
+    icount: int
+    time_ps: int
+    target: str
+    kind: str
+    data: list[bytes]
+
+    def __iter__(self) -> Iterator[Input]:
+        for data in self.data:
+            yield Input(self.icount, self.time_ps, self.target, self.kind, data)
+
+
 class Inputs:
-    """Queue and dispatch of inputs."""
+    """Queue and dispatch of inputs.
+
+    What is delivered at one moment is cut into batches by target and kind alone, so a replay makes
+    the same batches of the inputs in the trace.
+    """
 
     def __init__(self) -> None:
-        self._handlers: dict[str, Handler] = {}
-        self._posted: deque[tuple[str, str, bytes]] = deque()
+        self._handlers: dict[str, BatchHandler] = {}
+        self._posted: deque[tuple[str, str, Sequence[bytes]]] = deque()
         self.scheduled: list[tuple[int, str, str, bytes]] = []
         """What `schedule` has added, in order of time."""
         self._replay: list[Any] | None = None
@@ -49,14 +71,27 @@ class Inputs:
         self.wake: Callable[[], None] | None = None  # called by post, from the posting thread
 
     def register(self, target: str, handler: Handler) -> None:
-        """`handler(kind, data)` receives the inputs for `target`."""
+        """`handler(kind, data)` receives the inputs for `target`, one by one."""
+
+        def each(kind: str, batch: Sequence[bytes]) -> None:
+            for data in batch:
+                handler(kind, data)
+
+        self.register_batches(target, each)
+
+    def register_batches(self, target: str, handler: BatchHandler) -> None:
+        """`handler(kind, data)` receives them as they come, all of a batch at once."""
         if target in self._handlers:
             raise ValueError(f"expected one receiver of inputs for {target!r}")
         self._handlers[target] = handler
 
     def post(self, target: str, kind: str, data: bytes) -> None:
         """Add an input from the host; ignored in replay.  Safe from any thread."""
-        if self._replay is None:
+        self.post_all(target, kind, (data,))
+
+    def post_all(self, target: str, kind: str, data: Sequence[bytes]) -> None:
+        """Add several, in order."""
+        if self._replay is None and data:
             self._posted.append((target, kind, data))
             if self.wake is not None:
                 self.wake()
@@ -147,25 +182,40 @@ class Inputs:
             return stamp is not None and stamp <= (icount, time_ps)
         return bool(self._posted or (self.scheduled and self.scheduled[0][0] <= time_ps))
 
-    def due(self, icount: int, time_ps: int) -> Iterable[Input]:
+    def due(self, icount: int, time_ps: int) -> list[Batch]:
         """Take the inputs that are due at this moment."""
+        found: list[Batch] = []
         if self._replay is not None:
-            while (stamp := self.next_stamp()) is not None and stamp <= (icount, time_ps):
-                i = self._replay[self._next]
+            inputs = self._replay
+            while self._next < len(inputs):
+                i = inputs[self._next]
+                if (i.icount, i.time_ps) > (icount, time_ps):
+                    break
+                _add(found, i.icount, i.time_ps, i.target, i.kind, (i.data,))
                 self._next += 1
-                yield Input(i.icount, i.time_ps, i.target, i.kind, i.data)
-            return
+            return found
         while self.scheduled and self.scheduled[0][0] <= time_ps:
             _, target, kind, data = self.scheduled.pop(0)
-            self._next += 1
-            yield Input(icount, time_ps, target, kind, data)
-        while self._posted:
-            target, kind, data = self._posted.popleft()
-            self._next += 1
-            yield Input(icount, time_ps, target, kind, data)
+            _add(found, icount, time_ps, target, kind, (data,))
+        for _ in range(len(self._posted)):
+            _add(found, icount, time_ps, *self._posted.popleft())
+        self._next += sum(len(batch.data) for batch in found)
+        return found
 
-    def dispatch(self, i: Input) -> None:
-        """Give an input to its receiver; one without a receiver is dropped."""
-        handler = self._handlers.get(i.target)
+    def dispatch(self, batch: Batch) -> None:
+        """Give inputs to their receiver; those without a receiver are dropped."""
+        handler = self._handlers.get(batch.target)
         if handler is not None:
-            handler(i.kind, i.data)
+            handler(batch.kind, batch.data)
+
+
+def _add(
+    found: list[Batch], icount: int, time_ps: int, target: str, kind: str, data: Sequence[bytes]
+) -> None:
+    """To the last batch, if that is for the same target and of the same kind and moment."""
+    if found:
+        last = found[-1]
+        if (last.kind, last.target, last.icount, last.time_ps) == (kind, target, icount, time_ps):
+            last.data.extend(data)
+            return
+    found.append(Batch(icount, time_ps, target, kind, list(data)))

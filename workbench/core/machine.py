@@ -14,13 +14,13 @@ from workbench.core.bus import Bus, Tracer, Window
 from workbench.core.clock import Clock
 from workbench.core.config import MachineConfig
 from workbench.core.engine import STATE_FIELDS, Cpu
-from workbench.core.inputs import FETCH, Input, Inputs, ReplayMissing
+from workbench.core.inputs import FETCH, Batch, Input, Inputs, ReplayMissing
 from workbench.core.irq import SharedLine
 from workbench.core.lang import bits_of
 from workbench.core.layout import CPU
 from workbench.core.memory import PhysMemory
 from workbench.core.pages import PageStore
-from workbench.core.requests import RequestEvent, Requests
+from workbench.core.requests import Burst, RequestEvent, Requests
 from workbench.core.snapshot import Snapshot
 from workbench.core.spans import Spans, pairs
 from workbench.core.system import System
@@ -102,6 +102,13 @@ class Observer:
     def on_request(self, request: RequestEvent, icount: int) -> None:
         """A request to a device begins, is known better, or ends (see core/requests.py)."""
 
+    def on_burst(self, burst: Burst, icount: int) -> None:
+        """Requests with the transfers that served them."""
+        for begin, gpa, length, end in burst.served():
+            self.on_request(begin, icount)
+            self.on_dma(burst.device, gpa, length, True, icount)
+            self.on_request(end, icount)
+
     def on_dma_spans(self, device: str, spans: Spans, is_write: bool, icount: int) -> None:
         """As many transfers at one moment as there are spans."""
         for gpa, length in pairs(spans):
@@ -115,6 +122,11 @@ class Observer:
 
     def on_input(self, inp: Input) -> None:
         """An input is delivered."""
+
+    def on_inputs(self, batch: Batch) -> None:
+        """Inputs are delivered, all that `on_input` does not hear of otherwise."""
+        for inp in batch:
+            self.on_input(inp)
 
     def on_frame(self, device: str, frame: bytes, icount: int) -> None:
         """A network controller sends a frame, without FCS; not in the trace."""
@@ -184,6 +196,7 @@ class Machine:
         handles: Sequence[Requests] = getattr(device, "request_handles", ())
         for handle in handles:
             handle.report = self.trace_request
+            handle.report_burst = self.trace_burst
 
     def set_intr(self, level: bool) -> None:
         """The INTR pin of the processor."""
@@ -271,6 +284,11 @@ class Machine:
         icount = self.clock.icount
         for o in self.observers:
             o.on_request(request, icount)
+
+    def trace_burst(self, burst: Burst) -> None:
+        """A device's handle reports requests that were served at once."""
+        for o in self.observers:
+            o.on_burst(burst, self.clock.icount)
 
     def _fetched(self, target: str, data: bytes) -> None:
         inp = Input(self.clock.icount, self.clock.now_ps, target, FETCH, data)
@@ -371,10 +389,10 @@ class Machine:
         their stamp says exactly when, and a replay that delivers them when it first gets there
         does the same.
         """
-        for i in self.inputs.due(self.clock.icount, self.clock.now_ps):
+        for batch in self.inputs.due(self.clock.icount, self.clock.now_ps):
             for o in self.observers:
-                o.on_input(i)
-            self.inputs.dispatch(i)
+                o.on_inputs(batch)
+            self.inputs.dispatch(batch)
 
     def _wake(self) -> bool:
         if self.cpu.get("irq_pending") and self.cpu.get("eflags") & lay.IF:

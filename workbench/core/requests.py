@@ -8,11 +8,24 @@ of the device ends what is open and keeps the count.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple, TypeAlias
 
-__all__ = ["BEGIN", "END", "OK", "RESET", "UPDATE", "RequestEvent", "RequestState", "Requests"]
+__all__ = [
+    "BEGIN",
+    "END",
+    "OK",
+    "RESET",
+    "UPDATE",
+    "Burst",
+    "RequestEvent",
+    "RequestState",
+    "Requests",
+    "Served",
+]
 
 BEGIN: Final = "begin"
 UPDATE: Final = "update"
@@ -44,11 +57,41 @@ class RequestEvent(NamedTuple):
     detail: str = ""
 
 
+Served: TypeAlias = tuple[int, int, int, int, int]
+"""A request of a burst: address, length and head as in `RequestEvent`; gpa and bytes of its
+transfer."""
+
+
+class Burst(NamedTuple):
+    """Requests that a device takes, serves with one transfer into memory each, and ends, all at one
+    moment: the frames that a NIC receives. They are numbered from `number` on; `rows` has the
+    five numbers of `Served` for each.
+    """
+
+    device: str
+    number: int
+    kind: str
+    queue: int
+    rows: array[int]
+
+    def served(self) -> Iterator[tuple[RequestEvent, int, int, RequestEvent]]:
+        """For each request its begin, gpa and bytes of its transfer, and its end."""
+        columns = (self.rows[n::5] for n in range(5))
+        each = enumerate(zip(*columns, strict=True), self.number)
+        for number, (address, length, head, gpa, size) in each:
+            begin = RequestEvent(
+                self.device, number, BEGIN, self.kind, self.queue, address, length, False, head, 1
+            )
+            yield begin, gpa, size, RequestEvent(self.device, number, END, status=OK)
+
+
 Report = Callable[[RequestEvent], None]
 """Who hears of requests (`Machine.trace_request`)."""
+BurstReport = Callable[[Burst], None]
+"""Who hears of bursts (`Machine.trace_burst`)."""
 
 
-def unheard(event: RequestEvent) -> None:
+def unheard(event: RequestEvent | Burst) -> None:
     """Nobody listens: the device is in no machine."""
 
 
@@ -78,6 +121,7 @@ class Requests:
         self.device = device
         self.state = RequestState() if state is None else state
         self.report: Report = unheard
+        self.report_burst: BurstReport = self._report_each
 
     def begin(
         self,
@@ -102,6 +146,18 @@ class Requests:
             )
         )  # fmt: skip
         return state.last
+
+    def burst(self, kind: str, served: Iterable[Served], *, queue: int = -1) -> None:
+        """Requests that were taken and served at once; their transfers are reported here, too."""
+        rows = array("Q", chain.from_iterable(served))
+        first = self.state.last + 1
+        self.state.last += len(rows) // 5
+        self.report_burst(Burst(self.device, first, kind, queue, rows))
+
+    def _report_each(self, burst: Burst) -> None:
+        for begin, _, _, end in burst.served():
+            self.report(begin)
+            self.report(end)
 
     def update(
         self,

@@ -84,6 +84,9 @@ class Slot:
         self._root.memory_scatter(spans, data)
         self._root.trace_dma_spans(device, spans, True)
 
+    def dma_burst(self, spans: Spans, data: bytes | memoryview) -> None:
+        self._root.memory_scatter(spans, data)
+
     def is_memory(self, gpa: int, length_bytes: int) -> bool:
         return self._root.is_memory(gpa, length_bytes)
 

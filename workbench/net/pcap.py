@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -92,7 +92,7 @@ class PcapBackend:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, receive: Callable[[bytes], None]) -> None:
+    def start(self, receive: Callable[[Sequence[bytes]], None]) -> None:
         """Begin with the first frame."""
         self._thread = threading.Thread(target=self._play, args=(receive,), daemon=True)
         self._thread.start()
@@ -107,7 +107,7 @@ class PcapBackend:
             self._thread.join()
             self._thread = None
 
-    def _play(self, receive: Callable[[bytes], None]) -> None:
+    def _play(self, receive: Callable[[Sequence[bytes]], None]) -> None:
         begin = time.monotonic()
         for packet in self.packets:
             if self.speed > 0:
@@ -116,7 +116,7 @@ class PcapBackend:
                     return
             elif self._stop.is_set():
                 return
-            receive(packet.data)
+            receive([packet.data])
 
 
 class PcapTee:
@@ -140,12 +140,13 @@ class PcapTee:
     def large_frames(self, wanted: bool) -> None:
         self.inner.large_frames = wanted
 
-    def start(self, receive: Callable[[bytes], None]) -> None:
+    def start(self, receive: Callable[[Sequence[bytes]], None]) -> None:
         """Begin; received frames are noted before they go on."""
 
-        def noted(frame: bytes) -> None:
-            self._note(frame)
-            receive(frame)
+        def noted(frames: Sequence[bytes]) -> None:
+            for frame in frames:
+                self._note(frame)
+            receive(frames)
 
         self.inner.start(noted)
 

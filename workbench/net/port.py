@@ -8,7 +8,7 @@ The input kind "link" (one byte, 0 or 1) pulls the cable out or puts it in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from workbench.core.inputs import Inputs
@@ -21,7 +21,8 @@ MAX_FRAME_BYTES = 65536 + 14 + 4
 MAX_WAITING = 2048
 """Frames on their way to the controller; more are lost, as at a switch."""
 
-Receiver = Callable[[str, bytes], None]
+Receiver = Callable[[str, Sequence[bytes]], None]
+"""Takes inputs: their kind, and all of them that came at once."""
 
 
 class Backend(Protocol):
@@ -30,8 +31,8 @@ class Backend(Protocol):
     large_frames: bool
     """Whether the guest takes TCP segments put together, up to 64 KiB; set by the port."""
 
-    def start(self, receive: Callable[[bytes], None]) -> None:
-        """Begin: `receive` gets each frame, without FCS, from any thread."""
+    def start(self, receive: Callable[[Sequence[bytes]], None]) -> None:
+        """Begin: `receive` gets frames, without FCS, as they come, from any thread."""
         ...
 
     def send(self, frame: bytes) -> None:
@@ -57,12 +58,12 @@ class NetPort:
         self.received = 0
         self.lost = 0
         self._inputs = inputs
-        self._waiting = 0
+        self._posted = 0
         self._receiver: Receiver | None = None
         self._backend: Backend | None = None
         self.tap: Callable[[str, bytes], None] = _untapped
         """Also hears what the controller sends, in a replay too: name and frame."""
-        inputs.register(name, self._deliver)
+        inputs.register_batches(name, self._deliver)
         if backend is not None:
             self.attach(backend)
 
@@ -98,16 +99,15 @@ class NetPort:
         if backend is not None:
             backend.close()
 
-    def _receive(self, frame: bytes) -> None:
-        if self._waiting >= MAX_WAITING or len(frame) > MAX_FRAME_BYTES:
-            self.lost += 1
-            return
-        self._waiting += 1
-        self._inputs.post(self.name, FRAME, frame)
+    def _receive(self, frames: Sequence[bytes]) -> None:
+        room = MAX_WAITING - (self._posted - self.received)
+        taken = [frame for frame in frames if len(frame) <= MAX_FRAME_BYTES][: max(room, 0)]
+        self.lost += len(frames) - len(taken)
+        self._posted += len(taken)
+        self._inputs.post_all(self.name, FRAME, taken)
 
-    def _deliver(self, kind: str, data: bytes) -> None:
+    def _deliver(self, kind: str, data: Sequence[bytes]) -> None:
         if kind == FRAME:
-            self.received += 1
-            self._waiting = max(self._waiting - 1, 0)
+            self.received += len(data)
         if self._receiver is not None:
             self._receiver(kind, data)

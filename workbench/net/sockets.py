@@ -219,18 +219,21 @@ class StreamBackend(HostThread):
             return False
         buffer = self._in
         buffer += data
+        frames: list[bytes] = []
         at = 0
+        lies = False
         while len(buffer) - at >= 4:
             (length,) = struct.unpack_from(">I", buffer, at)
-            if length > MAX_FRAME_BYTES:
-                return False
+            if lies := length > MAX_FRAME_BYTES:
+                break
             if len(buffer) - at - 4 < length:
                 break
             if length:
-                self._receive(bytes(buffer[at + 4 : at + 4 + length]))
+                frames.append(bytes(buffer[at + 4 : at + 4 + length]))
             at += 4 + length
         del buffer[:at]
-        return True
+        self._receive(frames)
+        return not lies
 
 
 class SocketBackend(StreamBackend):
@@ -298,9 +301,11 @@ class DgramBackend(HostThread):
             except OSError:
                 self.lost += 1  # nobody there, or too long for a datagram
         if events:
+            frames: list[bytes] = []
             with contextlib.suppress(OSError):
                 for _ in range(256):
-                    self._receive(self._socket.recv(MAX_FRAME_BYTES))
+                    frames.append(self._socket.recv(MAX_FRAME_BYTES))
+            self._receive(frames)
 
     def shut(self) -> None:
         self._socket.close()

@@ -55,9 +55,11 @@ class TapBackend(HostThread):
         if events.get(self._fd, 0) & ~select.POLLIN:
             raise WorkbenchError(f"the TAP interface {self.interface!r} is gone")
         if events.get(self._fd, 0):
+            frames: list[bytes] = []
             with contextlib.suppress(BlockingIOError):
                 for _ in range(256):
-                    self._receive(os.read(self._fd, MAX_FRAME_BYTES))
+                    frames.append(os.read(self._fd, MAX_FRAME_BYTES))
+            self._receive(frames)
 
     def shut(self) -> None:
         os.close(self._fd)

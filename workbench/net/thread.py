@@ -6,7 +6,7 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 __all__ = ["HostThread", "failure_of"]
 
@@ -22,14 +22,14 @@ class HostThread:
         self.large_frames = False
         self.failure: Exception | None = None
         self.outgoing: deque[bytes] = deque()
-        self._receive: Callable[[bytes], None] = lambda frame: None
+        self._receive: Callable[[Sequence[bytes]], None] = lambda frames: None
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._awake = False
         self._closing = False
         self._closed = False
         self._thread = threading.Thread(target=self._main, name=f"net-{name}", daemon=True)
 
-    def start(self, receive: Callable[[bytes], None]) -> None:
+    def start(self, receive: Callable[[Sequence[bytes]], None]) -> None:
         """Begin to receive; a second call replaces the receiver."""
         self._receive = receive
         if self._thread.ident is None:

@@ -176,8 +176,8 @@ class UserBackend(HostThread):
                 timer.due_ms = None
                 timer.callback(timer.opaque)
         arrived, self._arrived = self._arrived, []
-        for frame in coalesce(arrived) if self.large_frames else arrived:
-            self._receive(frame)
+        if arrived:
+            self._receive(coalesce(arrived) if self.large_frames else arrived)
 
     def shut(self) -> None:
         if self._slirp:

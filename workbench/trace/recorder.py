@@ -11,6 +11,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from workbench.core.inputs import Batch
+from workbench.core.requests import Burst
 from workbench.core.spans import Spans
 from workbench.errors import TraceWriteError
 from workbench.trace import tables
@@ -55,6 +57,20 @@ class Recorder(EventObserver):
         """An input: what it carries may be much, and counts for the backlog."""
         self._data_bytes += len(inp.data)
         super().on_input(inp)
+
+    def on_inputs(self, batch: Batch) -> None:
+        """Inputs of one moment."""
+        head = (tables.INPUT, batch.icount, batch.time_ps, batch.target, batch.kind)
+        append = self._append
+        for data in batch.data:
+            self._data_bytes += len(data)
+            append((*head, data))
+
+    def on_burst(self, burst: Burst, icount: int) -> None:
+        """Requests that were served at once: one event, of which the writer makes rows."""
+        *columns, rows = burst
+        self._data_bytes += len(rows) * rows.itemsize
+        self._append((tables.REQUEST, icount, *columns, rows.tobytes()))
 
     def on_dma_spans(self, device: str, spans: Spans, is_write: bool, icount: int) -> None:
         """The transfers of a request: one event, of which the writer makes rows."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from workbench.core.requests import Burst
 from workbench.core.spans import pairs
 from workbench.errors import FormatError
 
@@ -24,7 +25,8 @@ Event = tuple[Any, ...]
 """One event: the number of its table, then its columns in the order of the table, without `seq`.
 
 While recording, one event may stand for all DMA transfers of a request: it has the bytes of their
-spans (`core.spans`) instead of `gpa` and `length`. `split` makes rows of it.
+spans (`core.spans`) instead of `gpa` and `length`. Or for a burst of requests with their transfers
+(`core.requests.Burst`): it has the columns of that, rows as bytes. `split` makes rows of both.
 """
 
 SEQ: Final = "seq"
@@ -174,6 +176,8 @@ _ZSTD_LEVEL: Final = 6
 _SMALL_ROWS: Final = 256
 _MANY_DMA: Final = 5  # columns of an event that stands for many transfers
 _SPAN_BYTES: Final = 16
+_BURST: Final = 7  # columns of an event that stands for a burst
+_SERVED_BYTES: Final = 40  # of a request in it, which makes three rows
 MAX_NAME_BYTES: Final = 256
 MAX_DATA_BYTES: Final = 256 << 20
 
@@ -314,6 +318,8 @@ def weight(event: Event) -> tuple[int, int]:
         return 1, len(event[-1])
     if number == DMA and len(event) == _MANY_DMA:
         return len(event[3]) // _SPAN_BYTES, 0
+    if number == REQUEST and len(event) == _BURST:
+        return 3 * (len(event[-1]) // _SERVED_BYTES), 0
     return 1, 0
 
 
@@ -372,6 +378,16 @@ def split(
             rows[DMA] += made
             seqs[DMA] += range(seq, seq + len(made))
             seq += len(made)
+            continue
+        if number == REQUEST and len(event) == _BURST:
+            _, icount, device, first, kind, queue, served = event
+            burst = Burst(device, first, kind, queue, array("Q", served))
+            for begin, gpa, length, end in burst.served():
+                rows[REQUEST] += ((REQUEST, icount, *begin), (REQUEST, icount, *end))
+                rows[DMA].append((DMA, icount, device, gpa, length, True))
+                seqs[REQUEST] += (seq, seq + 2)
+                seqs[DMA].append(seq + 1)
+                seq += 3
             continue
         rows[number].append(event)
         seqs[number].append(seq)

@@ -85,14 +85,14 @@ class Peer:
         sender = frame[6:12]
         if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\1":
             reply = frame[12:20] + b"\0\2" + self.MAC + frame[38:42] + frame[22:32]
-            self.receive(sender + self.MAC + reply)
+            self.receive([sender + self.MAC + reply])
         elif frame[12:14] == b"\x08\x00" and frame[23] == 1:
             end = 14 + int.from_bytes(frame[16:18], "big")
             self.wrong += bool(checksum(frame[34:end]))
             icmp = b"\0\0\0\0" + frame[38:]
             icmp = icmp[:2] + checksum(icmp).to_bytes(2, "big") + icmp[4:]
             ip = frame[12:26] + frame[30:34] + frame[26:30]
-            self.receive(sender + self.MAC + ip + icmp)
+            self.receive([sender + self.MAC + ip + icmp])
 
 
 class Log(Observer):

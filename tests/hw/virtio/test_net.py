@@ -23,7 +23,8 @@ class Port:
         self.sent = []
 
     def connect(self, receiver):
-        self.receive = receiver
+        self.receive_all = receiver
+        self.receive = lambda kind, data: receiver(kind, [data])
 
     def send(self, frame):
         self.sent.append(frame)
@@ -109,6 +110,18 @@ def test_frames_wait_for_buffers():
         rig.rings[0].add([], [1600])
     rig.kick(0)
     assert [d.written - 72 for d in rig.rings[0].collect()] == [n % 7 for n in range(16)]
+
+
+def test_frames_at_once_are_one_interrupt():
+    rig = make()
+    for _ in range(12):
+        rig.rings[0].add([], [1600])
+    rig.kick(0)
+    rig.msis.clear()
+    frames = [frame_to(length=60 + n) for n in range(12)]
+    rig.port.receive_all("frame", frames)
+    assert len(rig.msis) == 1
+    assert [d.data[0][12:72] for d in rig.rings[0].collect()] == [frame[:60] for frame in frames]
 
 
 def test_legacy_header():

@@ -8,6 +8,7 @@ frame wakes anything. Deliberately not modelled: flash (BAR 1), VPD.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -69,7 +70,7 @@ class Port(Protocol):
         ...
 
     def connect(self, receiver: Receiver) -> None:
-        """Inputs go to `receiver(kind, data)` from now on."""
+        """Inputs go to `receiver(kind, batch)` from now on."""
         ...
 
 
@@ -214,10 +215,11 @@ class E1000(PciFunction[E1000State]):
     def _intx_level(self) -> bool:
         return super()._intx_level() and not self.msi.enabled
 
-    def handle_input(self, kind: str, data: bytes) -> None:
+    def handle_input(self, kind: str, batch: Sequence[bytes]) -> None:
         """Inputs: "frame", and "link" with one byte, 0 or 1."""
         assert self.mac is not None
         if kind == FRAME:
-            self.mac.receive(data)
+            self.mac.receive(batch)
         elif kind == LINK:
-            self.mac.plug(data != b"\0")
+            for data in batch:
+                self.mac.plug(data != b"\0")

@@ -51,6 +51,11 @@ class FlowControl:
 
     # -- receive ---------------------------------------------------------------------------------
 
+    @property
+    def ethertype(self) -> bytes:
+        """That of frames that `heard` looks into."""
+        return (self.mac.state.fct & 0xFFFF).to_bytes(2, "big")
+
     def heard(self, frame: bytes) -> Verdict:
         """A frame came: is it a MAC control frame (8.7.1 to 8.7.4)?"""
         state = self.mac.state

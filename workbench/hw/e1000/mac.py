@@ -7,7 +7,7 @@ EEPROM reads and MDIC are done at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Final
 
@@ -302,14 +302,14 @@ class Mac(RegBank[MacState]):
         """A finished frame: to the cable, or back (RCTL.LBM, the PHY's loopback)."""
         state = self.state
         if state.rctl >> 6 & 3 in (MAC_LOOPBACK, PHY_LOOPBACK) or (self.phy.state.pctrl & LOOPBACK):
-            self.receiver.frame(frame)
+            self.receiver.frames((frame,))
         elif state.link:
             self._send(frame)
 
-    def receive(self, frame: bytes) -> None:
-        """A frame from the cable."""
+    def receive(self, frames: Sequence[bytes]) -> None:
+        """Frames from the cable."""
         if self.state.link:
-            self.receiver.frame(frame)
+            self.receiver.frames(frames)
 
     # -- statistics ------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ All functions take any values: an offset outside the frame means that nothing is
 
 from __future__ import annotations
 
+import functools
 import struct
 from dataclasses import dataclass
 
@@ -104,8 +105,15 @@ class RxChecks:
 _IGNORED = RxChecks()
 
 
-def check_received(frame: bytes, rxcsum: int) -> RxChecks:
-    """Check IPv4, TCP and UDP checksums of a frame without FCS, as RXCSUM wants it."""
+@functools.cache
+def _checks(status: int, errors: int) -> RxChecks:
+    return RxChecks(status, errors)
+
+
+def check_received(frame: bytes, rxcsum: int, total: int) -> RxChecks:
+    """Check IPv4, TCP and UDP checksums of a frame without FCS, as RXCSUM wants it; `total` is the
+    sum of the whole frame (`internet_sums`).
+    """
     at = 12
     if len(frame) < 34:
         return _IGNORED
@@ -115,16 +123,16 @@ def check_received(frame: bytes, rxcsum: int) -> RxChecks:
         ethertype = frame[16] << 8 | frame[17]
     ip = at + 2
     if ethertype == ETHERTYPE_IPV4:
-        return _check_ipv4(frame, ip, rxcsum)
+        return _check_ipv4(frame, ip, rxcsum, total)
     if ethertype == ETHERTYPE_IPV6 and rxcsum & TUOFLD and rxcsum & IPV6OFL:
-        return _check_ipv6(frame, ip)
+        return _check_ipv6(frame, ip, total)
     return _IGNORED
 
 
-def _check_ipv4(frame: bytes, ip: int, rxcsum: int) -> RxChecks:
+def _check_ipv4(frame: bytes, ip: int, rxcsum: int, total: int) -> RxChecks:
     header = (frame[ip] & 15) * 4
-    total = frame[ip + 2] << 8 | frame[ip + 3]
-    if frame[ip] >> 4 != 4 or header < 20 or total < header or ip + total > len(frame):
+    length = frame[ip + 2] << 8 | frame[ip + 3]
+    if frame[ip] >> 4 != 4 or header < 20 or length < header or ip + length > len(frame):
         return _IGNORED
     status = errors = 0
     if rxcsum & IPOFLD:
@@ -134,33 +142,43 @@ def _check_ipv4(frame: bytes, ip: int, rxcsum: int) -> RxChecks:
     fragment = (frame[ip + 6] << 8 | frame[ip + 7]) & 0x3FFF
     if rxcsum & TUOFLD and not fragment:
         protocol = frame[ip + 9]
-        pseudo = frame[ip + 12 : ip + 20] + struct.pack(">BBH", 0, protocol, total - header)
-        status, errors = _check_transport(
-            frame[ip + header : ip + total], pseudo, protocol, status, errors
-        )
-    return RxChecks(status, errors) if status else _IGNORED
+        pseudo = frame[ip + 12 : ip + 20] + struct.pack(">BBH", 0, protocol, length - header)
+        wrong = _transport_wrong(frame, ip + header, ip + length, pseudo, protocol, total)
+        if wrong is not None:
+            status |= STATUS_TCPCS
+            errors |= ERROR_TCPE if wrong else 0
+    return _checks(status, errors) if status else _IGNORED
 
 
-def _check_ipv6(frame: bytes, ip: int) -> RxChecks:
+def _check_ipv6(frame: bytes, ip: int, total: int) -> RxChecks:
     if len(frame) < ip + 40:
         return _IGNORED
     length, protocol = frame[ip + 4] << 8 | frame[ip + 5], frame[ip + 6]
     if frame[ip] >> 4 != 6 or ip + 40 + length > len(frame):
         return _IGNORED
     pseudo = frame[ip + 8 : ip + 40] + struct.pack(">II", length, protocol)
-    body = frame[ip + 40 : ip + 40 + length]
-    status, errors = _check_transport(body, pseudo, protocol, 0, 0)
-    return RxChecks(status, errors) if status else _IGNORED
+    start = ip + 40
+    wrong = _transport_wrong(frame, start, start + length, pseudo, protocol, total)
+    if wrong is None:
+        return _IGNORED
+    return _checks(STATUS_TCPCS, ERROR_TCPE if wrong else 0)
 
 
-def _check_transport(
-    body: bytes, pseudo: bytes, protocol: int, status: int, errors: int
-) -> tuple[int, int]:
+def _transport_wrong(
+    frame: bytes, start: int, end: int, pseudo: bytes, protocol: int, total: int
+) -> bool | None:
+    """Is the checksum of TCP or UDP from `start` to `end` wrong? None if there is none.
+
+    What is before it has an even length and is taken from the sum of the frame: it is shorter. The
+    pseudo header is not all zeroes, so that the sum cannot be 0 for that reason.
+    """
     if protocol == UDP:
-        if len(body) < 8 or body[6:8] == b"\0\0":
-            return status, errors  # the sender has made none
-    elif protocol != TCP or len(body) < 20:
-        return status, errors
-    if internet_sum(pseudo + body) != 0xFFFF:
-        errors |= ERROR_TCPE
-    return status | STATUS_TCPCS, errors
+        if end - start < 8 or frame[start + 6 : start + 8] == b"\0\0":
+            return None  # the sender has made none
+    elif protocol != TCP or end - start < 20:
+        return None
+    if end == len(frame):
+        body = total - internet_sum(frame[:start])
+    else:
+        body = internet_sum(frame[start:end])
+    return (body + internet_sum(pseudo)) % 0xFFFF != 0

@@ -7,12 +7,16 @@ frames (the wire makes none).
 
 from __future__ import annotations
 
-import struct
-import zlib
-from typing import TYPE_CHECKING, Final
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Final, TypeAlias
+from zlib import crc32
 
-from workbench.core.checksum import internet_sum
+from workbench.core.checksum import internet_sum, internet_sums
 from workbench.core.clock import Clock
+from workbench.core.requests import Served
+from workbench.core.spans import spans_of
 from workbench.hw.e1000.flowcontrol import Verdict
 from workbench.hw.e1000.offload import check_received
 from workbench.hw.e1000.state import MAX_WAITING_FRAMES, MIN_FRAME_BYTES
@@ -32,9 +36,16 @@ AV: Final = 1 << 31
 FPD: Final = 1 << 31
 RXDMT0, RXO, RXT0, SRPD = 1 << 4, 1 << 6, 1 << 7, 1 << 16
 STATUS_DD, STATUS_EOP, STATUS_VP, STATUS_PIF = 1 << 0, 1 << 1, 1 << 3, 1 << 7
+STATUS_ALL: Final = STATUS_DD | STATUS_VP  # in each descriptor of a frame, not only in its last
+HEADER_BYTES: Final = 14
+FCS_BYTES: Final = 4
+ALL_ONES: Final = (1 << 64) - 1
 MAX_BYTES, MAX_LONG_BYTES = 1522, 16384  # with FCS, with a VLAN tag or not
 TICK_PS: Final = 1_024_000  # of RDTR and RADV
 BROADCAST: Final = b"\xff" * 6
+
+_Taken: TypeAlias = tuple[bytes, bytes, int | None]
+"""A frame, the same without its VLAN tag if that is taken out, and that tag."""
 
 
 class Receiver:
@@ -51,47 +62,79 @@ class Receiver:
         self._delay.cancel()
         self._absolute.cancel()
 
-    # -- a frame comes ---------------------------------------------------------------------------
+    # -- frames come -----------------------------------------------------------------------------
 
-    def frame(self, frame: bytes) -> None:
-        """A frame from the wire, without FCS."""
+    def frames(self, frames: Sequence[bytes]) -> None:
+        """Frames from the wire, without FCS, that come at once."""
+        state = self.mac.state
+        if not state.rctl & EN:
+            return
+        passed = self._passed(frames)
+        while passed:
+            stored = 0 if state.rx_fifo else self._store(passed)
+            if stored:
+                self.mac.statistics.received(passed[:stored])
+                del passed[:stored]
+            else:
+                self._keep(passed.pop(0))
+
+    def _passed(self, frames: Sequence[bytes]) -> list[bytes]:
+        """Count frames, and give those that are to be stored; what is said of one is said of all
+        with its header, unless that depends on more.
+        """
         mac, state = self.mac, self.mac.state
-        if not state.rctl & EN or len(frame) < 14:
-            return
-        if len(frame) < MIN_FRAME_BYTES:
-            frame += bytes(MIN_FRAME_BYTES - len(frame))
-        length = len(frame) + 4
-        statistics = mac.statistics
-        statistics.seen(length)
-        tagged = frame[12] << 8 | frame[13] == state.vet
-        verdict = mac.flow_control.heard(frame)
-        if verdict is Verdict.DISCARD:
-            return
-        if verdict is Verdict.FILTER and not self._wanted(frame, tagged):
-            return
-        if length > (MAX_LONG_BYTES if state.rctl & LPE else MAX_BYTES):
-            statistics.oversize()
-            return
+        longest = MAX_LONG_BYTES if state.rctl & LPE else MAX_BYTES
+        looked_into = {mac.flow_control.ethertype, state.vet.to_bytes(4, "big")[2:]}
+        known: dict[bytes, bool] = {}
+        passed: list[bytes] = []
+        octets = count = 0
+        for frame in frames:
+            if len(frame) < MIN_FRAME_BYTES:
+                if len(frame) < HEADER_BYTES:
+                    continue
+                frame = frame.ljust(MIN_FRAME_BYTES, b"\0")
+            count += 1
+            octets += len(frame) + FCS_BYTES
+            header = frame[:HEADER_BYTES]
+            wanted = known.get(header)
+            if wanted is None:
+                wanted = self._wanted(frame)
+                if header[12:] not in looked_into:
+                    known[header] = wanted
+            if not wanted:
+                continue
+            if len(frame) + FCS_BYTES > longest:
+                mac.statistics.oversize()
+            else:
+                passed.append(frame)
+        mac.statistics.seen(count, octets)
+        return passed
+
+    def _keep(self, frame: bytes) -> None:
+        """A frame for which there is no descriptor: into the packet buffer, if it has room."""
+        mac, state = self.mac, self.mac.state
         waiting = state.rx_fifo
-        room = (state.pba & 0xFFFF) << 10
         filled = sum(map(len, waiting))
-        if len(waiting) >= MAX_WAITING_FRAMES or filled + length > room:
-            statistics.missed()
+        room = (state.pba & 0xFFFF) << 10
+        if len(waiting) >= MAX_WAITING_FRAMES or filled + len(frame) + FCS_BYTES > room:
+            mac.statistics.missed()
             mac.flow_control.level(filled, overflow=True)
             mac.raise_causes(RXO)
             return
-        statistics.received(frame, length)
+        mac.statistics.received((frame,))
         waiting.append(frame)
-        if not self._drain():
-            statistics.no_buffer()
-            mac.flow_control.level(filled + len(frame))
+        mac.statistics.no_buffer()
+        mac.flow_control.level(filled + len(frame))
 
     # -- filters ---------------------------------------------------------------------------------
 
-    def _wanted(self, frame: bytes, tagged: bool) -> bool:
+    def _wanted(self, frame: bytes) -> bool:
         state = self.mac.state
         rctl = state.rctl
-        if rctl & VFE and tagged:
+        verdict = self.mac.flow_control.heard(frame)
+        if verdict is not Verdict.FILTER:
+            return verdict is Verdict.PASS
+        if rctl & VFE and frame[12] << 8 | frame[13] == state.vet:
             tag = frame[14] << 8 | frame[15]
             if not state.vfta[(tag & 0xFFF) >> 5] >> (tag & 31) & 1:
                 return False
@@ -131,10 +174,11 @@ class Receiver:
 
     def kick(self) -> None:
         """There may be descriptors now."""
-        waiting = self.mac.state.rx_fifo
-        if waiting:
-            self._drain()
-            self.mac.flow_control.level(sum(map(len, waiting)))
+        state = self.mac.state
+        if state.rx_fifo:
+            if state.rctl & EN:
+                del state.rx_fifo[: self._store(state.rx_fifo)]
+            self.mac.flow_control.level(sum(map(len, state.rx_fifo)))
 
     def _free(self) -> int:
         state = self.mac.state
@@ -148,25 +192,30 @@ class Receiver:
         size = BUFFER_BYTES[rctl >> 16 & 3]
         return size * 16 if rctl & BSEX and size < 2048 else size
 
-    def _drain(self) -> bool:
-        """Frames from the packet buffer to memory; False if one stays for lack of descriptors."""
-        state = self.mac.state
-        while state.rx_fifo:
-            if not state.rctl & EN:
-                return True
-            frame = state.rx_fifo[0]
+    def _store(self, frames: Sequence[bytes]) -> int:
+        """Frames to memory, in order, as far as there are descriptors: gives how many."""
+        free = left = self._free()
+        size = self._buffer_bytes()
+        fcs = 0 if self.mac.state.rctl & SECRC else FCS_BYTES
+        taken: list[_Taken] = []
+        short: list[_Taken] = []  # those of one buffer, which go together
+        for frame in frames:
             body, tag = self._strip(frame)
-            if not state.rctl & SECRC:
-                body += zlib.crc32(body).to_bytes(4, "little")
-            size = self._buffer_bytes()
-            needed = -(-len(body) // size)
-            free = self._free()
-            if needed > free:
-                return False
-            del state.rx_fifo[0]
-            self._store(frame, body, tag, size)
-            self._interrupts(len(frame) + 4, free, free - needed)
-        return True
+            needed = -(-(len(body) + fcs) // size)
+            if needed > left:
+                break
+            left -= needed
+            taken.append((frame, body, tag))
+            if needed == 1:
+                short.append(taken[-1])
+            else:
+                self._put(short)
+                short.clear()
+                self._put_long(taken[-1], size)
+        if taken:
+            self._put(short)
+            self._interrupts(min(len(frame) for frame, _, _ in taken) + FCS_BYTES, free, left)
+        return len(taken)
 
     def _strip(self, frame: bytes) -> tuple[bytes, int | None]:
         """Take the VLAN tag out if CTRL.VME; None: there is none."""
@@ -175,53 +224,106 @@ class Receiver:
             return frame[:12] + frame[16:], frame[14] << 8 | frame[15]
         return frame, None
 
-    def _store(self, frame: bytes, body: bytes, tag: int | None, size: int) -> None:
-        """Write one frame into as many buffers as it needs (descriptor format: 3.2.3)."""
+    def _put(self, taken: Sequence[_Taken]) -> None:
+        """Frames of one buffer each, as a burst: the descriptors are read and written at once."""
+        if not taken:
+            return
         mac, state = self.mac, self.mac.state
-        dma = mac.dma
-        checks = check_received(frame, state.rxcsum)
-        base = state.rdbah << 32 | state.rdbal
-        count = state.rdlen >> 4
-        start = state.rxcsum & 0xFF
-        packet_sum = internet_sum(body[start : len(body) - (0 if state.rctl & SECRC else 4)])
-        common = STATUS_DD | (STATUS_VP if tag is not None else 0)
+        base, count, head = state.rdbah << 32 | state.rdbal, state.rdlen >> 4, state.rdh
+        with_fcs = not state.rctl & SECRC
+        addresses = self._fetch(len(taken))
+        ends: list[int] = []
+        pieces: list[bytes] = []
+        served: list[Served] = []
+        for (frame, body, tag), (checksum, status, errors), gpa in zip(
+            taken, self._results(taken), addresses, strict=True
+        ):
+            length = len(body)
+            pieces.append(body)
+            if with_fcs:
+                pieces.append(crc32(body).to_bytes(FCS_BYTES, "little"))
+                length += FCS_BYTES
+            ends.append(_end(length, checksum, status | STATUS_EOP, errors, tag))
+            served.append((base + head * 16 & ALL_ONES, len(frame), head, gpa, length))
+            head = (head + 1) % count
+        spans = array("Q", chain.from_iterable(row[3:] for row in served))
+        mac.dma.burst(spans, b"".join(pieces))
+        mac.requests.burst("rx", served, queue=0)
+        self._write_back(addresses, ends)
+
+    def _put_long(self, taken: _Taken, size: int) -> None:
+        """One frame into as many buffers as it needs."""
+        mac, state = self.mac, self.mac.state
+        frame, body, tag = taken
+        ((checksum, status, errors),) = self._results((taken,))
+        if not state.rctl & SECRC:
+            body += crc32(body).to_bytes(FCS_BYTES, "little")
+        parts = [min(size, len(body) - at) for at in range(0, len(body), size)]
+        addresses = self._fetch(len(parts))
         request = mac.requests.begin(
             "rx",
             queue=0,
-            address=(base + state.rdh * 16) & (1 << 64) - 1,
+            address=(state.rdbah << 32 | state.rdbal) + state.rdh * 16 & ALL_ONES,
             length=len(frame),
             head=state.rdh,
-            segments=-(-len(body) // size),
+            segments=len(parts),
         )
-        for at in range(0, len(body), size):
-            part = body[at : at + size]
-            gpa = base + state.rdh * 16
-            address = int.from_bytes(dma.read(gpa, 8), "little")
-            dma.write(address, part)
-            status, errors = common, 0
-            if at + size >= len(body):
-                status |= STATUS_EOP | checks.status
-                if frame[0] & 1 and not self._exact(frame):
-                    status |= STATUS_PIF
-                errors = checks.errors
-            dma.write(
-                gpa + 8,
-                struct.pack(
-                    "<HHBBH", len(part), packet_sum ^ 0xFFFF, status, errors, (tag or 0) & 0xFFFF
-                ),
-            )
-            state.rdh = (state.rdh + 1) % count
+        mac.dma.scatter(spans_of(zip(addresses, parts, strict=True)), body)
+        ends = [_end(length, checksum, status & STATUS_ALL, 0, tag) for length in parts]
+        ends[-1] = _end(parts[-1], checksum, status | STATUS_EOP, errors, tag)
+        self._write_back(addresses, ends)
         mac.requests.end(request)
+
+    def _results(self, taken: Sequence[_Taken]) -> Iterator[tuple[int, int, int]]:
+        """For each frame the packet checksum, and status and errors of its last descriptor."""
+        rxcsum = self.mac.state.rxcsum
+        start = rxcsum & 0xFF
+        sums = internet_sums([frame for frame, _, _ in taken])
+        for (frame, body, tag), total in zip(taken, sums, strict=True):
+            checks = check_received(frame, rxcsum, total)
+            status = STATUS_DD | checks.status
+            if tag is not None:
+                status |= STATUS_VP
+            if frame[0] & 1 and not self._exact(frame):
+                status |= STATUS_PIF
+            if start or not total or body is not frame:
+                total = internet_sum(body[start:])
+            yield total ^ 0xFFFF, status, checks.errors
+
+    def _fetch(self, count: int) -> array[int]:
+        """Addresses in the descriptors from RDH on (3.2.3)."""
+        read = b"".join(self.mac.dma.read(gpa, 16 * n) for gpa, n in self._pieces(count))
+        return array("Q", read)[::2]
+
+    def _write_back(self, addresses: Sequence[int], ends: Sequence[int]) -> None:
+        """Descriptors from RDH on are done with (3.2.3); RDH goes on."""
+        state = self.mac.state
+        data = memoryview(spans_of(zip(addresses, ends, strict=True))).cast("B")
+        for gpa, n in self._pieces(len(ends)):
+            self.mac.dma.write(gpa, bytes(data[: 16 * n]))
+            data = data[16 * n :]
+        state.rdh = (state.rdh + len(ends)) % (state.rdlen >> 4)
+
+    def _pieces(self, count: int) -> list[tuple[int, int]]:
+        """Where descriptors from RDH on are and how many there: in two pieces over the end."""
+        state = self.mac.state
+        base = state.rdbah << 32 | state.rdbal
+        first = min(count, (state.rdlen >> 4) - state.rdh)
+        pieces = [(base + 16 * state.rdh, first)]
+        return pieces if first == count else [*pieces, (base, count - first)]
 
     # -- interrupts ------------------------------------------------------------------------------
 
-    def _interrupts(self, length: int, before: int, after: int) -> None:
+    def _interrupts(self, shortest: int, before: int, after: int) -> None:
+        """Frames were stored, of so many bytes or more, with so many free descriptors before and
+        after.
+        """
         state = self.mac.state
         causes = 0
         threshold = (state.rdlen >> 4) >> (state.rctl >> 8 & 3) + 1
         if after <= threshold < before:
             causes |= RXDMT0
-        if state.rsrpd and length <= state.rsrpd:
+        if state.rsrpd and shortest <= state.rsrpd:
             causes |= SRPD
         delay = state.rdtr & 0xFFFF
         if not delay or causes & SRPD:
@@ -243,3 +345,8 @@ class Receiver:
     def _delayed(self) -> None:
         self.stop()
         self.mac.raise_causes(RXT0)
+
+
+def _end(length: int, checksum: int, status: int, errors: int, tag: int | None) -> int:
+    """The second half of a descriptor that is written back (3.2.3)."""
+    return length | checksum << 16 | status << 32 | errors << 40 | (tag or 0) << 48

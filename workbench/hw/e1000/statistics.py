@@ -6,6 +6,8 @@ cannot happen on this wire (collisions, CRC errors, late collisions) stays 0.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from workbench.core.regs import RC, Reg
@@ -84,18 +86,22 @@ class Statistics:
         total = min((stats[index + 1] << 32 | stats[index]) + amount, (1 << 64) - 1)
         stats[index], stats[index + 1] = total & MOST, total >> 32
 
-    def seen(self, length: int) -> None:
-        """A frame came, wanted or not."""
-        self.bump(_TPR)
-        self._octets(_TORL, length)
+    def seen(self, count: int, octets: int) -> None:
+        """Frames came, wanted or not."""
+        self.bump(_TPR, count)
+        self._octets(_TORL, octets)
 
-    def received(self, frame: bytes, length: int) -> None:
-        """A frame passed the filters."""
-        self.bump(_PRC64 + _size_class(length))
-        self.bump(_GPRC)
-        self._octets(_GORCL, length)
-        if frame[0] & 1:
-            self.bump(_BPRC if frame[:6] == b"\xff" * 6 else _MPRC)
+    def received(self, frames: Sequence[bytes]) -> None:
+        """Frames passed the filters."""
+        octets = 0
+        for size, count in Counter(map(len, frames)).items():
+            self.bump(_PRC64 + _size_class(size + 4), count)
+            octets += (size + 4) * count
+        self.bump(_GPRC, len(frames))
+        self._octets(_GORCL, octets)
+        for frame in frames:
+            if frame[0] & 1:
+                self.bump(_BPRC if frame[:6] == b"\xff" * 6 else _MPRC)
 
     def missed(self) -> None:
         """No room in the packet buffer."""

@@ -57,6 +57,10 @@ class PciPort(Protocol):
         """Write data into spans, one after the other, as bus master."""
         ...
 
+    def dma_burst(self, spans: Spans, data: bytes | memoryview) -> None:
+        """Likewise, for a burst of requests, which the device reports with its transfers."""
+        ...
+
     def is_memory(self, gpa: int, length_bytes: int) -> bool:
         """Whether all of a range is RAM."""
         ...
@@ -105,6 +109,15 @@ class DmaHandle:
         function = self._function
         if function.state.command & BME and function.port is not None:
             function.port.dma_scatter(function.name, spans, data)
+            return True
+        self.refuse()
+        return False
+
+    def burst(self, spans: Spans, data: bytes | memoryview) -> bool:
+        """As `scatter`, for requests of which `Requests.burst` reports, each with its span."""
+        function = self._function
+        if function.state.command & BME and function.port is not None:
+            function.port.dma_burst(spans, data)
             return True
         self.refuse()
         return False

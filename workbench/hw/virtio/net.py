@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -161,7 +161,7 @@ class VirtioNet(VirtioDevice[NetState]):
         self._link = link
         sizes = (QUEUE_SIZE,) * (2 * pairs) + (CTRL_SIZE,)
         super().__init__(name, sizes, packed=packed, **features)
-        port.connect(self.receive)
+        port.connect(self.receive_all)
 
     # -- configuration ---------------------------------------------------------------------------
 
@@ -295,20 +295,32 @@ class VirtioNet(VirtioDevice[NetState]):
 
     def receive(self, kind: str, data: bytes) -> None:
         """An input: a frame, or one byte for the link."""
-        state = self.state
+        self.receive_all(kind, (data,))
+
+    def receive_all(self, kind: str, batch: Sequence[bytes]) -> None:
+        """Inputs that come at once."""
         if kind == "link":
-            link = int(bool(data and data[0]))
-            if link != state.link:
-                state.link = link
-                self._link_changed()
-        elif kind == "frame" and state.link and state.status & spec.DRIVER_OK:
-            if not self._wanted(data):
-                return
-            if len(state.backlog) >= MOST_WAITING:
-                state.lost += 1
-                return
-            state.backlog.append(bytes(data))
-            if self.running:
+            for data in batch:
+                self._plug(int(bool(data and data[0])))
+        elif kind == "frame":
+            self._arrived(batch)
+
+    def _plug(self, link: int) -> None:
+        if link != self.state.link:
+            self.state.link = link
+            self._link_changed()
+
+    def _arrived(self, frames: Sequence[bytes]) -> None:
+        state = self.state
+        if not state.link or not state.status & spec.DRIVER_OK:
+            return
+        wanted = [frame for frame in frames if self._wanted(frame)]
+        for at in range(0, len(wanted), MOST_WAITING):
+            part = wanted[at : at + MOST_WAITING]
+            room = MOST_WAITING - len(state.backlog)
+            state.backlog += part[:room]
+            state.lost += len(part[room:])
+            if state.backlog and self.running:
                 self.guard(0, lambda _: self._drain())
 
     def _link_changed(self) -> None:
