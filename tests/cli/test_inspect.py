@@ -20,6 +20,8 @@ def test_the_list_and_a_page(demo_path: Path, capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().out
     assert shown.startswith("instruction 20,000\nprocessor\n")
     assert "\x1b" not in shown
+    assert main(["inspect", str(demo_path), "--at", "20000", "cpu"]) == 0
+    assert capsys.readouterr().out == shown
 
 
 def test_json_and_changes(demo_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,3 +111,32 @@ def test_the_kernel_is_found_by_its_banner(tree: Path, timeline: Timeline) -> No
     assert debuginfo.find(machine, places, symbols[:1]) is None
     found.path.write_bytes(struct.pack("<Q", 7))
     assert debuginfo.find(machine, places, symbols) is None
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+def test_gdb_unwinds_what_debug_information_describes(tree: Path) -> None:
+    """gdb's own unwinder is for C in .text; for assembler and a module's other sections, ORC."""
+    (tree / "m.c").write_text(
+        "int in_text(int x) { return x; }\n"
+        '__attribute__((section(".init.text"))) int in_init(int x) { return x; }\n'
+    )
+    build = ["cc", "-g", "-O1", "-fno-asynchronous-unwind-tables", "-c", "-o", "m.ko", "m.c"]
+    if shutil.which("cc") is None:
+        pytest.skip("there is no compiler here")
+    subprocess.run(build, cwd=tree, check=True)
+    module = tree / "lib" / "modules" / RELEASE / "kernel" / "drivers" / "block" / "virtio-blk.ko"
+    commands = Path(debuginfo.__file__).with_name("gdb_commands.py")
+    files = [
+        {"name": name, "start": text, "path": str(path), "offset": 0, "bytes": 0,
+         "sections": {".text": text, ".init.text": text + 0x1000}}
+        for name, path, text in (("m", tree / "m.ko", TEXT), ("asm", module, TEXT + 0x100000))
+    ]  # fmt: skip
+    places = ("in_text", "in_init", "virtblk_probe")
+    ask = "; ".join(
+        f"print(Frames().gdb_knows_more(int(gdb.parse_and_eval('(unsigned long)&{p}'))))"
+        for p in places
+    )
+    script = [f"source {commands}", f"python GUEST.update({files!r})", f"python {ask}"]
+    command = ["gdb", "--nx", "-q", "-batch", *(part for line in script for part in ("-ex", line))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.stdout.split()[-3:] == ["True", "False", "False"], done.stderr

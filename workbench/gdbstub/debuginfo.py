@@ -8,8 +8,9 @@ follows from symbols that are in the file and in guest memory.
 from __future__ import annotations
 
 import re
+import struct
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -104,6 +105,16 @@ def _module_path(name: str, kernel_release: str, trees: Sequence[str]) -> Path |
     return None
 
 
+def _entries(table: bytes, wide: bool) -> Iterator[tuple[int, int, int]]:
+    """(st_name, st_shndx, st_value) of a table of symbols."""
+    if wide:
+        for name, _, _, index, value, _ in struct.iter_unpack("<IBBHQQ", table):
+            yield name, index, value
+    else:
+        for name, value, _, _, _, index in struct.iter_unpack("<IIIBBH", table):
+            yield name, index, value
+
+
 def _symbols(path: Path) -> list[tuple[str, str, int]]:
     """(name, section, value) of the symbols of an ELF file; none where it is damaged."""
     from elftools.common.exceptions import ELFError
@@ -118,10 +129,13 @@ def _symbols(path: Path) -> list[tuple[str, str, int]]:
                 for section in elf.iter_sections()
             ]
             table = elf.get_section_by_name(".symtab")
-            for entry in () if table is None else table.iter_symbols():
-                index = entry["st_shndx"]
-                if isinstance(index, int) and index < len(sections) and entry.name:
-                    found.append((entry.name, sections[index], int(entry["st_value"])))
-    except (OSError, ELFError, ValueError, KeyError, AttributeError, UnicodeError):
+            if table is None:
+                return []
+            strings = elf.get_section(table["sh_link"]).data()
+            for name_at, index, value in _entries(table.data(), elf.elfclass == 64):
+                name = strings[name_at : strings.index(b"\0", name_at)].decode()
+                if 0 < index < len(sections) and name:
+                    found.append((name, sections[index], value))
+    except (OSError, ELFError, ValueError, KeyError, AttributeError, struct.error):
         return []
     return found

@@ -19,6 +19,7 @@ MASK = (1 << 64) - 1
 KERNEL = 1 << 63
 FRAMES, MOST_FRAMES = 0x5742_0000_0000_0000, 64
 LIST = FRAMES + (1 << 32)
+STACK = 0x4000
 KERNEL_FILE = "vmlinux"
 
 
@@ -75,6 +76,9 @@ class Frames(gdb.unwinder.Unwinder):
         if (pc, sp) not in self.known:
             return None
         start, caller = self.known[pc, sp]
+        same_stack = sp < caller[1] <= sp + STACK
+        if same_stack and self.gdb_knows_more(pc - (pending.level() > 0)):
+            return None
         # A frame's identity: what its caller's stack pointer will be, and its function.
         code, stack, _ = types = [value.type for value in values]
         identity = Identity(gdb.Value(caller[1]).cast(stack), gdb.Value(start).cast(code))
@@ -82,6 +86,17 @@ class Frames(gdb.unwinder.Unwinder):
         for name, value, kind in zip(("rip", "rsp", "rbp"), caller, types):  # noqa: B905
             info.add_saved_register(name, gdb.Value(value).cast(kind))
         return info
+
+    def gdb_knows_more(self, pc: int) -> bool:
+        """Is there debug information, which tells all registers that a function has saved?
+
+        It says nothing of the kernel's assembler, nor where C code changes to an interrupt's stack;
+        and of a module gdb 13 finds that of .text alone.
+        """
+        symtab = gdb.find_pc_line(pc).symtab
+        if symtab is None or (symtab.producer or "").startswith("GNU AS"):
+            return False
+        return GUEST.in_text(pc)
 
     def look(self) -> None:
         """Read the table: the number of frames, then PC, RSP, RBP and start of the function."""
@@ -265,6 +280,11 @@ class Guest:
         if file["name"] != KERNEL_FILE:
             with contextlib.suppress(gdb.error):
                 gdb.execute(f"remove-symbol-file {file['path']}", to_string=True)
+
+    def in_text(self, pc: int) -> bool:
+        """Is an address in the section .text of a module, or not in a module?"""
+        starts = (s for f in self.loaded.values() for s in f["sections"].items() if s[1] <= pc)
+        return max(starts, key=lambda s: s[1], default=(".text", 0))[0] == ".text"
 
     def forget(self) -> None:
         """Unload all of them."""
