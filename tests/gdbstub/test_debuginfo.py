@@ -136,7 +136,8 @@ def test_gdb_unwinds_what_debug_information_describes(tree: Path) -> None:
         f"print(Frames().gdb_knows_more(int(gdb.parse_and_eval('(unsigned long)&{p}'))))"
         for p in places
     )
-    script = [f"source {commands}", f"python GUEST.update({files!r})", f"python {ask}"]
+    script = ["set architecture i386:x86-64", f"source {commands}"]
+    script += [f"python GUEST.update({files!r})", f"python {ask}"]
     command = ["gdb", "--nx", "-q", "-batch", *(part for line in script for part in ("-ex", line))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    assert done.stdout.split()[-3:] == ["True", "False", "False"], done.stderr
+    assert done.stdout.split()[-3:] == ["True", "False", "False"], done.stdout + done.stderr

@@ -15,7 +15,13 @@ from workbench.errors import InputFileError
 from workbench.firmware import demo
 from workbench.trace import symbols
 from workbench.trace.guest import Guest
-from workbench.trace.kallsyms import AddressSpace, Symbol, kernel_symbols, module_symbols
+from workbench.trace.kallsyms import (
+    AddressSpace,
+    Symbol,
+    find_modules,
+    kernel_symbols,
+    module_symbols,
+)
 from workbench.trace.reader import open_trace
 from workbench.trace.session import Recording
 
@@ -140,6 +146,21 @@ def test_modules() -> None:
     (module,) = module_symbols(AddressSpace(memory, long_mode(cr3)), head)
     assert module.name == "libata"
     assert module.symbols == [(BASE + 0x8000, "t", "ata_sff_exec_command")]
+
+
+@pytest.mark.parametrize("state", [0, 1])  # MODULE_STATE_LIVE, MODULE_STATE_COMING
+def test_the_list_of_modules_is_found_without_a_symbol(state: int) -> None:
+    memory, cr3, head = module_memory()
+    data = bytearray(memory.data)
+    put, module = 0x200000, 0x1000
+    struct.pack_into("<II", data, put + module, state, 0)
+    struct.pack_into("<Q", data, put + module + 16, head)  # prev
+    struct.pack_into("<Q", data, put + 0x108, BASE + module + 8)
+    found = Memory(bytes(data))
+    spaces = [AddressSpace(found, long_mode(at)) for at in (cr3 + 0x2000, cr3)]
+    assert find_modules(found, [(0, found.size)], spaces) == BASE + module + 8
+    assert find_modules(found, [(0, found.size)], spaces[:1]) is None
+    assert find_modules(found, [(0, 0x201000)], spaces) is None
 
 
 def test_a_list_of_modules_that_goes_astray_ends() -> None:

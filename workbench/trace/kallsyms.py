@@ -11,9 +11,8 @@ include/linux/module.h of Linux 6.1; memory that is no such kernel gives no symb
 from __future__ import annotations
 
 import itertools
-import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -33,6 +32,7 @@ _PAGE: Final = 0x1000
 _MODULE_BYTES: Final = 0x600
 _SHN_UNDEF: Final = 0
 _STT_LETTERS: Final = {0: "t", 1: "d", 2: "t"}
+_MOST_STATE: Final = 3  # MODULE_STATE_UNFORMED
 _HIT_BYTES: Final = 32 << 10
 
 
@@ -310,25 +310,42 @@ def module_symbols(space: AddressSpace, modules: int) -> Iterator[ModuleSymbols]
 
 
 def find_modules(
-    memory: MemoryLike, ranges: list[tuple[int, int]], space: AddressSpace
+    memory: MemoryLike, ranges: list[tuple[int, int]], spaces: Sequence[AddressSpace]
 ) -> int | None:
-    """A link in the list of modules, of a kernel that has no symbols of data (`modules`)."""
-    word = space.word
-    link = rb".{%d}[\xc0-\xff]" % (word.size - 1)
-    shape = re.compile(rb"\0{%d}(?:%s){2}[a-z]\w+\0\0" % (word.list_at, link), re.ASCII | re.DOTALL)
+    """A link in the list of modules, of a kernel that has no symbols of data (`modules`).
+
+    `spaces` are page tables that may be the kernel's.
+    """
+    word = spaces[0].word
     for start, length in ranges:
         for at in range(start, start + length, _STEP_BYTES):
-            for match in shape.finditer(memory.read(at, min(_STEP_BYTES, start + length - at))):
-                place = at + match.start() + word.list_at
-                following = int.from_bytes(memory.read(place, word.size), "little")
-                here = space.pointer(following + word.size)
-                if (
-                    here is not None
-                    and space.gpa(here) == place
-                    and _module(space, here - word.list_at)
-                ):
-                    return here
+            data = memory.read(at, min(_STEP_BYTES + _PAGE, start + length - at))
+            for place in _module_places(data, word):
+                following = int.from_bytes(data[place : place + word.size], "little")
+                for space in spaces:
+                    here = space.pointer(following + word.size)
+                    if (
+                        here is not None
+                        and space.gpa(here) == at + place
+                        and _module(space, here - word.list_at)
+                    ):
+                        return here
     return None
+
+
+def _module_places(data: bytes, word: Word) -> list[int]:
+    """Where links of `struct module` may lie in memory: behind a small number, the state, and
+    before a name.
+    """
+    import numpy as np
+
+    words = np.frombuffer(data, f"<u{word.size}", len(data) // word.size)
+    state, following, previous, name = (words[n : len(words) - 3 + n] for n in range(4))
+    low, first = 0xC0 << 8 * (word.size - 1), name & 0xFF
+    found = (following >= low) & (previous >= low) & (state <= _MOST_STATE)
+    found &= ((following | previous) % word.size == 0) & (first >= ord("a")) & (first <= ord("z"))
+    places: list[int] = ((np.flatnonzero(found) + 1) * word.size).tolist()
+    return places
 
 
 def _module(space: AddressSpace, at: int) -> ModuleSymbols | None:

@@ -269,18 +269,21 @@ def loaded_modules(
     """
     head = next((address for address, _, name in kernel if name == "modules"), None)
     known = [head] if head is not None else list(links or ())
-    for space in spaces(machine):
+    places = spaces(machine)
+    for space in places:
         for link in known:
             found = list(module_symbols(space, link))
             if found:
                 return found
-        if head is None:
-            link_found = find_modules(machine.memory, ram_ranges(machine.memory), space)
-            if link_found is not None and space.pointer(link_found) is not None:
-                if links is not None:
-                    links.append(link_found)
-                return list(module_symbols(space, link_found))
-    return []
+    if head is not None:
+        return []
+    link_found = find_modules(machine.memory, ram_ranges(machine.memory), places)
+    if link_found is None:
+        return []
+    if links is not None:
+        links.append(link_found)
+    every = (list(module_symbols(space, link_found)) for space in places)
+    return next((found for found in every if found), [])
 
 
 def of_machine(machine: Any) -> SymbolTable:
