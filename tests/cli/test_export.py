@@ -51,6 +51,19 @@ def test_query(workbench: Run, kernel: str, tmp_path: Path) -> None:
     assert json.loads(workbench("query", "--schema", "--json").stdout)["dma"]["gpa"] == "ubigint"
     done = workbench("query", "t.wbt", "select 1 as x, null as y, 'z' as x")
     assert done.stdout.split() == ["1", "row", "x", "y", "x", "1", "z"]
+    done = workbench("query", "t.wbt", "select 1 as x, 'a,b' as y, null as z", "--csv")
+    assert done.stdout == 'x,y,z\n1,"a,b",\n'
     wrong = workbench("query", "t.wbt", "selec")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
     assert workbench("query", "t.wbt").returncode == 2
+
+
+def test_a_long_result(workbench: Run, kernel: str) -> None:
+    pytest.importorskip("duckdb")
+    workbench(*RECORD, fake=True)
+    sql = "select range as n, 'x' as name from range(30_000)"
+    lines = workbench("query", "t.wbt", sql).stdout.splitlines()
+    assert (lines[0].split(), lines[-1]) == (["n", "name"], "30,000 rows")
+    assert [line.split() for line in lines[1:-1]] == [[str(n), "x"] for n in range(30_000)]
+    few = workbench("query", "t.wbt", sql.replace("30_000", "1000")).stdout.splitlines()
+    assert (few[0], len(few)) == ("1,000 rows", 1002)

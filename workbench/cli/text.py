@@ -102,7 +102,7 @@ def rich_console(stream: IO[str]) -> Console:
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
     """Show on a terminal's stderr how far long work is; gives what to call after each piece."""
     if plain(sys.stderr):
         yield lambda: None
@@ -159,8 +159,22 @@ def _plain_table(
     right: Sequence[int],
 ) -> None:
     lines = [list(columns), *rows] if any(columns) else list(rows)
-    widths = [max((len(line[i]) for line in lines), default=0) for i in range(len(columns))]
     print(title, file=out)
+    print_lines(lines, widths(lines), right, out)
+
+
+def widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    """The widths of columns that all these lines fit into."""
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+
+def print_lines(
+    lines: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    right: Sequence[int],
+    out: IO[str] | None = None,
+) -> None:
+    """Print lines of safe cells, aligned."""
     for line in lines:
         padded = [
             cell.rjust(width) if place in right else cell.ljust(width)

@@ -7,6 +7,7 @@ extensions, for a query may come with a trace from somebody else.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from workbench.trace.reader import Trace
 
+BATCH_ROWS: Final = 8192
+_INTERRUPTED: Final = "Query interrupted"
+"""What DuckDB says in a RuntimeError of its own after Ctrl-C."""
 _WORD: Final = re.compile(r"\w+")
 DESCRIPTIONS: Final = {
     "accesses": "every port, MMIO and configuration access",
@@ -57,11 +61,25 @@ def query(
     paths: bool = False,
     broken: dict[str, WorkbenchError] | None = None,
 ) -> pa.Table:
-    """Run a query and give its result as an Arrow table; raises `QueryError`.
+    """Run a query and give its result as an Arrow table; see `stream`."""
+    with stream(trace, sql, paths=paths, broken=broken) as found:
+        return found.read_all()
+
+
+@contextlib.contextmanager
+def stream(
+    trace: Trace | Sequence[Trace | str],
+    sql: str,
+    *,
+    paths: bool = False,
+    broken: dict[str, WorkbenchError] | None = None,
+) -> Iterator[pa.RecordBatchReader]:
+    """Run a query and give its result in batches, as they are asked for; raises `QueryError`.
 
     Tables of several traces (open, or by name) are one after the other; with `paths` a last column
-    `trace` says which trace a row is from. Memory is that of the query, whatever the traces' size.
-    With `broken`, traces that cannot be opened go there, with the reason, and are left out.
+    `trace` says which trace a row is from. Memory is that of the query, whatever the size of
+    traces and result. With `broken`, traces that cannot be opened go there, with the reason, and
+    are left out.
     """
     try:
         duckdb = importlib.import_module("duckdb")
@@ -79,9 +97,9 @@ def query(
         for spec in tables.TABLES:
             if spec.name in words:
                 chosen = _chosen(spec, columns)
-                stream = Streamed(spec.name, traces, chosen, paths=paths, broken=broken)
-                streams.append(stream)
-                connection.register(spec.name, stream)
+                streamed = Streamed(spec.name, traces, chosen, paths=paths, broken=broken)
+                streams.append(streamed)
+                connection.register(spec.name, streamed)
 
     try:
         register(None)
@@ -97,8 +115,16 @@ def query(
                 raise
             register(None)  # a column is named that is not read: `* exclude (pc)`
             found = connection.sql(sql)
-        return pa.table({}) if found is None else found.to_arrow_table()
-    except duckdb.Error as error:
+        if found is None:
+            yield pa.RecordBatchReader.from_batches(pa.schema([]), [])
+            return
+        reader = getattr(found, "to_arrow_reader", None) or found.fetch_arrow_reader
+        yield reader(BATCH_ROWS)
+    except (duckdb.Error, pa.ArrowException, RuntimeError) as error:
+        if isinstance(error, duckdb.InterruptException) or str(error) == _INTERRUPTED:
+            raise KeyboardInterrupt from None
+        if not isinstance(error, duckdb.Error | pa.ArrowException):
+            raise
         problem = next((s.problem for s in streams if s.problem is not None), None)
         if problem is not None:
             raise problem from None

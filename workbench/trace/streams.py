@@ -48,7 +48,7 @@ class Streamed:
             which = pa.dictionary(pa.int32(), pa.string())
             fields.append(pa.field(TRACE, which, nullable=False))
         self.schema = pa.schema(fields)
-        self.problem: WorkbenchError | None = None
+        self.problem: WorkbenchError | KeyboardInterrupt | None = None
         """What ended a scan early."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
@@ -63,7 +63,7 @@ class Streamed:
         try:
             for some in ahead(self._tasks(), threads()):
                 yield from some
-        except WorkbenchError as error:
+        except (WorkbenchError, KeyboardInterrupt) as error:
             self.problem = error
             raise
 
