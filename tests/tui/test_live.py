@@ -12,6 +12,7 @@ from tests.cli.conftest import environment
 from tests.trace.test_boot import Guests
 from tests.trace.test_live import recording
 from tests.tui.terminal import Terminal
+from workbench.trace import symbols
 from workbench.trace.live import LiveTimeline
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay
@@ -109,3 +110,57 @@ def test_record_pause_type_go_back_go_on_stop(guest: Guests, tmp_path: Path) -> 
     with open_trace(tmp_path / "live.wbt") as trace:
         assert trace.closed
         assert Replay(trace).run().identical
+
+
+def everything(tmp_path: Path) -> Session:
+    """The demo as it is recorded without a stop."""
+    path = tmp_path / "whole.wbt"
+    recording(path).run()
+    made = Session(open_trace(path), lambda name, failed: Inline(failed))
+    made.start()
+    return made
+
+
+@pytest.mark.parametrize(
+    "key", ["a", "r", "i", "register=CW and fields=*", "function=putc*", "count>20000 and row>700"],
+)  # fmt: skip
+def test_it_stops_where_the_same_moves_stop_in_the_past(
+    session: Session, tmp_path: Path, key: str
+) -> None:
+    whole, live = everything(tmp_path), session.live
+    assert live is not None
+    session.driver.built(live.timeline)
+    whole.go(0)
+    seen = 0
+    for made in (whole, session):
+        made.names.learn(symbols.of_trace(whole.trace))
+        if len(key) > 1:
+            made.set_filter(key)
+    for _ in range(3):
+        for made in (whole, session):
+            match key:
+                case "a":
+                    made.travel.next_access(True, False)
+                case "r" | "i":
+                    made.travel.next_event("requests" if key == "r" else "interrupts", True)
+                case _:
+                    made.travel.next_access(True, True)
+        if whole.message.startswith("there is no"):
+            assert "the guest has come to its end" in session.message
+            break
+        seen += 1
+        assert session.icount == whole.icount
+        assert live.timeline.icount == session.icount
+        # The present is just behind it.
+        assert session.icount < live.timeline.end_icount <= session.icount + 100
+        assert not live.running
+        assert live.awaited is None
+    assert seen or key == "r"
+    session.travel.run(True)
+    session.stop_recording()
+    with open_trace(tmp_path / "live.wbt") as again:
+        assert Replay(again).run().identical
+    for column in ("icount", "pc", "value"):
+        held = [made.trace.accesses[column].to_pylist() for made in (whole, session)]
+        assert held[0] == held[1]
+    whole.trace.close()

@@ -240,11 +240,22 @@ class Driver:
             return
         session.remember()
 
+        live = session.live
+
         def run(job: Job) -> tuple[Moment, str | None]:
-            if timeline.icount != session.icount:
-                timeline.seek(session.icount, job.stopping)
-            timeline.breakpoints = set(session.breakpoints)
-            text = work(timeline, self._poll(job, timeline))
+            poll = self._poll(job, timeline)
+            text: str | None = "stopped"
+            if live is not None:
+                poll = live.watched(poll)
+            try:
+                if timeline.icount != session.icount:
+                    timeline.seek(session.icount, poll)
+                timeline.breakpoints = set(session.breakpoints)
+                if not job.stopping():
+                    text = work(timeline, poll)
+            finally:
+                if live is not None:
+                    live.rest()
             self.checkpoints = timeline.checkpoints
             return self.take(timeline), text
 

@@ -76,6 +76,14 @@ class Events:
         inside = place >= 0 and icount <= found.ends[place]
         return f"{name}/{found.numbers[place]}" if inside else ""
 
+    def open_requests(self) -> dict[str, int]:
+        """The last request of each device that has not ended where the trace ends."""
+        return {
+            name: held.numbers[-1]
+            for name, held in self.by_device.items()
+            if held.ends and held.ends[-1] == _NEVER
+        }
+
     # Reading.
 
     def read(self, trace: Trace) -> None:

@@ -17,7 +17,7 @@ import sys
 import termios
 from typing import Any, Final
 
-from workbench.errors import EXIT_BAD_INPUT
+from workbench.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 
 _PR_SET_PDEATHSIG: Final = 1
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
@@ -44,10 +44,14 @@ def stand_by() -> None:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status < 0:
         _restore(modes)
-        name = signal.Signals(-status).name
+        number = signal.Signals(-status)
+        # A signal that was handed on may find a child that is about to end, and takes no more.
+        said = "a signal or the loss of the terminal ended it"
+        if number not in _SIGNALS:
+            said = f"the screen was ended by {number.name}"
         with contextlib.suppress(OSError):
-            print(f"workbench: the screen was ended by {name}", file=sys.stderr, flush=True)
-        status = 128 - status
+            print(f"workbench: {said}", file=sys.stderr, flush=True)
+        status = EXIT_INTERRUPTED if number in _SIGNALS else 128 - status
     # What the interpreter would do at its end is the child's affair.
     os._exit(status)
 

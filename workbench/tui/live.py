@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
+    from workbench.core.machine import Machine
     from workbench.trace.live import LiveTimeline
+    from workbench.tui.awaited import Awaited
 
 KEPT_BYTES: Final = 64 << 10
 
@@ -20,6 +22,9 @@ class Live:
         """How far the guest is; written by the thread that runs it."""
         self.running = False
         """Is it recording in this moment?  Written by that thread too."""
+        self.awaited: Awaited | None = None
+        """What the recording stops at; taken note of when it looks up, ten times a second."""
+        self._listening: Awaited | None = None
         self.console = b""
         """The last of what was printed, which the trace may not have yet."""
         recording = timeline.recording
@@ -30,6 +35,11 @@ class Live:
         self.console = (self.console + data)[-KEPT_BYTES:]
 
     @property
+    def machine(self) -> Machine:
+        """The machine that records."""
+        return cast("Machine", self.timeline.recording.machine)
+
+    @property
     def over(self) -> bool:
         """Has the guest come to its end, or was the recording ended?"""
         return self.timeline.recording.over is not None
@@ -38,20 +48,48 @@ class Live:
         """Type into the guest's console; in the past it waits for the present."""
         self.timeline.type(data)
 
-    def go(self, poll: Callable[[], bool]) -> str:
-        """Run on and record, through the present if need be; gives why it stopped."""
-        timeline = self.timeline
+    def watched(self, poll: Callable[[], bool]) -> Callable[[], bool]:
+        """A `poll` that notes how far the guest is, and ends the run at what is awaited."""
 
         def look() -> bool:
-            self.running = timeline.is_live
-            self.icount = timeline.icount
-            return poll()
+            self.running = self.timeline.is_live
+            self.icount = self.timeline.icount
+            wanted = self.awaited
+            if wanted is not self._listening:
+                self._listen(wanted)
+            return (wanted is not None and wanted.icount is not None) or poll()
 
-        try:
-            moved = timeline.go(look)
-        finally:
-            self.running = False
+        return look
+
+    def _listen(self, wanted: Awaited | None) -> None:
+        if self._listening is not None:
+            self._listening.detach()
+        self._listening = wanted
+        if wanted is not None:
+            wanted.attach(self.machine)
+
+    def rest(self) -> None:
+        """Nothing runs any more: all up to the present is in the file."""
+        self.running = False
+        self.awaited = None
+        self._listen(None)
         self.flush()
+
+    def go(self, poll: Callable[[], bool]) -> str:
+        """Run on and record, through the present if need be; gives why it stopped.
+
+        Once what is awaited has come, the position is before it. `poll` is one that is `watched`.
+        """
+        timeline = self.timeline
+        moved = timeline.go(poll)
+        wanted = self._listening
+        if wanted is not None and wanted.icount is not None:
+            self.awaited = None
+            if timeline.end_icount <= wanted.icount:  # in the middle of the instruction
+                timeline.step(1, poll)
+            self.running = False
+            timeline.seek(wanted.icount, poll)
+            return f"{wanted.what}: c records on"
         if moved.kind == "interrupted":
             return "paused: c goes on, S and C go back, e types" if timeline.is_live else "stopped"
         if moved.kind == "end":

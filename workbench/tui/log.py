@@ -257,18 +257,22 @@ class AccessLog:
 
     def index(self, stopping: Callable[[], bool]) -> None:
         """Follow what is selected through the whole log; ends early when `stopping` gives True."""
-        decoder = Decoder(self.trace.header.machine)
-        state = self._states[-1]
-        for (kind, device), selected in state.items():
-            window = decoder.window(kind, device)
-            assert window is not None
-            window.state = selected
+        decoder, state = self.decoder(), self._states[-1]
         for number in range(len(self._states) - 1, self.blocks):
             if stopping():
                 return
             state = self._follow(decoder, number, state)
             self._states.append(state)
             self.indexed = number + 1
+
+    def decoder(self) -> Decoder:
+        """One that knows what is selected where `index` has come to: in the end, behind the log."""
+        decoder = Decoder(self.trace.header.machine)
+        for (kind, device), selected in self._states[-1].items():
+            window = decoder.window(kind, device)
+            assert window is not None
+            window.state = selected
+        return decoder
 
     def _follow(self, decoder: Decoder, number: int, state: State) -> State:
         block = self.block(number)

@@ -82,7 +82,8 @@ def status(view: View, width: int) -> Line:
     if view.typing:
         style, left = "class:status.busy", " ● the keys go to the guest; Ctrl-] ends that"
     elif live is not None and live.running:
-        style, left = "class:status.busy", " ● recording … Esc pauses, e types"
+        until = "" if live.awaited is None else f" until the next {live.awaited.what}"
+        style, left = "class:status.busy", f" ● recording{until} … Esc pauses, e types"
     elif job is not None:
         share = "" if job.progress is None else f" {100 * job.progress:.0f} %"
         style, left = "class:status.busy", f" {safe(job.name)}{share} … Esc stops"

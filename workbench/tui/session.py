@@ -65,6 +65,7 @@ class Session:
         self.changed: Callable[[], None] = lambda: None
         """Called when something may have to be drawn."""
         self.closing = False
+        self._read_until = -1
         self.bookmarks = Bookmarks(trace.path)
         self.log = AccessLog(trace)
         self.density = Density(self.end_icount)
@@ -223,9 +224,26 @@ class Session:
             if self.log.grow():
                 self.search.grow()
             self.read_jobs.submit("reading", self._read, lambda _: self.changed())
+            self._read_until = -1 if live.running else live.icount
         self.end_icount = max(self.trace.icount, live.icount)
         if live.running:
             self.icount, self.row = live.icount, max(self.log.rows - 1, 0)
+
+    @property
+    def is_read(self) -> bool:
+        """Are the tables complete, up to the present of a recording?"""
+        live = self.live
+        return live is None or (not self.read_jobs.busy and self._read_until == live.icount)
+
+    def when_read(self, then: Callable[[], None]) -> None:
+        """Call something once the tables are complete."""
+
+        def again(_: None) -> None:
+            if not self.read_jobs.busy and not self.is_read:
+                self.follow()
+            then()
+
+        self.read_jobs.submit("reading", lambda _: None, again)
 
     def stop_recording(self) -> None:
         """End the recording and close the trace; one may go on looking at it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from workbench.core.pagewalk import Paging
 from workbench.gdbstub.memory import physical
 from workbench.tui import moves
+from workbench.tui.awaited import Awaited, Filter, NextAccess, NextInterrupt, NextRequest
 from workbench.tui.matches import Matches
 
 if TYPE_CHECKING:
@@ -47,13 +48,16 @@ class Travel:
         matches = session.matches if filtered else Matches(session.log, None)
         # Several accesses of one instruction have one count.
         present = session.log.row_at(session.icount + forward) - forward
+        which = "access" + (" that matches" if matches.node is not None else "")
 
         def found(row: int | None) -> None:
-            if row is None:
-                which = " that matches" if filtered and session.filter_text else ""
-                session.say(f"there is no {'later' if forward else 'earlier'} access{which}")
-            else:
+            if row is not None:
                 session.go_to_row(row)
+            elif forward:
+                self._await(lambda: self._next_access(matches, which), which,
+                            lambda: self.next_access(forward, filtered))  # fmt: skip
+            else:
+                session.say(f"there is no earlier {which}")
 
         session.search.find_row(present, forward, matches, found)
 
@@ -62,11 +66,44 @@ class Travel:
         session = self._session
         look = session.events.after if forward else session.events.before
         icount = look(kind, session.icount)
-        if icount is None:
-            what = kind.removesuffix("s")
-            session.say(f"there is no {'later' if forward else 'earlier'} {what}")
-        else:
+        which = kind.removesuffix("s")
+        if icount is not None:
             session.go(icount)
+        elif forward:
+            make = NextRequest if kind == "requests" else NextInterrupt
+            self._await(lambda: make(which), which, lambda: self.next_event(kind, forward))
+        else:
+            session.say(f"there is no earlier {which}")
+
+    # By recording on.
+
+    def _next_access(self, matches: Matches, which: str) -> Awaited:
+        session = self._session
+        if matches.node is None:
+            return NextAccess(which)
+        open_requests = session.events.open_requests()
+        log, function = session.log, session.function
+        fits = Filter(matches.node, log.decoder(), log.rows, function, open_requests)
+        return NextAccess(which, fits)
+
+    def _await(self, make: Callable[[], Awaited], which: str, again: Callable[[], None]) -> None:
+        """The tables know of no later one: record on until there is one, if this is a recording."""
+        session, live = self._session, self._session.live
+        if live is None or live.over:
+            session.say(f"there is no later {which}")
+        elif live.running:
+            session.machine_jobs.cancel()
+            session.machine_jobs.submit("pausing", lambda _: None, lambda _: again())
+        elif not session.is_read:
+            session.when_read(again)
+        else:
+            awaited = make()
+
+            def work(timeline: Timeline, poll: Poll) -> str:
+                live.awaited = awaited
+                return live.go(poll)
+
+            session.driver.move("running", work)
 
     # By the machine.
 
