@@ -23,10 +23,13 @@ from pathlib import Path
 import guests
 from guests.initramfs import run_option
 from guests.programs import with_programs
-from workbench.cli.compare import NET_WORK
 from workbench.trace.reader import open_trace
 
 DISK_BYTES = 64 << 20
+NET_WORK = """\
+ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up; sleep 3
+ping -q -c 5 10.0.2.2
+"""
 DISK_WORK = """\
 d=/dev/sda; [ -b $d ] || d=/dev/vda
 dd if=$d of=/dev/null bs=256k count=64 iflag=direct

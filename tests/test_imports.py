@@ -20,7 +20,7 @@ LAYERS = {
     "inspect": {"core", "hw", "trace", "block", "net"},
     "report": {"core", "hw", "firmware", "trace"},
     "gdbstub": {"core", "hw", "firmware", "trace", "inspect"},
-    "qtest": {"core", "hw", "block", "net"},
+    "qtest": {"core", "hw", "firmware", "block", "net"},
     "tui": {"core", "hw", "firmware", "trace", "inspect", "gdbstub"},
     "cli": {
         "report",

@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.core.config import MachineConfig
 from workbench.errors import UsageError
-from workbench.qtest.hostports import FW_CFG_BASE, RamSizePorts
+from workbench.qtest.bios import config_of, plug_bios
 from workbench.qtest.monitor import Event, Monitor
 from workbench.qtest.options import Wanted
 from workbench.qtest.plug import Plug
@@ -38,16 +38,17 @@ def assemble(
     epoch_s: int = 0,
 ) -> Assembly:
     """Build what `wanted` says, its clock at `epoch_s` (seconds since 1970). With `firmware` it is
-    left as firmware leaves it, else as a reset does, with IDE decoded. Raises WorkbenchError.
+    left as firmware leaves it, else as a reset does, with IDE decoded and all that firmware finds.
+    Raises WorkbenchError.
     """
+    for_bios = None if firmware else config_of(wanted)
     try:
-        config = MachineConfig(ram_bytes=wanted.ram_bytes, rtc_epoch_s=epoch_s)
+        config = MachineConfig(wanted.ram_bytes, rtc_epoch_s=epoch_s, firmware=for_bios)
     except ValueError as error:
         raise UsageError(str(error)) from None
     testbed = Testbed(config, timed=timed)
-    pio = testbed.machine.pio
-    if pio.find(FW_CFG_BASE) is None:
-        pio.map(RamSizePorts(config.ram_bytes).window())
+    if for_bios is not None:
+        plug_bios(testbed, wanted)
     plug = Plug(testbed, wanted)
     monitor = Monitor(testbed, plug, event)
     if firmware:

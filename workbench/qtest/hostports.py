@@ -1,8 +1,7 @@
 """Ports that QEMU's `pc` has for its firmware, as far as tests touch them.
 
 `HotplugPorts` are the registers of ACPI PCI hotplug at 0xAE00 (QEMU, docs/specs/acpi_pci_hotplug):
-which slots came and which shall go, and EJ, with which the guest lets a slot go. `RamSizePorts` is
-the start of fw_cfg at 0x510 (docs/specs/fw_cfg): signature, version, size of RAM, processors.
+which slots came and which shall go, and EJ, with which the guest lets a slot go.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ from typing import Final
 
 from workbench.core.bus import Window
 
-__all__ = ["HotplugPorts", "RamSizePorts"]
+__all__ = ["HotplugPorts"]
 
 HOTPLUG_BASE: Final = 0xAE00
 UP, DOWN, EJECT, REMOVABLE = 0x0, 0x4, 0x8, 0xC
-FW_CFG_BASE: Final = 0x510
 
 
 class HotplugPorts:
@@ -48,30 +46,3 @@ class HotplugPorts:
             if value >> slot & 1:
                 self.going &= ~(1 << slot)
                 self._eject(slot)
-
-
-class RamSizePorts:
-    """fw_cfg with the few entries that a client library looks at."""
-
-    def __init__(self, ram_bytes: int) -> None:
-        self._entries = {
-            0x00: b"QEMU",
-            0x01: (1).to_bytes(4, "little"),
-            0x03: ram_bytes.to_bytes(8, "little"),
-            0x05: (1).to_bytes(2, "little"),
-        }
-        self._data = b""
-
-    def window(self) -> Window:
-        """Selector and data port."""
-        return Window("fw-cfg", "fw-cfg", FW_CFG_BASE, 2, self._read, self._write)
-
-    def _read(self, offset: int, size: int) -> int:
-        if offset != 1 or size != 1:
-            return 0
-        value, self._data = self._data[:1] or b"\0", self._data[1:]
-        return value[0]
-
-    def _write(self, offset: int, size: int, value: int) -> None:
-        if offset == 0 and size == 2:
-            self._data = self._entries.get(value, b"")

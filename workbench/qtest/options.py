@@ -18,14 +18,14 @@ __all__ = ["MACHINES", "Node", "Part", "Wanted", "parse", "properties"]
 MACHINES: Final = ("pc", "pc-i440fx-7.2", "none")
 
 IGNORED: Final = frozenset((
-    "accel", "audio", "audiodev", "boot", "cpu", "display", "k", "L", "monitor", "name", "nic",
-    "object", "parallel", "qtest-log", "serial", "smp", "trace", "uuid", "vga", "vnc", "msg",
+    "accel", "audio", "audiodev", "cpu", "display", "k", "L", "monitor", "name", "nic",
+    "object", "parallel", "qtest-log", "serial", "smp", "trace", "vga", "vnc", "msg",
     "sandbox", "global-prop", "overcommit", "watchdog-action", "action",
 ))  # fmt: skip
 """Options with a value that have no effect."""
 SWITCHES: Final = frozenset((
-    "nodefaults", "nographic", "no-user-config", "S", "no-acpi", "no-hpet", "no-fd-bootchk",
-    "enable-kvm", "snapshot", "only-migratable",
+    "nodefaults", "no-user-config", "S", "no-acpi", "no-hpet", "enable-kvm", "snapshot",
+    "only-migratable",
 ))  # fmt: skip
 """Options without a value that have no effect."""
 
@@ -66,6 +66,12 @@ class Wanted:
     netdevs: dict[str, Properties] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
     globals: dict[str, Properties] = field(default_factory=dict)
+    boot: Properties = field(default_factory=dict)
+    """What `-boot` says; later ones go before earlier ones."""
+    bios: str = ""
+    uuid: str = ""
+    nographic: bool = False
+    no_floppy_check: bool = False
     shutdown_ends: bool = True
     reset_ends: bool = False
 
@@ -106,6 +112,10 @@ def parse(arguments: Sequence[str]) -> Wanted:
             wanted.shutdown_ends = False
         elif name == "no-reboot":
             wanted.reset_ends = True
+        elif name == "nographic":
+            wanted.nographic = True
+        elif name == "no-fd-bootchk":
+            wanted.no_floppy_check = True
         elif name in IGNORED or name in _TAKES:
             if not left:
                 raise UsageError(f"expected a value after {option}")
@@ -164,6 +174,9 @@ def address_of(chardev: Properties) -> str:
 def _drive(wanted: Wanted, value: str) -> None:
     given = properties(value)
     interface = given.get("if", "ide")
+    if interface == "pflash":
+        wanted.bios = given.get("file", "")
+        return
     media = given.get("media", "disk")
     number = len(wanted.nodes)
     name = given.get("id") or f"drive{number}"
@@ -185,7 +198,7 @@ def _drive(wanted: Wanted, value: str) -> None:
             part |= {"bus": f"ide.{place // 2}", "unit": str(place % 2)}
         wanted.parts.append(Part(model[interface], part))
     elif interface != "none":
-        raise UsageError(f"expected -drive if= ide, virtio or none, not {interface!r}")
+        raise UsageError(f"expected -drive if= ide, virtio, pflash or none, not {interface!r}")
 
 
 def _blockdev(wanted: Wanted, value: str) -> None:
@@ -243,11 +256,22 @@ def _qtest(wanted: Wanted, value: str) -> None:
     wanted.qtest = value
 
 
+def _bios(wanted: Wanted, value: str) -> None:
+    wanted.bios = value
+
+
+def _uuid(wanted: Wanted, value: str) -> None:
+    wanted.uuid = value
+
+
 _TAKES = {
     "machine": _machine,
     "M": _machine,
     "m": _memory,
     "rtc": _rtc,
+    "bios": _bios,
+    "uuid": _uuid,
+    "boot": lambda wanted, value: wanted.boot.update(properties(value, "order")),
     "qtest": _qtest,
     "qmp": lambda wanted, value: wanted.qmp.append(value),
     "chardev": _chardev,

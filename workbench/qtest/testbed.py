@@ -71,6 +71,9 @@ class Testbed:
         """While it is, inputs from outside wait."""
         self.power_on: Callable[[], None] = lambda: None
         """What firmware would do after each reset."""
+        self.after_reset: list[Callable[[], None]] = []
+        self.rom_bytes = 0
+        """Length of the BIOS, which ends where the first 4 GiB do."""
         self._lines = _Lines()
         self.machine.observers.append(self._lines)
         self._held: dict[Timer, str] = {}
@@ -124,10 +127,17 @@ class Testbed:
         low = min(ram, layout.LOW_RAM_LIMIT)
         edges = {layout.VGA_BASE, layout.VGA_LAST + 1, low, layout.HIGH_RAM_BASE}
         edges.add(layout.HIGH_RAM_BASE + ram - low)
+        rom = layout.HIGH_RAM_BASE - self.rom_bytes
+        edges.add(rom)
         end = gpa + length
         cuts = [gpa, *sorted(edge for edge in edges if gpa < edge < end), end]
+
+        def is_memory(start: int, stop: int) -> bool:
+            in_rom = rom <= start < layout.HIGH_RAM_BASE
+            return in_rom or layout.is_ram(ram, start, stop - start)
+
         return [
-            (start, stop - start, not layout.is_ram(ram, start, stop - start))
+            (start, stop - start, not is_memory(start, stop))
             for start, stop in itertools.pairwise(cuts)
         ]
 
@@ -262,7 +272,8 @@ class Testbed:
         for device in list(devices.values()):
             device.reset()
         self.machine.take_stop()
-        self.power_on()
+        for hook in (self.power_on, *self.after_reset):
+            hook()
         self.settle()
 
 
