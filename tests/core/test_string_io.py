@@ -67,6 +67,20 @@ def finish(cpu: Cpu, reads: list[int], end: int) -> list[tuple[int, ...]]:
     raise AssertionError("it does not end")
 
 
+@pytest.mark.parametrize("prefix", ["", "f3"])
+@pytest.mark.parametrize("code", ["aa", "ac", "a4", "ae", "a6"])
+def test_bytes_at_the_very_first_address(code: str, prefix: str) -> None:
+    cpu = machine()
+    cpu.write_phys(0, b"\x55" * 8)
+    place(cpu, prefix + code, rsi=0, rdi=0, rcx=3, rax=0x55)
+    finish(cpu, [], CODE + len(prefix + code) // 2)
+    moved = 3 if prefix else 1
+    assert cpu.get("rsi") == (moved if code in ("ac", "a4", "a6") else 0)
+    assert cpu.get("rdi") == (moved if code != "ac" else 0)
+    assert cpu.get("rcx") == 3 - (moved if prefix else 0)
+    assert cpu.read_phys(0, 8) == b"\x55" * 8
+
+
 def test_long_copy_is_cut_into_chunks() -> None:
     cpu = machine()
     data = bytes(n * 7 & 0xFF for n in range(10000))

@@ -100,8 +100,10 @@ def place(
                 if down:
                     k = smaller(at >> LOG2[size], off >> LOG2[size]) + 1
                 elif last - off >= size:
-                    k = smaller(
-                        (0x1000 - at) >> LOG2[size], ((last - off - (size - 1)) >> LOG2[size]) + 1
+                    # Added last: from offset 0 there are 2**64 bytes to the end of 64 bits.
+                    k = 1 + smaller(
+                        (0x1000 - size - at) >> LOG2[size],
+                        (last - off - (size - 1)) >> LOG2[size],
                     )
             k = smaller(k, left)
             host = mmu.probe(base, linear, u32(mmu.WRITE if write else mmu.READ), how)
