@@ -212,6 +212,31 @@ def test_use_of_a_null_segment(guest: Guest) -> None:
     assert guest["rip"] == HANDLER + 2
 
 
+def test_selectors_and_far_pointers_in_a_code_segment(guest: Guest) -> None:
+    guest.put32(DATA, [HANDLER, K32, KDATA])
+    guest.vector(13, "pop ebx; hlt", HANDLER + 64)
+    guest.cpu.write_phys(HANDLER, b"\xf4")
+    where = struct.pack("<I", DATA)
+    # mov fs, cs:[DATA+8]; lgs edx, cs:[DATA]; jmp far cs:[DATA]
+    code = b"\x2e\x8e\x25" + struct.pack("<I", DATA + 8) + b"\x2e\x0f\xb5\x15" + where
+    guest.run(code + b"\x2e\xff\x2d" + where)
+    assert guest["rip"] == HANDLER + 1
+    assert guest["rdx"] == HANDLER
+    assert guest.cpu.get_segment("fs")[0] == KDATA
+    assert guest.cpu.get_segment("gs")[0] == K32
+
+
+@pytest.mark.parametrize("room", [3, 5, 6])
+def test_a_far_pointer_lies_within_its_segment(guest: Guest, room: int) -> None:
+    guest.put32(DATA, [HANDLER, KDATA])
+    guest.put64(GDT + 0x70, [descriptor(0, DATA + room - 1, 0x91, 4)])
+    guest.vector(13, "pop ebx; hlt", HANDLER)
+    guest.run(b"\xb8\x70\0\0\0\x8e\xc0\x26\x0f\xb4\x15" + struct.pack("<I", DATA) + b"\xf4")
+    assert (guest["rip"] == HANDLER + 2) == (room < 6)
+    assert guest.cpu.get_segment("fs")[1:] == (0, 0xFFFFFFFF, 0xC093)
+    assert (guest["rdx"] == HANDLER) == (room >= 6)
+
+
 def test_segment_not_present(guest: Guest) -> None:
     guest.put64(GDT + 0x70, [descriptor(0, 0xFFFFF, 0x13, 0xC)])
     guest.vector(11, "pop ebx; hlt", HANDLER)

@@ -122,7 +122,7 @@ class Variant:
 
 def operand_size(letter: str, osz: int) -> int:
     """Bytes of an operand size letter."""
-    if letter in ("v", "z", "s"):
+    if letter in ("v", "z", "s", "p"):
         return osz
     if letter == "y":
         return 8 if osz == 8 else 4

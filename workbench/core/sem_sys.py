@@ -405,7 +405,7 @@ row("0F 01 /0 mem", "store_table", "M", extra=0)
 row("0F 01 /1 mem", "store_table", "M", extra=1)
 
 
-@op("load_system_segment", slow_only=True, writes_mem=True, ends=True)
+@op("load_system_segment", slow_only=True, writes_beside=True, ends=True)
 def load_system_segment(s: Any, extra: int, src: Any) -> None:
     """LLDT (`extra` 0) and LTR (1)."""
     need_protected(s)
@@ -464,7 +464,7 @@ def after_load(s: Any, seg: int) -> None:
     s.to_dispatcher(s.next_pc)
 
 
-@op("mov_to_sreg", slow_only=True, writes_mem=True, ends=True)
+@op("mov_to_sreg", slow_only=True, writes_beside=True, ends=True)
 def mov_to_sreg(s: Any, extra: int, src: Any) -> None:
     if segload.load_segment(s.base, extra, src.get("i16").zx(32)) == 0:
         s.fault()
@@ -499,7 +499,7 @@ row("0F A1", "pop_sreg", extra=FS, d64=True)
 row("0F A9", "pop_sreg", extra=GS, d64=True)
 
 
-@op("load_far_pointer", slow_only=True, writes_mem=True, ends=True)
+@op("load_far_pointer", slow_only=True, writes_beside=True, ends=True)
 def load_far_pointer(s: Any, extra: int, dst: Any, place: Any) -> None:
     """LES, LSS, LDS, LFS, LGS."""
     at = s.load(s.addr, f"i{s.size * 8}")
@@ -510,8 +510,8 @@ def load_far_pointer(s: Any, extra: int, dst: Any, place: Any) -> None:
     after_load(s, extra)
 
 
-row("C4 mem", "load_far_pointer", "Gv,M", extra=ES, not64=True)
-row("C5 mem", "load_far_pointer", "Gv,M", extra=DS, not64=True)
-row("0F B2 mem", "load_far_pointer", "Gv,M", extra=SS)
-row("0F B4 mem", "load_far_pointer", "Gv,M", extra=FS)
-row("0F B5 mem", "load_far_pointer", "Gv,M", extra=GS)
+row("C4 mem", "load_far_pointer", "Gv,Mp", extra=ES, not64=True)
+row("C5 mem", "load_far_pointer", "Gv,Mp", extra=DS, not64=True)
+row("0F B2 mem", "load_far_pointer", "Gv,Mp", extra=SS)
+row("0F B4 mem", "load_far_pointer", "Gv,Mp", extra=FS)
+row("0F B5 mem", "load_far_pointer", "Gv,Mp", extra=GS)

@@ -115,7 +115,7 @@ row("EA", "far_imm", "Av,Ap", not64=True, extra=0)
 row("9A", "far_imm", "Av,Ap", not64=True, extra=1)
 
 
-@op("far_mem", slow_only=True, mem=True, writes_mem=True, ends=True)
+@op("far_mem", slow_only=True, mem=True, writes_beside=True, ends=True)
 def far_mem(s: Any, extra: int, place: Any) -> None:
     """JMP (`extra` 0) and CALL (1) to a far pointer in memory."""
     target = s.load(s.addr, f"i{s.size * 8}").zx(64)
@@ -123,8 +123,8 @@ def far_mem(s: Any, extra: int, place: Any) -> None:
     finish(s, transfers.FAR[s.size, extra == 1](s.base, selector, target, s.next_pc))
 
 
-row("FF /5 mem", "far_mem", "M", extra=0)
-row("FF /3 mem", "far_mem", "M", extra=1)
+row("FF /5 mem", "far_mem", "Mp", extra=0)
+row("FF /3 mem", "far_mem", "Mp", extra=1)
 
 
 @op("lar", slow_only=True, flags="rw")

@@ -122,7 +122,9 @@ class Op:
     as they were; "r" reads; "rw", "rp".  cc: the lazy kind that it leaves, if always the same.
     mem: it touches memory besides its ``m`` operand.  slow_only: memory always through the helpers.
     ends: the block ends with it.  stack: it uses the stack through `S.stack_linear`; expanded for
-    each kind.  cond: `t0` must hold the condition of the opcode's low four bits.
+    each kind.  cond: `t0` must hold the condition of the opcode's low four bits.  writes_mem:
+    through helpers, also its ``m`` operand if it has one.  writes_beside: elsewhere only (accessed
+    bits of descriptors, a stack).
     """
 
     name: str
@@ -137,6 +139,7 @@ class Op:
     stack: bool = False
     faults: bool = False
     writes_mem: bool = False
+    writes_beside: bool = False
 
 
 OPS: dict[str, Op] = {}

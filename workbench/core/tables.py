@@ -114,7 +114,7 @@ def entry_bytes(
         flags |= dec.F_SSE | dec.F_FAULTS
     if v.row.op in mmx:
         flags |= dec.F_MMX | dec.F_FAULTS
-    if op.writes_mem:
+    if op.writes_mem or op.writes_beside:
         flags |= dec.F_STORES
     if parse_encoding(v.row.encoding).map == 0 and v.row.encoding.startswith("90"):
         flags |= dec.F_XCHG90
@@ -149,7 +149,7 @@ def entry_bytes(
     memory = [i for i, o in enumerate(operands) if v.form[i] == "m"]
     if memory and len(operands[memory[0]]) > 1:
         letter = operands[memory[0]][1:]
-        access = {"b": 1, "w": 2, "d": 4, "q": 8, "x": 16, "t": 10}.get(
+        access = {"b": 1, "w": 2, "d": 4, "q": 8, "x": 16, "t": 10, "p": v.osz + 2}.get(
             letter, v.osz if letter in ("v", "z", "y") else v.size
         )
     if memory and (
