@@ -210,7 +210,7 @@ class TuiApp:
             @bindings.add(key_name, filter=typing, eager=key_name is not Keys.Any)
             def _(event: KeyPressEvent) -> None:
                 if event.key_sequence[0].key == Keys.ControlSquareClose:
-                    self.view.typing = False
+                    self.view.stop_typing()
                 else:
                     self.view.type("".join(press.data for press in event.key_sequence))
 

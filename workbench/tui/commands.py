@@ -122,6 +122,8 @@ def _stepping(forward: bool) -> Run:
         travel = view.session.travel
         if len(args) > 1 or not (not args or args[0] in _WHATS or args[0].isdecimal()):
             raise UsageError(f"expected: {name} {'|'.join(_WHATS)}, or {name} COUNT")
+        if view.session.paused_for(lambda: run_it(view, args)):
+            return
         match args[0] if args else "1":
             case "block":
                 travel.block(forward)
@@ -146,6 +148,8 @@ def _run(forward: bool) -> Run:
     def run_it(view: View, args: list[str]) -> None:
         if args:
             raise UsageError("expected: run or reverse, alone")
+        if not forward and view.session.paused_for(lambda: run_it(view, args)):
+            return
         view.session.travel.run(forward)
 
     return run_it

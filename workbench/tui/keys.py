@@ -27,6 +27,16 @@ class Key:
     run: Action
 
 
+def _paused(run: Action) -> Action:
+    """A recording that runs on is paused first."""
+
+    def action(view: View) -> None:
+        if not view.session.paused_for(lambda: action(view)):
+            run(view)
+
+    return action
+
+
 def _breakpoint(view: View) -> None:
     code = view.panes["code"]
     assert isinstance(code, CodePane)
@@ -80,9 +90,8 @@ def _pair(
     run: Callable[[Travel, bool], None],
 ) -> tuple[Key, Key]:
     def way(key: str, help_text: str, is_forward: bool) -> Key:
-        return Key(
-            (key,), key, "moving", help_text, lambda view: run(view.session.travel, is_forward)
-        )
+        move = _paused(lambda view: run(view.session.travel, is_forward))
+        return Key((key,), key, "moving", help_text, move)
 
     return way(forward, help_text, True), way(back, f"{help_text}, backwards", False)
 
@@ -107,8 +116,9 @@ KEYS: Final[tuple[Key, ...]] = (
     Key(("c",), "c", "moving", "run to a breakpoint, or record on",
         lambda v: v.session.travel.run(True)),
     Key(("C",), "C", "moving", "run back to a breakpoint",
-        lambda v: v.session.travel.run(False)),
-    Key(("w",), "w", "moving", "to who wrote what is under the cursor", _writer),
+        _paused(lambda v: v.session.travel.run(False))),
+    Key(("w",), "w", "moving", "to who wrote what is under the cursor",
+        _paused(_writer)),
     Key(("enter",), "Enter", "moving", "go to the row or follow the address under the cursor",
         lambda v: v.pane.enter()),
     Key(("g",), "g", "moving", "go to a count, 50%, access:N, request:ide0/17, bookmark:NAME",

@@ -40,7 +40,7 @@ class Search:
         self.text = text.strip()
         self.matches = Matches(self._log, node, self.context)
         self.matches.center = session.row // BLOCK
-        self._scan()
+        self._scan(self._scanned)
         session.changed()
 
     def renamed(self) -> None:
@@ -51,13 +51,13 @@ class Search:
     def grow(self) -> None:
         """The log has grown."""
         self.matches.grow()
-        self._scan()
+        self._scan(lambda matches: self._session.changed())
 
     def cancel(self) -> bool:
         """Stop looking for a row; was one looked for?"""
         return self.searching.cancel()
 
-    def _scan(self) -> None:
+    def _scan(self, scanned: Callable[[Matches], None]) -> None:
         """Look at the whole log for the filter, beside the screen."""
         matches = self.matches
         self.scanning.cancel()
@@ -72,7 +72,7 @@ class Search:
 
             matches.scan(stopping)
 
-        self.scanning.submit("filter", scan, lambda _: self._scanned(matches))
+        self.scanning.submit("filter", scan, lambda _: scanned(matches))
 
     def _scanned(self, matches: Matches) -> None:
         if matches is self.matches and matches.complete:

@@ -245,6 +245,14 @@ class Session:
 
         self.read_jobs.submit("reading", lambda _: None, again)
 
+    def paused_for(self, then: Callable[[], None]) -> bool:
+        """Does the guest run on and record?  It pauses, and `then` is called."""
+        if self.live is None or not self.live.running or not self.machine_jobs.busy:
+            return False
+        self.machine_jobs.cancel()
+        self.machine_jobs.submit("pausing", lambda _: None, lambda _: then())
+        return True
+
     def stop_recording(self) -> None:
         """End the recording and close the trace; one may go on looking at it."""
         live = self.live
@@ -282,7 +290,7 @@ class Session:
 
     def go(self, icount: int, *, remember: bool = True) -> None:
         """Go to an instruction count."""
-        if self.driver.occupied():
+        if self.paused_for(lambda: self.go(icount, remember=remember)) or self.driver.occupied():
             return
         target = max(0, min(icount, self.end_icount))
         if remember:
@@ -324,7 +332,7 @@ class Session:
 
     def back(self) -> None:
         """Go to the position before the last jump."""
-        if self.driver.occupied():
+        if self.paused_for(self.back) or self.driver.occupied():
             return
         if not self.history:
             self.say("there is no earlier position")

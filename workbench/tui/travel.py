@@ -91,9 +91,6 @@ class Travel:
         session, live = self._session, self._session.live
         if live is None or live.over:
             session.say(f"there is no later {which}")
-        elif live.running:
-            session.machine_jobs.cancel()
-            session.machine_jobs.submit("pausing", lambda _: None, lambda _: again())
         elif not session.is_read:
             session.when_read(again)
         else:

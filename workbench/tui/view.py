@@ -67,8 +67,7 @@ class View:
         """What the line at the bottom is for: ":", "/" or none."""
         self.initial = ""
         """What stands in the line when it is opened."""
-        self.typing = False
-        """Do the keys go to the guest?"""
+        self._typing = False
         self.rects: dict[str, Rect] = {}
         self.quitting = False
         self.copied: Callable[[str], None] = lambda text: None
@@ -184,6 +183,16 @@ class View:
             if rect.has(x, y):
                 self.panes[name].move(count)
 
+    @property
+    def typing(self) -> bool:
+        """Do the keys go to the guest?  Not to one that has come to its end."""
+        live = self.session.live
+        return self._typing and live is not None and not live.over
+
+    def stop_typing(self) -> None:
+        """The keys are the screen's again."""
+        self._typing = False
+
     def start_typing(self) -> None:
         """Let the keys go to the guest that is being recorded."""
         live = self.session.live
@@ -192,7 +201,7 @@ class View:
                 "typing needs a recording that goes on: workbench tui --record makes one"
             )
             return
-        self.typing = True
+        self._typing = True
         if "console" not in layouts.panes(self.tree):
             self.choose_layout("5")
         self.focus = "console"
