@@ -84,3 +84,39 @@ def test_the_requests_of_a_driver() -> None:
     ]
     assert totals.interrupts.tolist() == [1, 1, 1]
     assert totals.accesses.sum() == 63  # all but the last two, to com1 and the debug exit
+
+
+def test_the_requests_of_virtio_and_e1000_drivers() -> None:
+    from workbench.trace.requests import Relations
+
+    with api.open(FOLDER / "v2-drivers.wbt") as trace:
+        relations = Relations(trace)
+        totals = relations.totals()
+        found = [
+            (r.name, r.kind, r.queue, r.address, r.length, r.head, r.segments, r.status)
+            for r in relations.requests
+        ]
+    tx, rx = 0x10_7000, 0x10_8000
+    disk = [
+        ("drive0/1", "VIRTIO_BLK_T_IN", 0, 1, 512, 0, 3, "ok"),
+        ("drive0/2", "VIRTIO_BLK_T_OUT", 0, 3, 1024, 3, 3, "ok"),
+        ("drive0/3", "VIRTIO_BLK_T_IN", 0, 64, 512, 6, 3, "VIRTIO_BLK_S_IOERR"),
+        ("drive0/4", "VIRTIO_BLK_T_GET_ID", 0, 0, 20, 9, 3, "ok"),
+    ]
+    e1000 = [
+        ("net0/1", "tx", 0, tx, 42, 0, 1, "ok"),
+        ("net0/2", "rx", 0, rx, 64, 0, 1, "ok"),
+        ("net0/3", "tx", 0, tx + 16, 42, 1, 2, "ok"),
+        ("net0/4", "rx", 0, rx + 16, 64, 1, 1, "ok"),
+    ]
+    nic = [
+        ("net1/1", "tx", 1, 0, 42, 5, 1, "ok"),
+        ("net1/2", "tx", 1, 0, 42, 6, 2, "ok"),
+        ("net1/3", "rx", 0, 0, 64, 10, 1, "ok"),
+        ("net1/4", "rx", 0, 0, 64, 11, 1, "ok"),
+    ]
+    assert found == disk + e1000 + nic
+    assert totals.accesses[:4].tolist() == [3, 3, 3, 3]  # notify; status, acknowledge
+    assert totals.interrupts[:4].tolist() == [1, 1, 1, 1]
+    assert (totals.accesses[4:] > 0).sum() >= 5
+    assert totals.dma_bytes.min() > 42
