@@ -14,6 +14,7 @@ from workbench.block import helper
 from workbench.block.nbd import uri
 from workbench.block.opening import open_image
 from workbench.block.qcow2.create import create
+from workbench.block.qcow2.image import Qcow2Image
 from workbench.block.urls import without_qemu_prefix
 from workbench.errors import FormatError, InputFileError, UsageError, WorkbenchError
 
@@ -268,3 +269,24 @@ def test_http(web: str, raw: Path, qemu_img: Tool) -> None:
     create(raw.with_name("top"), SIZE, backing_file="/etc/passwd", backing_format="raw")
     with pytest.raises(InputFileError, match="which an image of a URL cannot have"):
         open_image(f"{web}/top")
+
+
+def test_no_helper_looks_for_files_that_a_web_server_names(
+    web: str, raw: Path, qemu_img: Tool
+) -> None:
+    """A server can give another image to whoever asks next: one that names files of the host."""
+    for kind, option in (("qcow2", []), ("qcow2", ["-c"]), ("vmdk", [])):
+        qemu_img("convert", *option, "-O", kind, raw, raw.with_suffix("." + kind))
+    try:
+        image = open_image(f"{web}/a.qcow2")
+    except InputFileError as error:
+        if "qemu-block-extra" in str(error):
+            pytest.skip(str(error))
+        raise
+    with image:
+        assert isinstance(image, Qcow2Image)
+        assert image.read(0, SIZE) == raw.read_bytes()
+        with pytest.raises(InputFileError, match="for reading only"):
+            image.write(0, bytes(512))
+    with pytest.raises(InputFileError, match="download it first"):
+        open_image(f"{web}/a.vmdk")

@@ -8,6 +8,7 @@ from pathlib import Path
 from workbench.block import foreign, helper, urls
 from workbench.block.hostfile import HostFile
 from workbench.block.image import Image
+from workbench.block.imagefile import ImageFile
 from workbench.block.nbd import uri
 from workbench.block.nbd.client import NbdImage
 from workbench.block.probe import PROBE_BYTES, image_format
@@ -129,7 +130,13 @@ def _open_url(url: str, read_only: bool, kind: str | None) -> Image:
             return image
         if kind not in FORMATS:
             raise InputFileError(f"{url}: {kind} images are not supported")
+        # What a server gives now it need not give again when a helper looks. So a format that could
+        # name files of this host is not left to a helper, unless the user has it write there.
+        if kind == "vmdk" and urls.scheme_of(url) in urls.WEB:
+            raise InputFileError(f"{url}: a VMDK cannot be opened from the web; download it first")
         foreign.check(url, kind, start, allow_backing=False, folder=None)
+        if kind == "qcow2" and read_only:
+            return _open_qcow2(ImageFile(image), False, ())
     except BaseException:
         image.close()
         raise

@@ -23,8 +23,8 @@ _QEMU_ONLY = (
 )
 """Protocols that QEMU knows by a name and a colon."""
 Node = dict[str, object]
-_WEB = ("http", "https", "ftp", "ftps")
-SCHEMES = (*_WEB, "ssh", "sftp", "iscsi", "gluster", "gluster+tcp", "gluster+unix", "nfs")
+WEB = ("http", "https", "ftp", "ftps")
+SCHEMES = (*WEB, "ssh", "sftp", "iscsi", "gluster", "gluster+tcp", "gluster+unix", "nfs")
 
 
 def scheme_of(spec: str) -> str:
@@ -71,7 +71,7 @@ def node_of(url: str) -> Node:
         port = parts.port
     except ValueError as error:
         raise UsageError(f"expected a URL, not {url!r}: {error}") from None
-    if scheme in _WEB:
+    if scheme in WEB:
         return {"driver": scheme, "url": url}
     if parts.query and scheme not in ("ssh", "sftp", "gluster+unix"):
         raise UsageError(f"expected a {scheme} URL without options, not {url!r}")
