@@ -140,6 +140,7 @@ def _show(args: argparse.Namespace, traces: list[Trace], live: Live | None = Non
     from workbench.trace import position
     from workbench.tui import layout
     from workbench.tui.app import TuiApp
+    from workbench.tui.aside import Helper
     from workbench.tui.pace import Turn
     from workbench.tui.session import Session
     from workbench.tui.view import NAMES, View
@@ -159,7 +160,7 @@ def _show(args: argparse.Namespace, traces: list[Trace], live: Live | None = Non
     def make_jobs(name: str, failed: Callable[[str], None]) -> Worker:
         return Worker(name, post, failed, turn)
 
-    sessions = [Session(trace, make_jobs, live=live) for trace in traces]
+    sessions = [Session(trace, make_jobs, live=live, aside=Helper(post)) for trace in traces]
     session = sessions[0]
     view = View(session, settings, path, sessions[1] if len(sessions) == 2 else None)
     view.tour = None if args.traces or live is not None else 0

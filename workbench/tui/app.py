@@ -325,6 +325,10 @@ class TuiApp:
             self.interrupted = True
         finally:
             ticker.cancel()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                # It is leaving already; the loop would have it die of another one.
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
         if self._error is not None:
             raise self._error
 

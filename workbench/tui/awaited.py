@@ -108,22 +108,21 @@ class Filter:
         self._row = rows
         self._requests = open_requests
         self._block: Block | None = None
-        self._context = Context(function, lambda row: self._request())
+        self._context = Context(function, lambda device, _: self._request(device))
 
     # One row, as `Matches` looks at a log.
 
     rows = blocks = 1
 
-    def block(self, number: int) -> Block:
+    def block(self, number: int, keep: bool = True) -> Block:
         """The access as a block of one row."""
         assert self._block is not None
         return self._block
 
-    def registers(self, number: int) -> tuple[Block, list[Register]]:
+    def decode(self, block: Block) -> list[Register]:
         """What it means."""
-        block = self.block(number)
         assert block.registers is not None
-        return block, block.registers
+        return block.registers
 
     def __call__(self, access: tuple[Any, ...]) -> bool:
         """Does the filter match?"""
@@ -146,8 +145,7 @@ class Filter:
         elif request.phase == END and self._requests.get(request.device) == request.number:
             del self._requests[request.device]
 
-    def _request(self) -> str:
-        device = self.block(0).devices[0]
+    def _request(self, device: str) -> str:
         name = device if device in self._requests else device.partition(".")[0]
         number = self._requests.get(name)
         return "" if number is None else f"{name}/{number}"

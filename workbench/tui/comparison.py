@@ -132,13 +132,26 @@ class Comparison:
         here = self.first.icount, self.second.icount
         if here == self._synced or self.first.machine_jobs.busy:
             return
-        at = min(self.first.log.row_at(self.first.icount), self.first.log.rows - 1)
-        self.line = self.line_of(at)
-        row = self.row(self.line)
-        if row is not None and row.a is not None and row.b is not None:
-            ahead = self.first.log.icount(row.a) - self.first.icount
-            self.second.go(self.second.log.icount(row.b) - ahead, remember=False)
-        self._synced = self.first.icount, self.second.icount
+        self._synced = here
+        first, second = self.first, self.second
+        icount = first.icount
+
+        def find() -> tuple[int, int | None]:
+            line = self.line_of(min(first.log.row_at(icount), first.log.rows - 1))
+            row = self.row(line)
+            if row is None or row.a is None or row.b is None:
+                return line, None
+            return line, second.log.icount(row.b) - first.log.icount(row.a) + icount
+
+        def found(place: tuple[int, int | None]) -> None:
+            if first.icount != icount:
+                return
+            self.line, target = place
+            if target is not None:
+                second.go(target, remember=False)
+            self._synced = first.icount, second.icount
+
+        first.aside.ask(find, found)
 
     # The first instruction that differs.
 

@@ -12,7 +12,6 @@ from workbench.errors import WorkbenchError
 from workbench.inspect import Page, capture
 from workbench.trace.header import other_maker
 from workbench.tui.disassembly import disassemble
-from workbench.tui.log import BLOCK
 from workbench.tui.moment import Moment
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.trace.timeline import Timeline
     from workbench.trace.unwind import Unwinder
     from workbench.tui.jobs import Jobs
+    from workbench.tui.log import Access
     from workbench.tui.session import Session
     from workbench.tui.worker import Job
 
@@ -207,17 +207,18 @@ class Driver:
         row, log = session.row, session.log
         if session.live is not None or not 0 <= row < log.rows:
             return
-        if log.icount(row) != session.icount:
-            return
-        block = log.block(row // BLOCK)
-        pc = int(block.numbers["pc"][row - block.first])
-        if pc in (moment.pc, moment.registers["rip"]):
-            return
-        other = other_maker(session.trace.header)
-        if other:
-            session.fail(
-                f"the machine is not where the recording was: {other}; 'workbench replay' says more"
-            )
+
+        def checked(access: Access) -> None:
+            if access.icount != moment.icount or access.pc in (moment.pc, moment.registers["rip"]):
+                return
+            other = other_maker(session.trace.header)
+            if other:
+                session.fail(
+                    f"the machine is not where the recording was: {other};"
+                    " 'workbench replay' says more"
+                )
+
+        session.aside.ask(lambda: log.access(row), checked)
 
     # From the position.
 

@@ -264,6 +264,18 @@ def _glob(text: str) -> str:
     return text.strip('"').lower()
 
 
+def asks(node: Node, name: str) -> bool:
+    """Has an expression a term about these names?"""
+    match node:
+        case Join(parts=parts):
+            return any(asks(part, name) for part in parts)
+        case Not(part=part):
+            return asks(part, name)
+        case Pattern():
+            return node.name == name
+    return False
+
+
 def completions(text: str, names: Mapping[str, Iterable[str]]) -> list[tuple[str, int, str]]:
     """What may come next: (text, how far back it begins, what it is).
 

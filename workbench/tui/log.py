@@ -8,6 +8,7 @@ yet is decoded as if nothing had been selected; `exact` says so.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -147,19 +148,40 @@ class AccessLog:
             number += 1
         return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
 
-    def block(self, number: int) -> Block:
-        """Read a block."""
+    def block(self, number: int, keep: bool = True) -> Block:
+        """Read a block; who goes through the whole log does not `keep` it for others."""
         with self._lock:
             found = self._blocks.get(number)
-            if found is not None and (found.exact or number > self.indexed):
-                self._blocks.move_to_end(number)
+            if found is not None and self._good(number, found):
+                if keep:
+                    self._blocks.move_to_end(number)
                 return found
         made = self._read(number)
-        with self._lock:
-            self._blocks[number] = made
-            while len(self._blocks) > _KEPT_BLOCKS:
-                self._blocks.popitem(last=False)
+        if keep:
+            with self._lock:
+                self._blocks[number] = made
+                while len(self._blocks) > _KEPT_BLOCKS:
+                    self._blocks.popitem(last=False)
         return made
+
+    def _good(self, number: int, block: Block) -> bool:
+        """Is there nothing better?  A log that grows may have the rest of it by now."""
+        whole = len(block) == min(BLOCK, self.rows - block.first)
+        return whole and (block.exact or number > self.indexed)
+
+    def fresh(self, number: int) -> bool:
+        """Is a block at hand, read and decoded as well as it can be?"""
+        block = self._blocks.get(number)
+        return block is not None and block.registers is not None and self._good(number, block)
+
+    def seen(self, row: int) -> Access | None:
+        """A row that is at hand; None if it would have to be read or decoded."""
+        block = self._blocks.get(row // BLOCK)
+        if block is None or block.registers is None or row - block.first >= len(block):
+            return None
+        with contextlib.suppress(KeyError):  # another thread has dropped it in this moment
+            self._blocks.move_to_end(row // BLOCK)
+        return _access(row, block, block.registers)
 
     def _read(self, number: int) -> Block:
         exact = number <= self.indexed
@@ -173,9 +195,22 @@ class AccessLog:
         numbers["device"], devices = coded(table["device"])
         return Block(first, numbers, kinds, devices, exact)
 
+    def register_names(self, middle: int) -> list[str]:
+        """Names of registers that were accessed around a block, in what is at hand."""
+        names: set[str] = set()
+        for number in range(middle - 2, middle + 3):
+            block = self._blocks.get(number)
+            if block is not None:
+                names.update(register.name for register in block.registers or ())
+        return sorted(names)
+
     def registers(self, number: int) -> tuple[Block, list[Register]]:
         """A block with all its rows decoded."""
         block = self.block(number)
+        return block, self.decode(block)
+
+    def decode(self, block: Block) -> list[Register]:
+        """Decode all rows of a block."""
         if block.registers is None:
             numbers = block.numbers
             columns = (
@@ -184,12 +219,12 @@ class AccessLog:
             )
             kinds, devices = block.kinds, block.devices
             with self._lock:
-                decode = self._decoder_at(number, block).decode
+                decode = self._decoder_at(block.first // BLOCK, block).decode
                 block.registers = [
                     decode(kinds[kind], devices[device], offset, size, value, bool(write))
                     for kind, device, offset, size, value, write in zip(*columns, strict=True)
                 ]
-        return block, block.registers
+        return block.registers
 
     def _decoder_at(self, number: int, block: Block) -> Decoder:
         """The decoder, with all that is selected at the start of a block."""
@@ -206,25 +241,7 @@ class AccessLog:
 
     def access(self, row: int) -> Access:
         """One row, decoded."""
-        block, registers = self.registers(row // BLOCK)
-        place = row - block.first
-        numbers = block.numbers
-        found = registers[place]
-        return Access(
-            row,
-            int(numbers["icount"][place]),
-            int(numbers["pc"][place]),
-            block.kind(place),
-            block.device(place),
-            int(numbers["offset"][place]),
-            int(numbers["size"][place]),
-            bool(numbers["write"][place]),
-            int(numbers["value"][place]),
-            int(numbers["addr"][place]),
-            int(numbers["count"][place]),
-            found.name,
-            found.meaning,
-        )
+        return _access(row, *self.registers(row // BLOCK))
 
     # Places.
 
@@ -275,7 +292,7 @@ class AccessLog:
         return decoder
 
     def _follow(self, decoder: Decoder, number: int, state: State) -> State:
-        block = self.block(number)
+        block = self.block(number, keep=False)
         numbers = block.numbers
         rows: list[Numbers] = []
         writes = numbers["write"] != 0
@@ -302,6 +319,27 @@ class AccessLog:
             )
             changed[key] = window.state
         return changed
+
+
+def _access(row: int, block: Block, registers: list[Register]) -> Access:
+    place = row - block.first
+    numbers = block.numbers
+    found = registers[place]
+    return Access(
+        row,
+        int(numbers["icount"][place]),
+        int(numbers["pc"][place]),
+        block.kind(place),
+        block.device(place),
+        int(numbers["offset"][place]),
+        int(numbers["size"][place]),
+        bool(numbers["write"][place]),
+        int(numbers["value"][place]),
+        int(numbers["addr"][place]),
+        int(numbers["count"][place]),
+        found.name,
+        found.meaning,
+    )
 
 
 def _selecting(window: WindowDecoder, numbers: dict[str, Numbers], places: Numbers) -> Numbers:

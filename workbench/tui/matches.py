@@ -35,24 +35,28 @@ _OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
 
 @dataclass(slots=True)
 class Context:
-    """What the terms about names need: functions by PC, requests by row."""
+    """What the terms about names need: functions by PC, requests by device and count."""
 
     function: Names = hex
-    request: Callable[[int], str] = lambda row: ""
+    request: Callable[[str, int], str] = lambda device, icount: ""
 
 
 @dataclass(slots=True)
 class Budget:
-    """How many blocks may still be looked through for an answer."""
+    """How many blocks may still be read and looked through for an answer."""
 
     left: int
     spent: bool = False
     """Was there no answer for want of it?"""
+    at: int = -1
+    """The block that was to be looked through then."""
 
-    def take(self) -> bool:
+    def take(self, number: int) -> bool:
         """May another block be looked through?"""
         self.spent |= self.left <= 0
         self.left -= 1
+        if self.spent:
+            self.at = number
         return not self.spent
 
 
@@ -103,22 +107,26 @@ class Matches:
 
     def rows(self, number: int) -> Rows:
         """The matching rows of a block, ascending."""
-        first = number * BLOCK
-        if self.node is None:
-            return np.arange(first, min(first + BLOCK, self.log.rows))
-        few = self._few.get(number)
-        if few is not None:
-            return few.astype(np.int64) + first
-        found = self._rows.get(number)
+        found = self.held(number)
         if found is None:
-            found = self._look(number)
+            found = self._look(number, keep=True)
             self._rows[number] = found
             while len(self._rows) > _KEPT:
                 self._rows.pop(next(iter(self._rows)), None)
         return found
 
-    def _look(self, number: int) -> Rows:
-        found = self._evaluate(number)
+    def held(self, number: int) -> Rows | None:
+        """The matching rows of a block that has been looked through; None if it has to be."""
+        first = number * BLOCK
+        if self.node is None:
+            return np.arange(first, min(first + BLOCK, self.log.rows))
+        if self.counts[number] == 0:
+            return np.arange(0)
+        few = self._few.get(number)
+        return self._rows.get(number) if few is None else few.astype(np.int64) + first
+
+    def _look(self, number: int, keep: bool = False) -> Rows:
+        found = self._evaluate(number, keep)
         if 0 < len(found) <= _FEW:
             self._few[number] = (found - number * BLOCK).astype(np.uint16)
         self.counts[number] = len(found)
@@ -134,65 +142,72 @@ class Matches:
             near = unknown[max(place - 1, 0) : place + 1]
             self._look(int(min(near, key=lambda number: abs(number - self.center))))
 
-    def _empty(self, number: int, budget: Budget | None) -> bool | None:
-        """Has a block no match?  None if it must not be looked through for that."""
-        if self.node is None:
-            return False
-        if self.counts[number] < 0 and budget is not None and not budget.take():
+    def _next(self, number: int, way: int) -> int | None:
+        """This block or the next one, that way, which may have a match."""
+        if not 0 <= number < len(self.counts):
             return None
-        return bool(self.counts[number] == 0)
+        there = self.counts[number::way] != 0
+        step = int(there.argmax())
+        return number + way * step if there[step] else None
+
+    def _within(self, number: int, budget: Budget | None) -> Rows | None:
+        """The matches in a block; None if it must not be looked through for that."""
+        found = self.held(number)
+        if found is None and (budget is None or budget.take(number)):
+            found = self.rows(number)
+        return found
 
     def after(self, row: int, budget: Budget | None = None) -> int | None:
         """The next match after a row; None at the end, or when the budget did not do."""
-        number = max(row + 1, 0) // BLOCK
-        while number < self.log.blocks:
-            empty = self._empty(number, budget)
-            if empty is None:
+        if self.node is None:
+            return row + 1 if row + 1 < self.log.rows else None
+        number = self._next(max(row + 1, 0) // BLOCK, 1)
+        while number is not None:
+            found = self._within(number, budget)
+            if found is None:
                 return None
-            if not empty:
-                found = self.rows(number)
-                place = int(np.searchsorted(found, row, "right"))
-                if place < len(found):
-                    return int(found[place])
-            number += 1
+            place = int(np.searchsorted(found, row, "right"))
+            if place < len(found):
+                return int(found[place])
+            number = self._next(number + 1, 1)
         return None
 
     def before(self, row: int, budget: Budget | None = None) -> int | None:
         """The last match before a row; None like `after`."""
-        number = min((row - 1) // BLOCK, self.log.blocks - 1)
-        while number >= 0 and row > 0:
-            empty = self._empty(number, budget)
-            if empty is None:
+        if self.node is None:
+            return min(row, self.log.rows) - 1 if row > 0 and self.log.rows else None
+        number = self._next(min((row - 1) // BLOCK, self.log.blocks - 1), -1)
+        while number is not None:
+            found = self._within(number, budget)
+            if found is None:
                 return None
-            if not empty:
-                found = self.rows(number)
-                place = int(np.searchsorted(found, row))
-                if place > 0:
-                    return int(found[place - 1])
-            number -= 1
+            place = int(np.searchsorted(found, row))
+            if place > 0:
+                return int(found[place - 1])
+            number = self._next(number - 1, -1)
         return None
 
     # Evaluation.
 
-    def _evaluate(self, number: int) -> Rows:
-        block = self.log.block(number)
+    def _evaluate(self, number: int, keep: bool) -> Rows:
+        block = self.log.block(number, keep)
         assert self.node is not None
-        places = self._narrow(self.node, number, block, np.arange(len(block)))
+        places = self._narrow(self.node, block, np.arange(len(block)))
         return places + block.first
 
-    def _narrow(self, node: Node, number: int, block: Block, places: Rows) -> Rows:
+    def _narrow(self, node: Node, block: Block, places: Rows) -> Rows:
         if not len(places):
             return places
         match node:
             case Join(op="and", parts=parts):
                 for part in sorted(parts, key=_cost):
-                    places = self._narrow(part, number, block, places)
+                    places = self._narrow(part, block, places)
                 return places
             case Join(parts=parts):
-                found = [self._narrow(part, number, block, places) for part in parts]
+                found = [self._narrow(part, block, places) for part in parts]
                 return np.unique(np.concatenate(found))
             case Not(part=part):
-                return np.setdiff1d(places, self._narrow(part, number, block, places))
+                return np.setdiff1d(places, self._narrow(part, block, places))
             case Flag(name="write" | "read" as name):
                 wanted = (block.numbers["write"][places] != 0) == (name == "write")
                 return _those(places, wanted)
@@ -205,7 +220,7 @@ class Matches:
             case Pattern(name="kind"):
                 return self._by_code(block, "kind", block.kinds, places, node.op, node.pattern)
             case Pattern():
-                return self._by_name(node, number, block, places)
+                return self._by_name(node, block, places)
 
     def _compare(self, node: Number, block: Block, places: Rows) -> Any:
         if node.name == "row":
@@ -225,7 +240,7 @@ class Matches:
         )
         return _those(places, wanted[block.numbers[column][places]])
 
-    def _by_name(self, node: Pattern, number: int, block: Block, places: Rows) -> Rows:
+    def _by_name(self, node: Pattern, block: Block, places: Rows) -> Rows:
         pattern, wanted = node.pattern, node.op == "="
         known: dict[str, bool] = {}
 
@@ -240,7 +255,7 @@ class Matches:
 
         keep: list[bool] = []
         if node.name in ("register", "fields", ""):
-            _, registers = self.log.registers(number)
+            registers = self.log.decode(block)
             for place in places.tolist():
                 register = registers[place]
                 if node.name == "fields":
@@ -255,7 +270,11 @@ class Matches:
                 name = function(pc)
                 keep.append(fits(name, name.partition("+")[0].partition(" ")[0]))
         else:
-            keep = [fits(self.context.request(row)) for row in (places + block.first).tolist()]
+            counts = block.numbers["icount"][places].tolist()
+            keep = [
+                fits(self.context.request(block.device(place), icount))
+                for place, icount in zip(places.tolist(), counts, strict=True)
+            ]
         return _those(places, np.array(keep, np.bool_))
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from workbench.tui.worker import Job
 
 BUDGET: Final = 4
-"""Blocks of the log that are looked through at once; more are looked through beside the screen."""
+"""Blocks of the log that are looked through before it is asked whether to go on."""
+Look = Callable[[int, Budget], int | None]
 
 
 class Search:
@@ -27,11 +28,13 @@ class Search:
     def __init__(self, session: Session, make_jobs: MakeJobs) -> None:
         self._session = session
         self._log = session.log
-        self.context = Context(function=session.function, request=self._request_of)
+        self.context = Context(function=session.function, request=session.events.request_of)
         self.scanning = make_jobs("filter", session.fail)
         self.searching = make_jobs("search", session.fail)
         self.text = ""
         self.matches = Matches(self._log, None)
+        self._asked = object()
+        """What is looked for; an answer to an earlier question is not wanted any more."""
 
     def set(self, text: str) -> None:
         """Show only what matches; raises `FilterError`."""
@@ -45,7 +48,7 @@ class Search:
 
     def renamed(self) -> None:
         """Functions have other names now."""
-        if self.matches.node is not None:
+        if self.matches.node is not None and language.asks(self.matches.node, "function"):
             self.set(self.text)
 
     def grow(self) -> None:
@@ -55,6 +58,7 @@ class Search:
 
     def cancel(self) -> bool:
         """Stop looking for a row; was one looked for?"""
+        self._asked = object()
         return self.searching.cancel()
 
     def _scan(self, scanned: Callable[[Matches], None]) -> None:
@@ -78,38 +82,48 @@ class Search:
         if matches is self.matches and matches.complete:
             self._session.say(f"{matches.known:,} of {self._log.rows:,} accesses match")
 
-    def _request_of(self, row: int) -> str:
-        block = self._log.block(row // BLOCK)
-        place = row - block.first
-        device = block.device(place)
-        icount = int(block.numbers["icount"][place])
-        return self._session.events.request_of(device, icount)
-
     def find_row(
         self, row: int, forward: bool, matches: Matches, found: Callable[[int | None], None]
     ) -> None:
         """Look for a match beyond a row, at once or beside the screen; `found` is told it."""
         look = matches.after if forward else matches.before
-        stopped = -1
-        budget = Budget(BUDGET)
-        near = look(row, budget)
-        if near is not None or not budget.spent:
-            found(near)
-            return
+        self.searching.cancel()
+        asked = self._asked = object()
+
+        def near(budget: Budget) -> tuple[int | None, Budget]:
+            return look(row, budget), budget
+
+        def far(answer: tuple[int | None, Budget]) -> None:
+            match, budget = answer
+            if self._asked is not asked:
+                return
+            if match is None and budget.spent:
+                self._find_far(budget, forward, look, found)
+            else:
+                found(match)
+
+        match, budget = near(Budget(0))
+        if match is None and budget.spent:
+            self._session.aside.ask(lambda: near(Budget(BUDGET)), far)
+        else:
+            found(match)
+
+    def _find_far(
+        self, budget: Budget, forward: bool, look: Look, found: Callable[[int | None], None]
+    ) -> None:
+        stopped, first = -1, budget.at
 
         def search(job: Job) -> int | None:
-            at = row
+            number = first
             while not job.stopping() and not self._session.closing:
                 budget = Budget(BUDGET)
-                near = look(at, budget)
-                if near is not None or not budget.spent:
-                    return near
-                # What was looked through; the first of the blocks was not seen as a whole.
-                at += (BUDGET - 1) * (BLOCK if forward else -BLOCK)
-                job.progress = abs(at - row) / max(self._log.rows, 1)
+                match = look(number * BLOCK - 1 if forward else (number + 1) * BLOCK, budget)
+                if match is not None or not budget.spent:
+                    return match
+                number = budget.at
+                job.progress = abs(number - first) / max(self._log.blocks, 1)
             return stopped
 
-        self.searching.cancel()
         self.searching.submit(
             "searching", search, lambda row: None if row == stopped else found(row)
         )

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Final
 from workbench.errors import WorkbenchError
 from workbench.trace.bookmarks import Bookmarks
 from workbench.tui import names
+from workbench.tui.aside import Aside
 from workbench.tui.density import Density
 from workbench.tui.driver import Driver
 from workbench.tui.events import Events
 from workbench.tui.lines import safe
 from workbench.tui.log import BLOCK, AccessLog
-from workbench.tui.matches import Budget, Context, Matches
+from workbench.tui.matches import Context, Matches
 from workbench.tui.names import Names
-from workbench.tui.search import BUDGET, Search
+from workbench.tui.pages import Pages
+from workbench.tui.search import Search
 from workbench.tui.travel import Travel
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Session:
         *,
         symbols: SymbolTable | None = None,
         live: Live | None = None,
+        aside: Aside | None = None,
     ) -> None:
         self.trace = trace
         self.live = live
@@ -70,6 +73,8 @@ class Session:
         self.log = AccessLog(trace)
         self.density = Density(self.end_icount)
         self.events = Events()
+        self.aside = aside or Aside()
+        self.pages = Pages(self.log, self.aside, self._arrived)
         self.names = Names(symbols)
         self.function = self.names.text
         self.driver = Driver(self, make_jobs("machine", self.fail))
@@ -169,6 +174,7 @@ class Session:
     def close(self) -> bool:
         """Stop all work; does the machine stand still then?"""
         self.closing = True
+        self.aside.close()
         for jobs in self.all_jobs:
             jobs.cancel()
         return {jobs: jobs.close() for jobs in self.all_jobs}[self.machine_jobs]
@@ -180,6 +186,10 @@ class Session:
             self.search.searching, self.machine_jobs, self.search.scanning, self.read_jobs,
             self._naming,
         )  # fmt: skip
+
+    def _arrived(self) -> None:
+        """There is more to draw."""
+        self.changed()
 
     def _read(self, job: Job) -> None:
         def stopping() -> bool:
@@ -288,21 +298,28 @@ class Session:
 
     # Where one is.
 
-    def go(self, icount: int, *, remember: bool = True) -> None:
-        """Go to an instruction count."""
-        if self.paused_for(lambda: self.go(icount, remember=remember)) or self.driver.occupied():
+    def go(self, icount: int, *, remember: bool = True, row: int | None = None) -> None:
+        """Go to an instruction count; `row`: to this access of several there."""
+        if self.paused_for(lambda: self.go(icount, remember=remember, row=row)):
+            return
+        if self.driver.occupied():
             return
         target = max(0, min(icount, self.end_icount))
         if remember:
             self.remember()
-        self.place(target)
+        self.place(target, row)
         self.driver.bring()
 
     def go_to_row(self, row: int) -> None:
         """Go to an access of the log."""
         if 0 <= row < self.log.rows:
-            self.go(self.log.icount(row))
-            self.row = row
+            seen = self.log.seen(row)
+            if seen is not None:
+                self.go(seen.icount, row=row)
+            else:
+                self.aside.ask(
+                    lambda: self.log.icount(row), lambda icount: self.go(icount, row=row)
+                )
 
     def remember(self) -> None:
         """Keep the position, for `back`."""
@@ -311,16 +328,33 @@ class Session:
             del self.history[:-_MOST_HISTORY]
         self.future.clear()
 
-    def place(self, icount: int) -> None:
-        """Make this the position; the machine is not asked."""
+    def place(self, icount: int, row: int | None = None) -> None:
+        """Make this the position; the machine is not asked. The row is looked up, aside."""
         self.icount = icount
-        if self.log.rows:
-            row = min(self.log.row_at(icount), self.log.rows - 1)
-            if self.matches.node is not None:
-                found = self.matches.after(row - 1, Budget(BUDGET))
-                row = row if found is None else found
+
+        def found(row: int) -> None:
+            if self.icount == icount and self.log.rows:
+                self._select(min(row, self.log.rows - 1))
+
+        if row is not None:
             self.row = row
+        else:
+            self.aside.ask(lambda: self.log.row_at(icount), found)
         self.changed()
+
+    def _select(self, row: int) -> None:
+        """Select a row, or the next one that the filter lets through."""
+        icount = self.icount
+
+        def found(match: int | None) -> None:
+            if self.icount == icount and match is not None:
+                self.row = match
+                self.changed()
+
+        self.row = row
+        self.changed()
+        if self.matches.node is not None:
+            self.find_row(row - 1, True, self.matches, found)
 
     def moved(self, moment: Moment) -> None:
         """The machine was moved, and the position goes with it."""
@@ -389,9 +423,5 @@ class Session:
             self.say(f"bookmark {name} is forgotten")
 
     def register_names(self) -> list[str]:
-        """Names of registers that were accessed near the selected row."""
-        found: set[str] = set()
-        middle = self.row // BLOCK
-        for number in range(max(middle - 2, 0), min(middle + 3, self.log.blocks)):
-            found.update(register.name for register in self.log.registers(number)[1])
-        return sorted(found)
+        """Names of registers that were accessed near the selected row, as far as that is read."""
+        return self.log.register_names(self.row // BLOCK)

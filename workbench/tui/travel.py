@@ -45,9 +45,8 @@ class Travel:
     def next_access(self, forward: bool, filtered: bool) -> None:
         """Go to the next or the last access; `filtered`: that the filter matches."""
         session = self._session
+        icount = session.icount
         matches = session.matches if filtered else Matches(session.log, None)
-        # Several accesses of one instruction have one count.
-        present = session.log.row_at(session.icount + forward) - forward
         which = "access" + (" that matches" if matches.node is not None else "")
 
         def found(row: int | None) -> None:
@@ -59,7 +58,11 @@ class Travel:
             else:
                 session.say(f"there is no earlier {which}")
 
-        session.search.find_row(present, forward, matches, found)
+        # Several accesses of one instruction have one count.
+        session.aside.ask(
+            lambda: session.log.row_at(icount + forward) - forward,
+            lambda present: session.search.find_row(present, forward, matches, found),
+        )
 
     def next_event(self, kind: str, forward: bool) -> None:
         """Go to the next or the last interrupt or request."""

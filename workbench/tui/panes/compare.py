@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from workbench.trace.compare import CHANGED, ONLY_A, ONLY_B, SAME
+from workbench.tui.aside import Patience
 from workbench.tui.disassembly import disassemble
 from workbench.tui.lines import Line, fit, restyle, safe
+from workbench.tui.log import BLOCK
+from workbench.tui.matches import Matches
 from workbench.tui.panes.base import Pane, Scrolled
 from workbench.tui.panes.log import what
 
@@ -31,6 +34,8 @@ class ComparePane(Pane):
         super().__init__(session)
         self.comparison = comparison
         self._top = 0
+        both = comparison.first, comparison.second
+        self._all = {session: Matches(session.log, None) for session in both}
 
     def heading(self) -> str:
         """Names, and which difference this is."""
@@ -49,8 +54,10 @@ class ComparePane(Pane):
         self._top = max(0, min(self._top, c.lines - height))
         half = (width - 3) // 2
         out: list[Line] = []
-        for line in range(self._top, min(self._top + height, c.lines)):
-            row = c.row(line)
+        rows = [c.row(line) for line in range(self._top, min(self._top + height, c.lines))]
+        self._need(c.first, [row.a for row in rows if row is not None])
+        self._need(c.second, [row.b for row in rows if row is not None])
+        for line, row in enumerate(rows, self._top):
             assert row is not None
             sides = [
                 fit([] if number is None else self._access(session, number, room), room)
@@ -67,8 +74,14 @@ class ComparePane(Pane):
             out.append(shown)
         return out
 
+    def _need(self, session: Session, rows: list[int | None]) -> None:
+        blocks = {row // BLOCK for row in rows if row is not None}
+        session.pages.need(blocks, self._all[session], Patience())
+
     def _access(self, session: Session, row: int, room: int) -> Line:
-        access = session.log.access(row)
+        access = session.log.seen(row)
+        if access is None:  # it is being read
+            return [("class:dim", "…")]
         now = "▶" if access.icount == session.icount else " "
         told = what(access, padded=room >= 56)
         return [("class:mark", now), ("class:count", f"{access.icount:>13,} "), *told]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from workbench.tui.aside import Patience
 from workbench.tui.lines import Line, clip, restyle, safe
 from workbench.tui.log import BLOCK
 from workbench.tui.matches import Budget
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from workbench.tui.session import Session
 
 _WIDE: Final = 64
-_BUDGET: Final = 2
-"""Blocks that may be looked through for a key or while the screen is drawn."""
+_ROUNDS: Final = 4
+"""Blocks that are looked through for one screen, if there is time for it."""
 
 
 class LogPane(Pane):
@@ -51,7 +52,25 @@ class LogPane(Pane):
         self._seen = row, session.icount
         matches.center = row // BLOCK
         line = max(0, min(self._line, height - 1))
-        budget = Budget(_BUDGET)
+        patience = Patience()
+        found, budget = self._around(row, line, height)
+        for _ in range(_ROUNDS):
+            if not budget.spent or not session.pages.need([budget.at], matches, patience):
+                break
+            found, budget = self._around(row, line, height)
+        session.pages.need({at // BLOCK for at in (*found, row)}, matches, patience)
+        session.pages.prepare(row // BLOCK, matches)
+        self._shown = found
+        out = [self._styled(r, width, focused) for r in found]
+        if not matches.complete and len(out) < height:
+            out.append([("class:dim", "… looking for more")])
+        elif not out:
+            out.append([("class:dim", "no access matches the filter; / changes it")])
+        return out
+
+    def _around(self, row: int, line: int, height: int) -> tuple[list[int], Budget]:
+        """The rows on the screen, as far as they are known; the selected one in this line."""
+        matches, budget = self.session.matches, Budget(0)
         before: list[int] = []
         at: int | None = row
         while len(before) < line:
@@ -69,13 +88,7 @@ class LogPane(Pane):
             if at is None:
                 break
             found.insert(0, at)
-        self._shown = found
-        out = [self._styled(r, width, focused) for r in found]
-        if not matches.complete and len(out) < height:
-            out.append([("class:dim", "… looking for more")])
-        elif not out:
-            out.append([("class:dim", "no access matches the filter; / changes it")])
-        return out
+        return found, budget
 
     def _follow(self, row: int, height: int) -> None:
         """Keep the lines where they are when the cursor moves among them."""
@@ -88,10 +101,12 @@ class LogPane(Pane):
 
     def _styled(self, row: int, width: int, focused: bool) -> Line:
         session = self.session
-        access = session.log.access(row)
+        access = session.log.seen(row)
+        digits = max(len(f"{session.end_icount:,}"), 9)
+        if access is None:  # it is being read and will be there in a moment
+            return self._selected([("class:dim", f" {'…':>{digits}}")], row, width, focused)
         now = access.icount == session.icount
         past = access.icount < session.icount
-        digits = max(len(f"{session.end_icount:,}"), 9)
         line: Line = [
             ("class:mark", ">" if now else " "),
             ("class:dim" if not past else "class:count", f"{access.icount:>{digits},} "),
@@ -101,10 +116,13 @@ class LogPane(Pane):
             room = min(max((spare - 50) // 2, 18), 36)
             line.append(("class:symbol", f"{clip(session.function(access.pc), room):<{room}} "))
         line += what(access, padded=width >= _WIDE)
-        request = session.context.request(row)
+        request = session.context.request(access.device, access.icount)
         if request:
             line.append(("class:mark", f"  {safe(request)}"))
-        if row == session.row:
+        return self._selected(line, row, width, focused)
+
+    def _selected(self, line: Line, row: int, width: int, focused: bool) -> Line:
+        if row == self.session.row:
             line.append(("", " " * width))
             line = restyle(line, "class:selected" if focused else "class:selected.idle")
         return line
@@ -112,16 +130,19 @@ class LogPane(Pane):
     def move(self, count: int) -> None:
         """Select another row, without going there."""
         session = self.session
-        row = session.row
-        budget = Budget(_BUDGET)
-        for _ in range(abs(count)):
-            look = session.matches.after if count > 0 else session.matches.before
+        matches, row, left = session.matches, session.row, abs(count)
+        look = matches.after if count > 0 else matches.before
+        patience, budget = Patience(), Budget(0)
+        while left:
             found = look(row, budget)
-            if found is None:
+            if found is not None:
+                row, left = found, left - 1
+            elif budget.spent and session.pages.need([budget.at], matches, patience):
+                budget = Budget(0)
+            else:
                 break
-            row = found
         if row == session.row and budget.spent:
-            session.find_row(row, count > 0, session.matches, self._select)
+            session.find_row(row, count > 0, matches, self._select)
         session.row = row
 
     def edge(self, end: bool) -> None:

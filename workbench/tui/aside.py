@@ -1,0 +1,114 @@
+"""Short work beside the screen whose answer is mostly there before one would notice.
+
+The screen's thread reads and decodes nothing itself: it asks, waits for a moment, and goes on
+without the answer when that takes longer; the answer changes the screen when it comes.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from workbench.tui.pace import waiting
+from workbench.tui.worker import Post
+
+T = TypeVar("T")
+PATIENCE_S: Final = 0.012
+
+
+class _Question:
+    """What was asked, and the answer."""
+
+    def __init__(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        self._work = work
+        self._then = then
+        self._answer: Any = None
+        self._error: Exception | None = None
+        self._told = False
+        self.done = threading.Event()
+
+    def find(self) -> None:
+        """Do the work."""
+        try:
+            self._answer = self._work()
+        except Exception as error:  # belongs to who asked
+            self._error = error
+        self.done.set()
+
+    def tell(self) -> None:
+        """Hand the answer on, once; raises what the work has raised."""
+        if self._told:
+            return
+        self._told = True
+        if self._error is not None:
+            raise self._error
+        self._then(self._answer)
+
+
+class Aside:
+    """Answers at once, in the caller's thread: for tests and screenshots."""
+
+    def ask(
+        self, work: Callable[[], T], then: Callable[[T], None], patience_s: float = PATIENCE_S
+    ) -> bool:
+        """Have something found out, and `then` told; True if that has happened by now."""
+        then(work())
+        return True
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do something that nobody waits for."""
+        work()
+
+    def close(self) -> None:
+        """No more questions."""
+
+
+class Helper(Aside):
+    """A thread that answers one question after the other."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="aside", daemon=True).start()
+
+    def ask(
+        self, work: Callable[[], T], then: Callable[[T], None], patience_s: float = PATIENCE_S
+    ) -> bool:
+        """Have something found out; `then` is told in the screen's thread, now or when it comes."""
+        question = _Question(work, then)
+        self._questions.put(question)
+        if patience_s > 0:
+            with waiting():
+                question.done.wait(patience_s)
+        if not question.done.is_set():
+            return False
+        question.tell()
+        return True
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do something when nothing else is to be done."""
+        self.ask(work, lambda _: None, 0)
+
+    def close(self) -> None:
+        """End when what is being done is done."""
+        self._questions.put(None)
+
+    def _run(self) -> None:
+        while (question := self._questions.get()) is not None:
+            question.find()
+            self._post(question.tell)
+
+
+class Patience:
+    """What is left of the time that a key may wait for answers."""
+
+    def __init__(self, seconds: float = PATIENCE_S) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left_s(self) -> float:
+        """Seconds."""
+        return max(self._end - time.monotonic(), 0.0)

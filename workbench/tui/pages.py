@@ -1,0 +1,67 @@
+"""Blocks of the log that the screen needs, read and decoded aside; their neighbours before they are
+asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from workbench.tui.aside import Aside, Patience
+
+if TYPE_CHECKING:
+    from workbench.tui.log import AccessLog
+    from workbench.tui.matches import Matches
+
+
+class Pages:
+    """Has blocks of a log at hand."""
+
+    def __init__(self, log: AccessLog, aside: Aside, changed: Callable[[], None]) -> None:
+        self._log = log
+        self._aside = aside
+        self._changed = changed
+        self._wanted: tuple[list[int], Matches] | None = None
+        self._around: tuple[int, Matches] | None = None
+
+    def need(self, numbers: Iterable[int], matches: Matches, patience: Patience) -> bool:
+        """Have blocks decoded and looked through for a filter; False if they come later."""
+        missing = [number for number in numbers if not self._there(number, matches)]
+        if missing:
+            # Who turns pages faster than they are read gets the last one.
+            self._wanted = missing, matches
+            late = False
+
+            def told(_: None) -> None:
+                if late:
+                    self._changed()
+
+            late = not self._aside.ask(self._load, told, patience.left_s)
+            return not late
+        return True
+
+    def prepare(self, number: int, matches: Matches) -> None:
+        """What lies around a block will be asked for next."""
+        if self._around == (number, matches):
+            return
+        self._around = number, matches
+        for near in (number + 1, number - 1):
+            if 0 <= near < self._log.blocks and not self._there(near, matches):
+                self._aside.later(lambda near=near: self._prepare(near, matches))  # type: ignore[misc]
+
+    def _there(self, number: int, matches: Matches) -> bool:
+        return self._log.fresh(number) and matches.held(number) is not None
+
+    def _load(self) -> None:
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None:
+            for number in wanted[0]:
+                self._get(number, wanted[1])
+
+    def _prepare(self, number: int, matches: Matches) -> None:
+        if self._around is not None and self._around[1] is matches:
+            self._get(number, matches)
+
+    def _get(self, number: int, matches: Matches) -> None:
+        self._log.registers(number)
+        matches.rows(number)
