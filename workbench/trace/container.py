@@ -36,7 +36,8 @@ MARK: Final = b"MARK"
 END: Final = b"END_"
 INDEX: Final = b"INDX"
 CHECKPOINT: Final = b"ckpt"
-PAGES: Final = b"ckpg"
+PAGES: Final = b"ckpd"
+OLD_PAGES: Final = b"ckpg"  # without changes, of engines before
 CHECKPOINTS: Final = b"ckpi"
 
 BLOB_PART_BYTES: Final = 8 << 20

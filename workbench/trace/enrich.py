@@ -18,6 +18,7 @@ from workbench.trace.container import (
     CODEC_RAW,
     END,
     INDEX,
+    OLD_PAGES,
     PAGES,
     ChunkInfo,
     compress,
@@ -101,7 +102,7 @@ def _write(
     copy = _Copy(file, trace.version)
     chunks = trace.chunks()
     for chunk in chunks[:-1]:
-        if chunk.kind not in (CHECKPOINT, CHECKPOINTS, PAGES):
+        if chunk.kind not in (CHECKPOINT, CHECKPOINTS, PAGES, OLD_PAGES):
             _take(copy, trace, chunk)
     machine = cast(Machine, guests.build_machine(trace.header.machine, Guest.from_trace(trace)))
     machine.inputs.replay([item for _, item in inputs_of(trace)])

@@ -28,6 +28,7 @@ from workbench.trace.container import (
     END,
     HEAD,
     MARK,
+    OLD_PAGES,
     PAGES,
     ChunkInfo,
     ContainerFile,
@@ -334,7 +335,7 @@ class Trace:
                 found[tables.BY_CHUNK[chunk.kind].name] += bytes_used
             elif chunk.kind == BLOB:
                 images += bytes_used
-            elif chunk.kind in (CHECKPOINT, CHECKPOINTS, PAGES):
+            elif chunk.kind in (CHECKPOINT, CHECKPOINTS, PAGES, OLD_PAGES):
                 checkpoints += bytes_used
         structure = self.file_bytes - images - checkpoints - sum(found.values())
         return {

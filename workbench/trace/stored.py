@@ -1,7 +1,7 @@
 """Checkpoints that are kept in a trace (`docs/trace-format.md`): how they are read and written.
 
 A checkpoint is the plain values of all devices as JSON, the processor's bytes, and a table that
-names each page of RAM; the pages themselves are in chunks of their own, each different one once.
+names each page of RAM (`storedpages.py`).
 All of it is untrusted and checked before it reaches a machine.
 """
 
@@ -11,7 +11,6 @@ import base64
 import operator
 import struct
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.core.build import source_key
@@ -21,24 +20,15 @@ from workbench.core.pages import GROUP, ZERO, Ram
 from workbench.core.portable import dump_cpu, load_cpu
 from workbench.core.snapshot import Snapshot, save_cpu
 from workbench.errors import FormatError
-from workbench.trace.container import (
-    BLOB_PART_BYTES,
-    CHECKPOINT,
-    CHECKPOINTS,
-    PAGES,
-    ChunkInfo,
-)
+from workbench.trace.container import CHECKPOINT, CHECKPOINTS, ChunkInfo
 from workbench.trace.header import dump_json, load_json
+from workbench.trace.storedpages import PageReader, PageWriter
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from workbench.trace.reader import Trace
 
 MAX_CHECKPOINTS: Final = 4096
 MAX_STATE_BYTES: Final = 48 << 20
-PART_PAGES: Final = BLOB_PART_BYTES // PAGE
 _LENGTHS = struct.Struct("<IIQ")  # of the JSON, of the processor; icount
 _DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
 """What a device's `restore` raises for values that fit the format and not the device."""
@@ -80,16 +70,12 @@ def from_plain(value: Any) -> Any:
 
 
 class Saver:
-    """Writes checkpoints of one machine as chunks."""
+    """Writes checkpoints of one machine, which is at its beginning, as chunks."""
 
     def __init__(self, machine: Machine, put: Put) -> None:
-        self.pages = 0
         self.icounts: list[int] = []
         self._machine, self._put = machine, put
-        self._known: dict[bytes, int] = {}
-        self._part: list[bytes] = []
-        self._before: Ram | None = None
-        self._table: list[int] = []
+        self._pages = PageWriter(machine.save().ram, put)
 
     def add(self) -> bool:
         """Keep the machine's state; False if it cannot be kept here."""
@@ -103,9 +89,8 @@ class Saver:
         text = dump_json(state)
         if cpu is None or len(text) > MAX_STATE_BYTES or len(self.icounts) == MAX_CHECKPOINTS:
             return False
-        self._name_pages(snapshot.ram)
-        self._flush()
-        table = struct.pack(f"<{len(self._table)}I", *self._table)
+        self._pages.add(snapshot.ram)
+        table = struct.pack(f"<{len(self._pages.table)}I", *self._pages.table)
         lengths = _LENGTHS.pack(len(text), len(cpu), snapshot.icount)
         self._put(CHECKPOINT, lengths + text + cpu + table, rows=0)
         self.icounts.append(snapshot.icount)
@@ -113,36 +98,8 @@ class Saver:
 
     def finish(self) -> None:
         """Append the list of them."""
-        listed = {"engine": source_key(), "icounts": self.icounts}
+        listed = {"engine": source_key(), "icounts": self.icounts, "first": self._pages.first}
         self._put(CHECKPOINTS, dump_json(listed), rows=0)
-
-    def _name_pages(self, ram: Ram) -> None:
-        before = self._before.groups if self._before else (None,) * len(ram.groups)
-        self._table = self._table or [0] * (len(ram.groups) * GROUP)
-        for number, (group, old) in enumerate(zip(ram.groups, before, strict=True)):
-            if group is old:
-                continue
-            for offset, row in enumerate(ram.store.get(group)):
-                slot = group[offset]
-                index = 0 if slot == ZERO else self._index(row.tobytes())
-                self._table[number * GROUP + offset] = index
-        self._before = ram
-
-    def _index(self, page: bytes) -> int:
-        key = blake2b(page, digest_size=20).digest()
-        found = self._known.get(key)
-        if found is None:
-            self.pages += 1
-            found = self._known[key] = self.pages
-            self._part.append(page)
-            if len(self._part) == PART_PAGES:
-                self._flush()
-        return found
-
-    def _flush(self) -> None:
-        if self._part:
-            self._put(PAGES, b"".join(self._part), rows=len(self._part))
-            self._part.clear()
 
 
 def listed(trace: Trace) -> list[int]:
@@ -175,20 +132,29 @@ def listed(trace: Trace) -> list[int]:
     return icounts
 
 
+def _first_pages(trace: Trace) -> object:
+    return load_json(trace.payload(trace.chunks(CHECKPOINTS)[0])).get("first")
+
+
 class Stored:
     """The checkpoints in a trace; nothing but their counts is read before one is wanted."""
 
     def __init__(self, trace: Trace, machine: Machine) -> None:
+        """`machine` is at the beginning of the run."""
         self._trace, self._machine = trace, machine
         self.problem = ""
         """Why none of them is used, as a sentence; empty while they are."""
         self.icounts: list[int] = []
         self._chunks: list[ChunkInfo] = []
         self._last: tuple[Any, Ram] | None = None
-        self._parts = trace.chunks(PAGES)
+        self._pages: PageReader | None = None
         try:
             self.icounts = listed(trace)
             self._chunks = trace.chunks(CHECKPOINT)[: len(self.icounts)]
+            if self.icounts:
+                self._pages = PageReader(trace, machine.save().ram)
+                if self._pages.first != _first_pages(trace):
+                    raise FormatError("they are of a run that began otherwise")
         except FormatError as error:
             self.give_up(error.what)
 
@@ -246,13 +212,13 @@ class Stored:
     def _ram(self, table: bytes, room: Callable[[int], bool]) -> Ram | None:
         import numpy as np
 
+        assert self._pages is not None
         pages = -(-self._machine.cpu.ram_bytes // PAGE)
         pages = -(-pages // GROUP) * GROUP
         if len(table) != 4 * pages:
             raise FormatError("one has pages for another size of memory")
         numbers = np.frombuffer(table, np.uint32)
-        bounds = np.cumsum([0, *(part.rows for part in self._parts)])
-        if int(numbers.max()) > int(bounds[-1]):
+        if int(numbers.max()) > self._pages.last:
             raise FormatError("one names a page that is not there")
         slots: list[int] = [ZERO] * pages
         wanted = numbers != 0
@@ -263,9 +229,9 @@ class Stored:
                 slots[n] = last[1].groups[n // GROUP][n % GROUP]
             wanted &= ~same
         unique, first = np.unique(numbers[wanted], return_inverse=True)
-        if not room(len(unique)):
+        if not room(int((unique > self._pages.first).sum())):
             return None
-        named = self._pages(unique.astype(np.int64), bounds)
+        named = self._pages.read(unique.astype(np.int64))
         for n, k in zip(np.flatnonzero(wanted).tolist(), first.tolist(), strict=True):
             slots[n] = named[k]
         groups = [tuple(slots[n : n + GROUP]) for n in range(0, pages, GROUP)]
@@ -277,24 +243,6 @@ class Stored:
         ram = Ram(self._machine.pages, tuple(groups))
         self._last = numbers, ram
         return ram
-
-    def _pages(self, numbers: NDArray[np.int64], bounds: NDArray[np.int64]) -> list[int]:
-        """Read pages by their numbers, which ascend; where they are kept now."""
-        import numpy as np
-
-        named: list[int] = [ZERO] * len(numbers)
-        places = np.searchsorted(bounds, numbers, "left") - 1
-        for part in np.unique(places).tolist():
-            data = self._trace.payload(self._parts[part])
-            if len(data) != self._parts[part].rows * PAGE:
-                raise FormatError("a part of their pages has a wrong length")
-            rows = np.frombuffer(data, np.uint64).reshape(-1, PAGE // 8)
-            which = np.flatnonzero(places == part)
-            local = numbers[which] - 1 - int(bounds[part])
-            kept = self._machine.pages.put(rows, local)
-            for n, slot in zip(which.tolist(), kept, strict=True):
-                named[n] = slot
-        return named
 
 
 def _check_parts(machine: Machine, parts: Any, icount: int) -> None:
