@@ -199,3 +199,20 @@ def test_neighbours_are_read_before_they_are_asked_for(trace: Trace) -> None:
     pages.prepare(1, matches)
     held.answer()
     assert sorted(read) == [0, 2]
+
+
+def test_an_inspector_is_rendered_aside(view: View, held: Held) -> None:
+    session = view.session
+    session.start()
+    session.inspected = "cpu"
+    view.layout = "8"
+    assert "…" in shown(view)[1:3][0]
+    held.answer()
+    page = shown(view)
+    assert any("rip" in line for line in page)
+    session.inspected = "pic"
+    assert not any("rip" in line for line in shown(view)[1:]), "what another one said"
+    session.inspected = "cpu"
+    shown(view)
+    held.answer()
+    assert shown(view)[2:] == page[2:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -16,16 +17,26 @@ _ENDS: Final = frozenset({"ret", "retf", "retfq", "iret", "iretd", "iretq", "sys
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One instruction; `target` is where a direct branch goes."""
+    """One instruction; of a byte that begins none the mnemonic is `(bad)`."""
 
     address: int
     size: int
     code: bytes
     mnemonic: str
     operands: str
-    target: int | None
-    memory: tuple[str, str, int, int, str] | None
-    """Base, index, scale, displacement and segment of a memory operand, None without one."""
+    bits: int
+
+    @property
+    def target(self) -> int | None:
+        """Where a direct branch goes."""
+        if self.mnemonic.startswith(("j", "call", "loop")) and self.operands[:1].isdecimal():
+            return int(self.operands, 0) & 0xFFFF_FFFF_FFFF_FFFF
+        return None
+
+    @property
+    def memory(self) -> tuple[str, str, int, int, str] | None:
+        """Base, index, scale, displacement and segment of a memory operand, None without one."""
+        return _memory(self.code, self.address, self.bits) if "[" in self.operands else None
 
     @property
     def is_branch(self) -> bool:
@@ -39,13 +50,18 @@ class Instruction:
         return self.mnemonic.startswith(("call", "lcall"))
 
 
-@lru_cache(maxsize=3)
-def _engine(bits: int) -> Any:
+def _engine(bits: int, detail: bool = False) -> Any:
+    """Each thread has its own: the screen is drawn while a move looks for the end of a block."""
+    return _made(bits, detail, threading.get_ident())
+
+
+@lru_cache(maxsize=24)
+def _made(bits: int, detail: bool, thread: int) -> Any:
     import capstone
 
     modes = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}
     engine = capstone.Cs(capstone.CS_ARCH_X86, modes[bits])
-    engine.detail = True
+    engine.detail = detail
     return engine
 
 
@@ -54,33 +70,34 @@ def disassemble(code: bytes, address: int, bits: int, most: int) -> list[Instruc
     out: list[Instruction] = []
     at = 0
     while at < len(code) and len(out) < most:
-        for found in _engine(bits).disasm(code[at:], address + at, most - len(out)):
-            out.append(_made(found))
-            at += found.size
+        # Without operands apart, which take ten times as long: few are asked for.
+        for where, size, name, operands in _engine(bits).disasm_lite(
+            code[at:], address + at, most - len(out)
+        ):
+            out.append(Instruction(where, size, code[at : at + size], name, operands, bits))
+            at += size
         if len(out) < most and at < len(code):
             if len(code) - at < _LONGEST and out:
                 break
             byte = code[at : at + 1]
-            out.append(Instruction(address + at, 1, byte, "(bad)", f"{byte[0]:#04x}", None, None))
+            out.append(Instruction(address + at, 1, byte, "(bad)", f"{byte[0]:#04x}", bits))
             at += 1
     return out
 
 
-def _made(found: Any) -> Instruction:
+@lru_cache(maxsize=256)
+def _memory(code: bytes, address: int, bits: int) -> tuple[str, str, int, int, str] | None:
     from capstone import x86
 
-    target = memory = None
-    for operand in found.operands:
-        if operand.type == x86.X86_OP_IMM and found.mnemonic.startswith(("j", "call", "loop")):
-            target = operand.imm & 0xFFFF_FFFF_FFFF_FFFF
-        elif operand.type == x86.X86_OP_MEM:
-            held = operand.mem
-            names = (found.reg_name(r) or "" for r in (held.base, held.index, held.segment))
-            base, index, segment = names
-            memory = base, index, held.scale, held.disp, segment
-    return Instruction(
-        found.address, found.size, bytes(found.bytes), found.mnemonic, found.op_str, target, memory
-    )
+    memory = None
+    for found in _engine(bits, detail=True).disasm(code, address, 1):
+        for operand in found.operands:
+            if operand.type == x86.X86_OP_MEM:  # the last one, of a string instruction the source
+                held = operand.mem
+                names = (found.reg_name(r) or "" for r in (held.base, held.index, held.segment))
+                base, index, segment = names
+                memory = base, index, held.scale, held.disp, segment
+    return memory
 
 
 def effective(instruction: Instruction, moment: Moment) -> int | None:

@@ -64,7 +64,8 @@ class Driver:
         from rich import console, table  # noqa: F401
 
         for bits in (16, 32, 64):
-            disassemble(b"\x90", 0, bits, 1)
+            for instruction in disassemble(b"\x8b\x07", 0, bits, 1):
+                assert instruction.memory
 
     def built(self, timeline: Timeline) -> None:
         """The machine is there."""

@@ -61,10 +61,11 @@ class Events:
         place = bisect_left(counts, icount)
         return counts[place - 1] if place else None
 
-    def console_at(self, icount: int) -> bytes:
-        """What the guest has printed before a position."""
+    def console_at(self, icount: int, most: int = MOST_CONSOLE_BYTES) -> bytes:
+        """What the guest has printed before a position, the last bytes of it."""
         place = bisect_left(self._console_icounts, icount)
-        return bytes(self.console[: self._console_ends[place - 1]]) if place else b""
+        end = self._console_ends[place - 1] if place else 0
+        return bytes(self.console[max(end - most, 0) : end])
 
     def request_of(self, device: str, icount: int) -> str:
         """The request that a device (or a window of it, `ide0.control`) had in work; or ""."""

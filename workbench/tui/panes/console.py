@@ -7,10 +7,13 @@ can do nothing to the user's terminal.
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from workbench.tui.lines import Line, clip
 from workbench.tui.panes.base import Scrolled
+
+if TYPE_CHECKING:
+    from workbench.tui.session import Session
 
 _SEQUENCE: Final = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
@@ -23,8 +26,12 @@ def readable(data: bytes) -> list[str]:
     out: list[str] = []
     for raw in _SEQUENCE.sub(b"", data).split(b"\n"):
         kept = raw.rstrip(b"\r").rpartition(b"\r")[2]
+        line = kept.decode("utf-8", "replace")
+        if line.isprintable():
+            out.append(line)
+            continue
         text: list[str] = []
-        for char in kept.decode("utf-8", "replace"):
+        for char in line:
             if char == "\b":
                 del text[-1:]
             elif char == "\t":
@@ -43,14 +50,26 @@ class ConsolePane(Scrolled):
     name: ClassVar[str] = "console"
     title: ClassVar[str] = "console"
 
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._printed: tuple[bytes, int] = b"", 0
+        self._rows: list[str] = []
+        """What was printed, in lines of a width."""
+
     def lines(self, width: int, height: int, focused: bool) -> list[Line]:
         """The last lines; `top` counts from the end."""
         session = self.session
         live = session.live
         running = live is not None and live.running
-        printed = live.console if live and running else session.events.console_at(session.icount)
-        text = readable(printed[-_SHOWN_BYTES:])
-        rows = [line[at : at + width] for line in text for at in range(0, max(len(line), 1), width)]
+        if live and running:
+            printed = bytes(live.console[-_SHOWN_BYTES:])
+        else:
+            printed = session.events.console_at(session.icount, _SHOWN_BYTES)
+        if self._printed != (printed, width):
+            self._printed = printed, width
+            self._rows = [line[at : at + width] for line in readable(printed)
+                          for at in range(0, max(len(line), 1), width)]  # fmt: skip
+        rows = self._rows
         self.top = max(0, min(self.top, len(rows) - height))
         end = len(rows) - self.top
         return [[("class:text", clip(row, width))] for row in rows[max(end - height, 0) : end]]

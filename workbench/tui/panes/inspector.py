@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from workbench.inspect import Page, names, render
 from workbench.tui.lines import Line, safe
@@ -22,7 +22,9 @@ class InspectorPane(Scrolled):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._page: tuple[Any, Any, int] | None = None
+        self._asked: tuple[str, Page, Page | None, int] | None = None
+        """Name, page, the page before and width that are shown, or will be when it is rendered."""
+        self._shown = ""
         self._text: list[Line] = []
 
     def names(self) -> list[str]:
@@ -54,10 +56,25 @@ class InspectorPane(Scrolled):
             return [[("class:dim", f"{session.inspected} was not looked at here; the machine is")],
                     [("class:dim", "on its way to the position")]]  # fmt: skip
         before = None if previous is None else session.page(previous)
-        key = page, before, width
-        if self._page is None or any(a is not b for a, b in zip(key, self._page, strict=True)):
-            self._page, self._text = key, rendered(page, before, width)
-        return self._text
+        self._render(session.inspected, page, before, width)
+        return self._text if self._shown == session.inspected else [[("class:dim", "…")]]
+
+    def _render(self, name: str, page: Page, before: Page | None, width: int) -> None:
+        """Have it rendered aside: that takes longer than all the rest of a screen."""
+        wanted, asked = (name, page, before, width), self._asked
+        same = asked is not None and (asked[0], asked[3]) == (name, width)
+        if same and asked is not None and asked[1] is page and asked[2] is before:
+            return
+        self._asked = wanted
+        late = False
+
+        def done(text: list[Line]) -> None:
+            if self._asked is wanted:
+                self._shown, self._text = name, text
+                if late:
+                    self.session.changed()
+
+        late = not self.session.aside.ask(lambda: rendered(page, before, width), done)
 
     def sideways(self, count: int) -> None:
         """Another inspector."""
