@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import threading
@@ -11,6 +12,12 @@ from collections.abc import Callable, Sequence
 __all__ = ["HostThread", "failure_of"]
 
 MAX_OUTGOING = 4096
+
+_eventfd_write = ctypes.PyDLL(None).eventfd_write
+"""That of C, which keeps the interpreter lock, unlike that of `os`: the machine's thread goes on
+with what it does, and the other gets the lock when the guest runs again.
+"""
+_eventfd_write.argtypes = (ctypes.c_int, ctypes.c_uint64)
 
 
 class HostThread:
@@ -57,7 +64,7 @@ class HostThread:
     def _kick(self) -> None:
         if not self._awake:
             self._awake = True
-            os.eventfd_write(self._wake, 1)
+            _eventfd_write(self._wake, 1)
 
     def _main(self) -> None:
         try:

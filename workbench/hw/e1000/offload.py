@@ -21,6 +21,7 @@ __all__ = [
 
 ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN = 0x0800, 0x86DD, 0x8100
 TCP, UDP = 6, 17
+PLAIN_IPV4 = b"\x08\0\x45"  # EtherType, and version and length of a header without options
 STATUS_IXSM, STATUS_TCPCS, STATUS_IPCS = 1 << 2, 1 << 5, 1 << 6
 ERROR_TCPE, ERROR_IPE = 1 << 5, 1 << 6
 IPOFLD, TUOFLD, IPV6OFL = 1 << 8, 1 << 9, 1 << 10
@@ -114,9 +115,13 @@ def check_received(frame: bytes, rxcsum: int, total: int) -> RxChecks:
     """Check IPv4, TCP and UDP checksums of a frame without FCS, as RXCSUM wants it; `total` is the
     sum of the whole frame (`internet_sums`).
     """
-    at = 12
     if len(frame) < 34:
         return _IGNORED
+    if frame[12:15] == PLAIN_IPV4 and frame[23] == TCP:
+        length = frame[16] << 8 | frame[17]
+        if length + 14 == len(frame) >= 54 and not (frame[20] << 8 | frame[21]) & 0x3FFF:
+            return _check_plain(frame, rxcsum, total, length)
+    at = 12
     ethertype = frame[12] << 8 | frame[13]
     if ethertype == ETHERTYPE_VLAN:
         at = 16
@@ -127,6 +132,22 @@ def check_received(frame: bytes, rxcsum: int, total: int) -> RxChecks:
     if ethertype == ETHERTYPE_IPV6 and rxcsum & TUOFLD and rxcsum & IPV6OFL:
         return _check_ipv6(frame, ip, total)
     return _IGNORED
+
+
+def _check_plain(frame: bytes, rxcsum: int, total: int, length: int) -> RxChecks:
+    """TCP behind an IPv4 header without options, with nothing after it: nearly all that comes. What
+    `total` has before the addresses is replaced by the rest of the pseudo header.
+    """
+    status = errors = 0
+    if rxcsum & IPOFLD:
+        status = STATUS_IPCS
+        if int.from_bytes(frame[14:34], "big") % 0xFFFF:
+            errors = ERROR_IPE
+    if rxcsum & TUOFLD:
+        status |= STATUS_TCPCS
+        if (total - int.from_bytes(frame[:26], "big") + TCP + length - 20) % 0xFFFF:
+            errors |= ERROR_TCPE
+    return _checks(status, errors) if status else _IGNORED
 
 
 def _check_ipv4(frame: bytes, ip: int, rxcsum: int, total: int) -> RxChecks:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from operator import or_
 from typing import TYPE_CHECKING, Final, TypeAlias
 from zlib import crc32
 
@@ -36,7 +36,8 @@ AV: Final = 1 << 31
 FPD: Final = 1 << 31
 RXDMT0, RXO, RXT0, SRPD = 1 << 4, 1 << 6, 1 << 7, 1 << 16
 STATUS_DD, STATUS_EOP, STATUS_VP, STATUS_PIF = 1 << 0, 1 << 1, 1 << 3, 1 << 7
-STATUS_ALL: Final = STATUS_DD | STATUS_VP  # in each descriptor of a frame, not only in its last
+IN_EACH: Final = ~((0xFF & ~(STATUS_DD | STATUS_VP)) << 32 | 0xFF << 40)
+"""Of the second half of a frame's last descriptor, what each of its descriptors has."""
 HEADER_BYTES: Final = 14
 FCS_BYTES: Final = 4
 ALL_ONES: Final = (1 << 64) - 1
@@ -230,32 +231,31 @@ class Receiver:
             return
         mac, state = self.mac, self.mac.state
         base, count, head = state.rdbah << 32 | state.rdbal, state.rdlen >> 4, state.rdh
-        with_fcs = not state.rctl & SECRC
-        addresses = self._fetch(len(taken))
-        ends: list[int] = []
-        pieces: list[bytes] = []
-        served: list[Served] = []
-        for (frame, body, tag), (checksum, status, errors), gpa in zip(
-            taken, self._results(taken), addresses, strict=True
-        ):
-            length = len(body)
-            pieces.append(body)
-            if with_fcs:
-                pieces.append(crc32(body).to_bytes(FCS_BYTES, "little"))
-                length += FCS_BYTES
-            ends.append(_end(length, checksum, status | STATUS_EOP, errors, tag))
-            served.append((base + head * 16 & ALL_ONES, len(frame), head, gpa, length))
-            head = (head + 1) % count
-        spans = array("Q", chain.from_iterable(row[3:] for row in served))
-        mac.dma.burst(spans, b"".join(pieces))
+        pieces = [body for _, body, _ in taken]
+        lengths = [len(body) for body in pieces]
+        if not state.rctl & SECRC:
+            ends = [crc32(body).to_bytes(FCS_BYTES, "little") for body in pieces]
+            pieces = [piece for both in zip(pieces, ends, strict=True) for piece in both]
+            lengths = [length + FCS_BYTES for length in lengths]
+        gpas = self._fetch(len(taken))
+        mac.dma.burst(spans_of(zip(gpas, lengths, strict=True)), b"".join(pieces))
+        heads = [n % count for n in range(head, head + len(taken))]
+        served: Iterator[Served] = zip(
+            [base + 16 * n & ALL_ONES for n in heads],
+            [len(frame) for frame, _, _ in taken],
+            heads,
+            gpas,
+            lengths,
+            strict=True,
+        )
         mac.requests.burst("rx", served, queue=0)
-        self._write_back(addresses, ends)
+        self._write_back(gpas, list(map(or_, lengths, self._results(taken))))
 
     def _put_long(self, taken: _Taken, size: int) -> None:
         """One frame into as many buffers as it needs."""
         mac, state = self.mac, self.mac.state
-        frame, body, tag = taken
-        ((checksum, status, errors),) = self._results((taken,))
+        frame, body, _ = taken
+        (result,) = self._results((taken,))
         if not state.rctl & SECRC:
             body += crc32(body).to_bytes(FCS_BYTES, "little")
         parts = [min(size, len(body) - at) for at in range(0, len(body), size)]
@@ -269,26 +269,28 @@ class Receiver:
             segments=len(parts),
         )
         mac.dma.scatter(spans_of(zip(addresses, parts, strict=True)), body)
-        ends = [_end(length, checksum, status & STATUS_ALL, 0, tag) for length in parts]
-        ends[-1] = _end(parts[-1], checksum, status | STATUS_EOP, errors, tag)
-        self._write_back(addresses, ends)
+        ends = [length | result & IN_EACH for length in parts[:-1]]
+        self._write_back(addresses, [*ends, parts[-1] | result])
         mac.requests.end(request)
 
-    def _results(self, taken: Sequence[_Taken]) -> Iterator[tuple[int, int, int]]:
-        """For each frame the packet checksum, and status and errors of its last descriptor."""
+    def _results(self, taken: Sequence[_Taken]) -> list[int]:
+        """The second half of the last descriptor of each frame, without the length (3.2.3)."""
         rxcsum = self.mac.state.rxcsum
         start = rxcsum & 0xFF
-        sums = internet_sums([frame for frame, _, _ in taken])
-        for (frame, body, tag), total in zip(taken, sums, strict=True):
+        frames = [frame for frame, _, _ in taken]
+        found: list[int] = []
+        for (frame, body, tag), total in zip(taken, internet_sums(frames), strict=True):
             checks = check_received(frame, rxcsum, total)
-            status = STATUS_DD | checks.status
+            status = STATUS_DD | STATUS_EOP | checks.status
             if tag is not None:
                 status |= STATUS_VP
             if frame[0] & 1 and not self._exact(frame):
                 status |= STATUS_PIF
             if start or not total or body is not frame:
                 total = internet_sum(body[start:])
-            yield total ^ 0xFFFF, status, checks.errors
+            half = (total ^ 0xFFFF) << 16 | status << 32 | checks.errors << 40
+            found.append(half if tag is None else half | tag << 48)
+        return found
 
     def _fetch(self, count: int) -> array[int]:
         """Addresses in the descriptors from RDH on (3.2.3)."""
@@ -345,8 +347,3 @@ class Receiver:
     def _delayed(self) -> None:
         self.stop()
         self.mac.raise_causes(RXT0)
-
-
-def _end(length: int, checksum: int, status: int, errors: int, tag: int | None) -> int:
-    """The second half of a descriptor that is written back (3.2.3)."""
-    return length | checksum << 16 | status << 32 | errors << 40 | (tag or 0) << 48
