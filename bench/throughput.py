@@ -28,6 +28,7 @@ from guests.initramfs import run_option
 
 MB = 1 << 20
 DISK_MB = 256
+SENT_MB = 64
 PASSES = 3
 DISK_WORK = """\
 for d in vda sda; do
@@ -41,12 +42,15 @@ for d in vda sda; do
 done
 """
 NET_WORK = """\
+yes 0123456789abcdef | head -c {sent} > /tmp/up
 for i in eth0 eth1; do
   ifconfig $i 10.0.2.15 netmask 255.255.255.0 up; n=0
   until grep -q 1 /sys/class/net/$i/carrier || [ $n = 80 ]; do sleep 0.1; n=$((n+1)); done
   ping -c 1 10.0.2.2 >/dev/null
   echo WB-GO $(cat /sys/class/net/$i/address)
   wget -q -O /dev/null http://10.0.2.2:{port}/; echo WB-END
+  echo WB-GO $(cat /sys/class/net/$i/address) send
+  wget -q -O /dev/null --post-file=/tmp/up http://10.0.2.2:{port}/; echo WB-END
   ifconfig $i down
 done
 """
@@ -57,7 +61,9 @@ LABELS = {
     "sda direct": "IDE by DMA, read, O_DIRECT",
     "sda cached": "IDE by DMA, read",
     NET_MACS[0]: "virtio-net, TCP receive",
+    NET_MACS[0] + " send": "virtio-net, TCP send",
     NET_MACS[1]: "e1000, TCP receive",
+    NET_MACS[1] + " send": "e1000, TCP send",
 }
 NAMES = ("storage", "network")
 
@@ -79,7 +85,8 @@ def measure(name: str, rounds: int, say: Callable[[str], None], quick: bool = Fa
     """Run `storage` or `network` on both, alternating; raises `guests.GuestError`."""
     guest = guests.ensure("generic")
     rates: dict[tuple[str, str], Rate] = {}
-    size = DISK_MB * MB // (4 if quick and name == "network" else 1)
+    less = 4 if quick and name == "network" else 1
+    size, sent = DISK_MB * MB // less, SENT_MB * MB // less
     rng = random.Random(1)
     data = b"".join(rng.randbytes(MB) for _ in range(size // MB))
     with tempfile.TemporaryDirectory(prefix="workbench-bench-") as folder:
@@ -92,12 +99,14 @@ def measure(name: str, rounds: int, say: Callable[[str], None], quick: bool = Fa
                     parts = _storage(tool, directory, data) if name == "storage" else _network(tool)
                     work = DISK_WORK if name == "storage" else NET_WORK
                     passes = " ".join(map(str, range(PASSES)))
-                    script = work.format(n=size // MB // 2, port=port, passes=passes)
+                    script = work.format(n=size // MB // 2, port=port, passes=passes, sent=sent)
                     command = _command(tool, guest, directory, script) + parts
-                    moved = size // 2 if name == "storage" else size
                     seen: set[str] = set()
                     for label, seconds, cpu_s in _marks(command):
                         what = LABELS.get(label, label)
+                        moved = size // 2 if name == "storage" else size
+                        if label.endswith(" send"):
+                            moved = sent
                         rate = rates.setdefault((what, tool), Rate(what, tool))
                         rate.mb_per_s.append(moved / 1e6 / seconds)
                         if label not in seen:

@@ -99,7 +99,9 @@ def installed(tool: Tool) -> bool:
 
 @contextmanager
 def web_server(give: Callable[[str], bytes]) -> Iterator[int]:
-    """A web server on the loopback interface that gives what `give(path)` says; its port."""
+    """A web server on the loopback interface that gives what `give(path)` says, and takes what is
+    posted; its port.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -110,6 +112,14 @@ def web_server(give: Callable[[str], bytes]) -> Iterator[int]:
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
+
+        def do_POST(self) -> None:
+            left = int(self.headers["Content-Length"])
+            while left > 0 and (data := self.rfile.read1(min(left, 1 << 20))):
+                left -= len(data)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def log_message(self, *args: object) -> None:
             pass
