@@ -7,11 +7,15 @@ are shown when the guest reads them, which clears them.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
+from glob import escape
+from operator import itemgetter
+from typing import Any
 
 from workbench.core.requests import BEGIN, END
-from workbench.trace import tables
-from workbench.trace.decode import Decoder
+from workbench.trace.chosen import Filter, accesses
+from workbench.trace.columns import values
 from workbench.trace.reader import Trace
 
 __all__ = ["Change", "changes"]
@@ -25,29 +29,41 @@ _CAUSES = {"ICR": 32, "isr_status": 8}
 
 def changes(trace: Trace) -> Iterator[Change]:
     """Give all changes in order; the value before the first one is not said."""
-    nics = {name for part in ("drives", "nics", "devices") for name in _names(trace, part)}
-    decode = Decoder(trace.header.machine).decode
+    sources = (_lines(trace), _requests(trace), _reads(trace))
+    for _, some in heapq.merge(*sources, key=itemgetter(0)):
+        yield from some
+
+
+def _rows(trace: Trace, table: str, *columns: str) -> Iterator[tuple[Any, ...]]:
+    for batch in trace.batches(table, ("seq", "icount", *columns)):
+        yield from zip(*map(values, batch.columns), strict=True)
+
+
+def _lines(trace: Trace) -> Iterator[tuple[int, list[Change]]]:
+    for seq, icount, name, level in _rows(trace, "irq_lines", "name", "level"):
+        yield seq, [(icount, name, 1, int(level))]
+
+
+def _requests(trace: Trace) -> Iterator[tuple[int, list[Change]]]:
     open_requests: dict[str, int] = {}
-    for group in trace.event_groups():
-        for event in group:
-            match event:
-                case (tables.IRQ_LINE, icount, name, level):
-                    yield icount, name, 1, int(level)
-                case (tables.REQUEST, icount, device, _, phase, *_):
-                    yield from _request(open_requests, icount, device, phase)
-                case (tables.ACCESS, icount, _, "pio", device, offset, 1, False, value, *_) if (
-                    device in _STATUS and offset == _STATUS[device][1]
-                ):
-                    channel = _STATUS[device][0]
-                    yield icount, f"{channel}.BSY", 1, value >> _BSY & 1
-                    yield icount, f"{channel}.DRQ", 1, value >> _DRQ & 1
-                case (tables.ACCESS, icount, _, kind, device, offset, size, write, value, *_) if (
-                    device in nics and kind != "cfg"
-                ):
-                    name = decode(kind, device, offset, size, value, write).name
-                    if name in _CAUSES and not write:
-                        yield icount, f"{device}.{name}", _CAUSES[name], value
-                        yield icount, f"{device}.{name}", _CAUSES[name], 0
+    for seq, icount, device, phase in _rows(trace, "requests", "device", "phase"):
+        yield seq, list(_request(open_requests, icount, device, phase))
+
+
+def _reads(trace: Trace) -> Iterator[tuple[int, list[Change]]]:
+    """What the guest reads of status registers."""
+    nics = {name for part in ("drives", "nics", "devices") for name in _names(trace, part)}
+    wanted = Filter(tuple(map(escape, (*_STATUS, *sorted(nics)))), write=False)
+    for row, register in accesses(trace, wanted):
+        seq, icount, _, kind, device, offset, size, _, value, *_ = row
+        if device in _STATUS:
+            channel, status = _STATUS[device]
+            if (kind, offset, size) == ("pio", status, 1):
+                bits = ((f"{channel}.BSY", value >> _BSY), (f"{channel}.DRQ", value >> _DRQ))
+                yield seq, [(icount, name, 1, level & 1) for name, level in bits]
+        elif kind != "cfg" and register.name in _CAUSES:
+            name, bits_of = f"{device}.{register.name}", _CAUSES[register.name]
+            yield seq, [(icount, name, bits_of, value), (icount, name, bits_of, 0)]
 
 
 _STATUS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import IO
 
 from workbench.trace.export import ps_per_insn
-from workbench.trace.export.signals import Change, changes
+from workbench.trace.export.signals import changes
 from workbench.trace.reader import Trace
 
 __all__ = ["write_vcd"]
@@ -19,17 +19,10 @@ def write_vcd(trace: Trace, file: IO[bytes]) -> int:
     Several changes at one instruction are one picosecond apart, for a wave shows only the last of
     one time. Before its first change a line of one bit has the other level.
     """
-    value: dict[str, int] = {}
     begin: dict[str, tuple[int, int]] = {}
-    rows: list[Change] = []
-    for change in changes(trace):
-        _, name, bits, now = change
+    for _, name, bits, now in changes(trace):
         if name not in begin:
             begin[name] = (bits, 1 - now if bits == 1 else 0)
-            value[name] = begin[name][1]
-        if value[name] != now:
-            value[name] = now
-            rows.append(change)
     names = sorted(begin)
     code_of = {name: _code(number) for number, name in enumerate(names)}
     head = [
@@ -45,12 +38,16 @@ def write_vcd(trace: Trace, file: IO[bytes]) -> int:
         "$end",
     ]
     file.write("\n".join(head).encode() + b"\n")
-    scale, last = ps_per_insn(trace), 0
-    for icount, name, bits, now in rows:
-        last = max(last + 1, icount * scale)
-        file.write(f"#{last}\n{_value(bits, now, code_of[name])}\n".encode())
+    scale, last, count = ps_per_insn(trace), 0, 0
+    value = {name: before for name, (_, before) in begin.items()}
+    for icount, name, bits, now in changes(trace):
+        if value[name] != now:
+            value[name] = now
+            count += 1
+            last = max(last + 1, icount * scale)
+            file.write(f"#{last}\n{_value(bits, now, code_of[name])}\n".encode())
     file.write(f"#{max(last + 1, trace.icount * scale)}\n".encode())
-    return len(rows)
+    return count
 
 
 def _value(bits: int, value: int, code: str) -> str:
