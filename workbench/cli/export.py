@@ -80,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
             if name in ("speedscope", "folded"):
                 done = flame(name, path)
             else:
-                done = export(trace, name, path, sent=not args.received_only)
+                with text.reading(trace, name):
+                    done = export(trace, name, path, sent=not args.received_only)
             if not args.quiet and path != "-":
                 complain(f"{path}: {done}")
     return EXIT_OK

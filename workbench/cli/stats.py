@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +86,9 @@ def run(args: argparse.Namespace) -> int:
     if over_time and len(paths) > 1:
         ends, _ = fleet_options.values(fleet_options.each(args, _end, paths))
         width = max(1, -(-(max((end for _, end in ends), default=0) + 1) // buckets))
-    jobs = args.jobs if len(paths) == 1 and args.scheduler is None else 1
-    work = (by, buckets if over_time else 1, width, symbol_options.chosen(args), jobs)
+    alone = len(paths) == 1 and args.scheduler is None
+    symbols = symbol_options.chosen(args)
+    work = (by, buckets if over_time else 1, width, symbols, alone, args.jobs)
     found, failed = fleet_options.values(fleet_options.each(args, count_one, paths, *work))
     total = found[0][1] if len(found) == 1 else stats.merge(part for _, part in found)
     counts = total.counts[: args.top] if args.top and by != ("bucket",) else total.counts
@@ -125,15 +127,18 @@ def count_one(
     buckets: int,
     width: int | None,
     symbols: symbol_options.Choice,
-    jobs: int | None = 1,
+    alone: bool = False,
+    jobs: int | None = None,
 ) -> Stats:
-    """Count one trace; runs in any process."""
+    """Count one trace; runs in any process. One that is `alone` may use so many of its own."""
     from workbench.trace import stats
     from workbench.trace.reader import open_trace
 
     with open_trace(path) as trace:
         table = symbols.load(trace, always="function" in by)
-        return stats.count(trace, by, table, buckets, width, jobs)
+        shown = text.reading(trace, "accesses") if alone else contextlib.nullcontext()
+        with shown:
+            return stats.count(trace, by, table, buckets, width, jobs if alone else 1)
 
 
 def write_html(args: argparse.Namespace, paths: list[str]) -> int:
@@ -145,7 +150,9 @@ def write_html(args: argparse.Namespace, paths: list[str]) -> int:
     if len(paths) != 1 or args.json:
         raise UsageError("expected one trace, and no --json, with --html")
     with open_trace(paths[0]) as trace:
-        size = write_report(trace, args.html, symbol_options.load(args, trace))
+        table = symbol_options.load(args, trace)
+        with text.reading(trace, "report"):
+            size = write_report(trace, args.html, table)
     complain(f"{args.html}: {text.size_text(size)}")
     return EXIT_OK
 

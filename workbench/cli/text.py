@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import IO, TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from workbench.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from workbench.trace.reader import Trace
+
+_PATIENCE_S = 0.5
 _UNITS = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -112,6 +116,32 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
     with Progress(console=rich_console(sys.stderr), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextlib.contextmanager
+def reading(trace: Trace, what: str) -> Iterator[None]:
+    """Show on a terminal's stderr how far a trace is read, once that takes long."""
+    if plain(sys.stderr):
+        yield
+        return
+    from rich.progress import Progress
+
+    start = time.monotonic()
+    bar = Progress(console=rich_console(sys.stderr), transient=True)
+    task = bar.add_task(what, total=1.0)
+
+    def watch(part: float) -> None:
+        if bar.live.is_started:
+            bar.update(task, completed=part)
+        elif time.monotonic() - start > _PATIENCE_S:
+            bar.start()
+
+    trace.watch = watch
+    try:
+        yield
+    finally:
+        trace.watch = None
+        bar.stop()
 
 
 def print_pairs(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -64,6 +64,8 @@ class Trace:
         self._chunks: list[ChunkInfo] = []
         """Those of whole groups; only ever appended to, so that who reads need not know."""
         self._mark: ChunkInfo | None = None
+        self.watch: Callable[[float], None] | None = None
+        """Told for each piece of a table that is decoded how far in the file it is, from 0 to 1."""
         self._take(layout)
 
     def _take(self, layout: Layout) -> None:
@@ -185,6 +187,8 @@ class Trace:
     def _decode(
         self, spec: tables.TableSpec, chunk: ChunkInfo, columns: list[str] | None
     ) -> pa.Table:
+        if self.watch is not None:
+            self.watch(chunk.offset / max(1, self.file_bytes))
         try:
             return tables.decode(spec, self._file.payload(chunk), chunk.rows, columns)
         except FormatError as error:
