@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any, Final
 
 from workbench.core.layout import CS
@@ -28,6 +30,9 @@ _CHUNK: Final = 1 << 16
 _BUDGET_BYTES: Final = 512 << 20
 _CODE_BYTES: Final = 15
 _MOST_SHOWN: Final = 40
+_LOOK_S: Final = 0.05
+_FIRST_SHARE: Final = 0.7
+"""Of the whole search, what goes to the first place; it leaves checkpoints for the rest."""
 
 Progress = Callable[[float], None]
 """Called with the share of the search that is done."""
@@ -74,11 +79,31 @@ class _Pair:
         self._skip: set[str] = set()
         self._skip = {change.name for change in self.changes()}
 
-    def seek(self, icount: int) -> None:
-        for timeline in (self.a, self.b):
-            timeline.seek(icount, self.poll)
-            if self.poll is not None and self.poll():
-                raise StoppedError("stopped")
+    def seek(self, icount: int, progress: Progress | None = None) -> None:
+        """Move both, each in a thread: guest code runs without the interpreter's lock."""
+        stop = Event()
+
+        def other() -> bool:
+            return stop.is_set()
+
+        def own() -> bool:
+            if progress is not None:
+                progress(min(self.a.progress or 0.0, self.b.progress or 0.0))
+            return self.poll is not None and self.poll()
+
+        with ThreadPoolExecutor(1) as pool:
+            moved = pool.submit(self.b.seek, icount, other)
+            try:
+                self.a.seek(icount, own)
+                while not moved.done():
+                    if own():
+                        raise StoppedError("stopped")
+                    wait([moved], _LOOK_S)
+                moved.result()
+            finally:
+                stop.set()
+        if self.poll is not None and self.poll():
+            raise StoppedError("stopped")
 
     def same(self) -> bool:
         return next(self.changes(), None) is None
@@ -111,13 +136,13 @@ def find(
     event = first_difference(first, second)
     if event is not None:
         high = min([high, *(e[1] + 1 for e in (event.a, event.b) if e is not None)])
-    pair.seek(high)
+    tell = progress or (lambda share: None)
+    pair.seek(high, lambda share: tell(_FIRST_SHARE * share))
     if pair.same():
         return None
     whole = max(high, 2).bit_length()
     while high - low > 1:
-        if progress is not None:
-            progress(1 - (high - low).bit_length() / whole)
+        tell(1 - (1 - _FIRST_SHARE) * (high - low).bit_length() / whole)
         middle = (low + high) // 2
         pair.seek(middle)
         if pair.same():
