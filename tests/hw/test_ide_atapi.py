@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hw.ide_rig import DRDY, DRQ, DSC, ERR, IdeRig, MemoryDisk
+from tests.hw.ide_rig import BM, DRDY, DRQ, DSC, ERR, IdeRig, MemoryDisk
 from workbench.hw.ata.atapi import AtapiDrive
+from workbench.hw.ata.rawsector import cut
 
 OK = DRDY | DSC
 CHECK = OK | ERR
@@ -186,7 +187,30 @@ def test_device_reset(rig):
 def test_read_cd(rig):
     packet = (0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0x10)
     assert rig.packet_in(*packet) == rig.iso.data[2048:4096]
-    assert rig.packet(0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0xF8) == CHECK
+
+
+@pytest.mark.parametrize("dma", [False, True])
+def test_read_cd_gives_raw_sectors(rig, dma):
+    """Through PIO in blocks that end inside of sectors, and through DMA; by block and by MSF."""
+    expected = cut(rig.iso.data[2048 : 3 * 2048], 1, 0xF8)
+    for packet in (
+        (0xBE, 0, 0, 0, 0, 1, 0, 0, 2, 0xF8),
+        (0xBE, 8, 0, 0, 0, 1, 0, 0, 2, 0xB8),
+        (0xB9, 0, 0, 0, 2, 1, 0, 2, 3, 0xF8),
+    ):
+        if dma:
+            rig.table((0x4000, 4704))
+            rig.command(0xA0, count=0, features=1, channel=1, device=0xA0)
+            rig.pio_out(bytes(packet).ljust(12, b"\0"), channel=1)
+            rig.start(1)
+            assert rig.wait(1) == OK
+            rig.pio.write(BM + 8, 1, 0)
+            assert bytes(rig.ram[0x4000 : 0x4000 + 4704]) == expected
+        else:
+            assert rig.packet_in(*packet, limit=1000) == expected
+    assert (
+        rig.packet_in(0xBE, 0, 0, 0, 0, 1, 0, 0, 2, 0x20) == expected[12:16] + expected[2364:2368]
+    )
 
 
 def refused(rig, *packet):
@@ -312,6 +336,11 @@ def test_a_power_condition_moves_no_tray(rig):
     [
         ((0xBE, 4, 0, 0, 0, 1, 0, 0, 1, 0x10), 0x056400),  # audio
         ((0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0x12), INVALID_FIELD),  # error flags
+        ((0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0x90), INVALID_FIELD),  # sync and data, no header
+        ((0xBE, 0, 0, 0, 0, 63, 0, 0, 2, 0xF8), 0x052100),
+        ((0xB9, 0, 0, 0, 2, 9, 0, 2, 8, 0xF8), INVALID_FIELD),  # ends before it begins
+        ((0xB9, 0, 0, 0, 1, 9, 0, 2, 8, 0xF8), INVALID_FIELD),  # in the pregap
+        ((0xB9, 0, 0, 0, 2, 9, 99, 2, 8, 0xF8), 0x052100),
         ((0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0x10, 1), INVALID_FIELD),  # sub-channels
         ((0xBE, 0, 0, 0, 0, 63, 0, 0, 2, 0x10), 0x052100),
         ((0x2B, 0, 0, 0, 0, 64), 0x052100),
@@ -325,5 +354,6 @@ def test_what_a_disc_cannot_give(rig, packet, sense):
 
 
 def test_read_cd_of_nothing(rig):
+    assert rig.packet(0xB9, 0, 0, 0, 2, 8, 0, 2, 8, 0xF8) == OK
     assert rig.packet(0xBE, 0, 0, 0, 0, 1, 0, 0, 1, 0x00) == OK
     assert rig.packet(0xBE, 0, 0, 0, 0, 1, 0, 0, 0, 0x10) == OK

@@ -63,7 +63,9 @@ RULES: tuple[tuple[str, str], ...] = (
     (r"(packet|no disc) INQUIRY", "names; QEMU has page 83h, cannot end a block of odd length"),
     (r"(packet|no disc) MODE SENSE", "QEMU has no MODE SENSE(6), no page 3Fh, no defaults, other "
      "capabilities, medium type 70h always"),
-    (r"(packet|no disc) READ CD", "QEMU makes raw sectors, and takes any sector type"),
+    (r"(packet|no disc) READ CD", "QEMU leaves EDC and ECC 0, has no single parts, takes any "
+     "sector type"),
+    (r"packet codes: b9", "QEMU has no READ CD MSF"),
     (r"(packet|no disc) READ SUB-CHANNEL|packet codes: 42", "QEMU has none"),
     (r"(packet|no disc) READ TOC", "QEMU has no formats in byte 2; its sessions have no track"),
     (r"(packet|no disc) GET EVENT (none|operational)|packet codes: 4a",

@@ -1,9 +1,9 @@
 """An ATAPI CD-ROM drive: PACKET (ATA/ATAPI-7 volume 2, 11.8), commands of MMC-3 and SPC-2.
 
-One data track. Sense is kept for REQUEST SENSE; a change of the disc raises a unit attention. From
-the host side, `receive("eject", b"")` presses the button and `receive("insert", b"0")` closes the
-tray with one of `discs`; both come through the inputs. Deliberately not modelled: audio, writing,
-DVD structures, overlapped commands.
+One data track of mode 1, which READ CD gives raw as well. Sense is kept for REQUEST SENSE; a change
+of the disc raises a unit attention. From the host side, `receive("eject", b"")` presses the button
+and `receive("insert", b"0")` closes the tray with one of `discs`; both come through the inputs.
+Deliberately not modelled: audio, writing, DVD structures, overlapped commands.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from workbench.hw.ata.mmc import (
     disc_information,
     inquiry,
     mode_pages,
-    read_cd_user_data,
+    msf_block,
+    read_cd_parts,
     sense_data,
     sub_channel,
     toc,
@@ -37,6 +38,7 @@ from workbench.hw.ata.mmc import (
     u32,
 )
 from workbench.hw.ata.packets import SENSE_KEYS, describe_packet
+from workbench.hw.ata.rawsector import USER_DATA, cut, frame_bytes
 from workbench.hw.ata.registers import ABRT, DRDY, DSC
 
 __all__ = ["CD_BYTES", "AtapiDrive"]
@@ -44,6 +46,7 @@ __all__ = ["CD_BYTES", "AtapiDrive"]
 CD_BYTES: Final = 2048
 PACKET_BYTES: Final = 12
 SEEK_PS: Final = 500_000_000
+RAW_BLOCKS: Final = 64  # made at once
 MOST_BYTE_COUNT: Final = 0xFFFE
 MOST_DMA: Final = 32 << 20  # a longer READ 12 is a table that is too short
 
@@ -105,6 +108,7 @@ class AtapiDrive(Drive):
             0x51: self._read_disc_information,
             0x5A: self._mode_sense10,
             0xA8: self._read12,
+            0xB9: self._read_cd_msf,
             0xBB: self._ready,  # SET CD SPEED
             0xBD: self._mechanism_status,
             0xBE: self._read_cd,
@@ -291,14 +295,16 @@ class AtapiDrive(Drive):
         state.from_disc = state.lba = 0
         self._transfer(len(state.reply), COMMAND_PS)
 
-    def _send_blocks(self, block: int, count: int) -> None:
-        """Give blocks of the disc."""
+    def _send_blocks(self, block: int, count: int, parts: int = USER_DATA) -> None:
+        """Give blocks of the disc, these parts of each."""
         disc_blocks = self._loaded()
         if block + count > disc_blocks:
             raise SenseError(OUT_OF_RANGE)
         state = self.state
-        state.from_disc, state.lba = 1, block * CD_BYTES
-        self._transfer(count * CD_BYTES, SEEK_PS)
+        length = frame_bytes(parts)
+        state.from_disc = 1 if length == CD_BYTES else parts
+        state.lba = block * length
+        self._transfer(count * length, SEEK_PS)
 
     def _transfer(self, length_bytes: int, ps: int) -> None:
         state = self.state
@@ -317,6 +323,24 @@ class AtapiDrive(Drive):
         state = self.state
         if not state.from_disc:
             return bytes(state.reply[at : at + length]).ljust(length, b"\0")
+        if state.from_disc > 1:
+            return self._raw_bytes(at, length, state.from_disc)
+        return self._data_bytes(at, length)
+
+    def _raw_bytes(self, at: int, length: int, parts: int) -> bytes:
+        """Of sectors with what is around their data."""
+        frame = frame_bytes(parts)
+        if not frame:
+            return bytes(length)
+        first, end = at // frame, -(-(at + length) // frame)
+        out = bytearray()
+        for block in range(first, end, RAW_BLOCKS):
+            count = min(RAW_BLOCKS, end - block)
+            out += cut(self._data_bytes(block * CD_BYTES, count * CD_BYTES), block, parts)
+        skip = at - first * frame
+        return bytes(out[skip : skip + length])
+
+    def _data_bytes(self, at: int, length: int) -> bytes:
         disc = self.disc
         first, end = at // SECTOR_BYTES, -(-(at + length) // SECTOR_BYTES)
         inside = 0 if disc is None else max(0, min(end, disc.sectors) - first)
@@ -414,10 +438,20 @@ class AtapiDrive(Drive):
         self._send_blocks(u32(packet, 2), u32(packet, 6))
 
     def _read_cd(self, packet: bytes) -> None:
-        count = int.from_bytes(packet[6:9], "big")
         self._loaded()
-        if read_cd_user_data(packet) and count:
-            self._send_blocks(u32(packet, 2), count)
+        self._read_parts(packet, u32(packet, 2), int.from_bytes(packet[6:9], "big"))
+
+    def _read_cd_msf(self, packet: bytes) -> None:
+        self._loaded()
+        first, end = msf_block(packet[3:6]), msf_block(packet[6:9])
+        if first > end:
+            raise SenseError(INVALID_FIELD)
+        self._read_parts(packet, first, end - first)
+
+    def _read_parts(self, packet: bytes, block: int, count: int) -> None:
+        parts = read_cd_parts(packet)
+        if frame_bytes(parts) and count:
+            self._send_blocks(block, count, parts)
         else:
             self._ready(packet)
 

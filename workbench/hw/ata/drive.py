@@ -125,7 +125,10 @@ class DriveState:
     power: int = 0xFF  # as in CHECK POWER MODE; 1 is sleep
     # packet devices
     packet_dma: int = 0
-    from_disc: int = 0  # the transfer, of which `lba` is the position in bytes; else from `reply`
+    from_disc: int = 0
+    """The transfer comes from the disc, these parts of each sector (`rawsector.PARTS`; 1 as data
+    alone); `lba` is the position in bytes of them. Else it comes from `reply`.
+    """
     reply: bytearray = field(default_factory=bytearray)
     sense: int = 0  # key << 16 | ASC << 8 | ASCQ
     attention: int = 0  # sense of a unit attention to be reported
@@ -151,7 +154,8 @@ _LIMITS: Final = {
     **dict.fromkeys(("features", "count", "lbal", "lbam", "lbah"), 0xFFFF),
     **dict.fromkeys(("device", "error", "status", "command", "transfer_mode", "power"), 0xFF),
     **dict.fromkeys(("intrq", "write_cache", "look_ahead", "smart", "packet_dma"), 1),
-    **dict.fromkeys(("tray_open", "locked", "from_disc"), 1),
+    **dict.fromkeys(("tray_open", "locked"), 1),
+    "from_disc": 0xF8,
     **dict.fromkeys(("sense", "attention"), 0xFFFFFF),
     "event": 15,
     "lba": (1 << 48) - 1,

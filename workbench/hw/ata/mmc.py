@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from workbench.hw.ata import rawsector
+
 __all__ = [
     "ILLEGAL_MODE",
     "INVALID_FIELD",
@@ -16,7 +18,8 @@ __all__ = [
     "disc_information",
     "inquiry",
     "mode_pages",
-    "read_cd_user_data",
+    "msf_block",
+    "read_cd_parts",
     "sense_data",
     "sub_channel",
     "toc",
@@ -182,13 +185,21 @@ def mode_pages(packet: bytes, locked: bool) -> bytes:
     return pages[wanted]
 
 
-def read_cd_user_data(packet: bytes) -> bool:
-    """READ CD: whether user data of mode 1 is asked for; False for nothing at all. All else that
-    a sector has (sync, headers, sub-channels) is refused, and sectors of another type.
+def msf_block(address: bytes) -> int:
+    """The logical block of minute, second and frame (MMC-3 4.2.8.4)."""
+    minute, second, frame = address
+    if second > 59 or frame > 74 or (minute == 0 and second < 2):
+        raise SenseError(INVALID_FIELD)
+    return (minute * 60 + second) * 75 + frame - PREGAP
+
+
+def read_cd_parts(packet: bytes) -> int:
+    """READ CD: the parts of a sector of mode 1 that are asked for (`rawsector`). Refused are parts
+    that do not lie together, error flags, sub-channels, and sectors of another type.
     """
     kind, parts = packet[1] >> 2 & 7, packet[9] & 0xFE
     if kind not in (0, 2):
         raise SenseError(ILLEGAL_MODE)
-    if parts not in (0, 0x10) or packet[10] & 7:
+    if parts & 6 or packet[10] & 7 or not rawsector.is_one_piece(parts):
         raise SenseError(INVALID_FIELD)
-    return parts != 0
+    return parts

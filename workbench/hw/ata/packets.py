@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from workbench.hw.ata.rawsector import PREGAP, frame_bytes
+
 __all__ = ["SENSE_KEYS", "describe_packet"]
 
 CD_BYTES: Final = 2048
@@ -26,6 +28,7 @@ PACKETS: Final[dict[int, tuple[str, int, int]]] = {
     0x51: ("READ DISC INFORMATION", 7, 2),
     0x5A: ("MODE SENSE(10)", 7, 2),
     0xA8: ("READ(12)", 0, 0),
+    0xB9: ("READ CD MSF", 0, 0),
     0xBB: ("SET CD SPEED", 0, 0),
     0xBD: ("MECHANISM STATUS", 8, 2),
     0xBE: ("READ CD", 0, 0),
@@ -56,8 +59,15 @@ def describe_packet(packet: bytes) -> tuple[str, int, int]:
             length = int.from_bytes(packet[7:9], "big") * CD_BYTES
         case 0xA8:
             length = int.from_bytes(packet[6:10], "big") * CD_BYTES
+        case 0xB9:
+            first, end = (_msf(packet[at : at + 3]) for at in (3, 6))
+            block, length = max(first, 0), max(end - first, 0) * frame_bytes(packet[9])
         case 0xBE:
-            length = int.from_bytes(packet[6:9], "big") * CD_BYTES
+            length = int.from_bytes(packet[6:9], "big") * frame_bytes(packet[9])
         case _:
             length = int.from_bytes(packet[at : at + size], "big")
     return name, block, length
+
+
+def _msf(address: bytes) -> int:
+    return (address[0] * 60 + address[1]) * 75 + address[2] - PREGAP
