@@ -5,10 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
 import workbench as api
 from tests.trace.conftest import Make
-from workbench.trace.compare import Diff, Row, different_inputs, first_difference
+from workbench.trace.compare import (
+    Accesses,
+    Alignment,
+    Diff,
+    Hashes,
+    Row,
+    different_inputs,
+    first_difference,
+)
 from workbench.trace.header import End, Header
+from workbench.trace.reader import open_trace
 from workbench.trace.tables import ACCESS, INTERRUPT, Event
 from workbench.trace.writer import TraceWriter
 
@@ -119,3 +131,31 @@ def test_inputs_that_differ_are_named(make_trace: Make) -> None:
     with api.open(make_trace("a.wbt")) as a, api.open(make_trace("b.wbt", seed=2)) as b:
         assert different_inputs(a, b)[0] == "machine (seed)"
         assert not Diff(a, b).equal
+
+
+def test_hashes_alone_align_alike() -> None:
+    demo = Path(__file__).parents[2] / "traces" / "v1-demo.wbt"
+    told: list[float] = []
+    with open_trace(demo) as trace:
+        whole, hashes = Accesses(trace), Hashes(trace, progress=told.append)
+        assert (whole.words == hashes.words).all()
+        assert (whole.registers == hashes.registers).all()
+        other = Hashes(trace)
+        # One is missing, one is another, and then one more register.
+        other.words = np.delete(other.words, 700)
+        other.registers = np.delete(other.registers, 700)
+        other.words[100] += np.uint64(1)
+        other.words[900] += np.uint64(1)
+        other.registers[900] += np.uint64(1)
+        other.rows -= 1
+        found = Alignment(hashes, other, told.append)
+        gaps = list(found.gaps())
+        assert gaps == [(100, 101, 100, 101), (700, 701, 700, 700), (901, 902, 900, 901)]
+        assert [list(found.stretches(gap)) for gap in gaps] == [
+            [("|", 100, 100, 1)],
+            [("<", 700, 700, 1)],
+            [("<", 901, 900, 1), (">", 902, 900, 1)],
+        ]
+        assert all(0 <= share <= 1 for share in told)
+        with pytest.raises(ZeroDivisionError):
+            Alignment(hashes, other, lambda share: 1 / 0)

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from workbench.tui.panes.console import readable
 from workbench.tui.screen import compose
 from workbench.tui.session import Session
 from workbench.tui.view import NAMES, View
-from workbench.tui.worker import Inline
+from workbench.tui.worker import Inline, Job
 
 
 def test_the_log_says_what_the_decoder_says(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,3 +186,37 @@ def test_the_page_lists_every_key() -> None:
     page = (DEMO.parents[1] / "docs" / "tui.md").read_text()
     for key in KEYS:
         assert f"| `{key.shown}` | {key.help} |" in page
+
+
+class Later(Inline):
+    """A worker that has not begun yet."""
+
+    def submit(self, name: str, work: Any, done: Callable[[Any], None]) -> Job:
+        self.job = Job(name, work, done)
+        return self.job
+
+    def run(self) -> None:
+        job, self.job = self.job, None
+        assert job is not None
+        job.done(job.work(job))
+
+
+def test_comparing_can_be_stopped_and_begun_again(session: Session) -> None:
+    with open_trace(DEMO) as other:
+        second = Session(other, lambda name, failed: Inline(failed))
+        view = View(session, Settings({}), None, second)
+        comparison = view.comparison
+        assert comparison is not None
+        comparison.jobs = jobs = Later(session.fail)
+        comparison.start()
+        assert "comparing" in comparison.state
+        assert jobs.job is not None
+        view.cancel()
+        jobs.run()
+        assert not comparison.ready
+        assert session.message == "the traces are not compared; d does it"
+        assert comparison.state == "not compared; d does it"
+        view.compare(lambda c: c.next_difference(True))
+        jobs.run()
+        assert comparison.ready
+        assert session.message == "the runs match"

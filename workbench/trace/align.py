@@ -11,6 +11,7 @@ of the occurrence. Memory is linear; the work of the exact part is bounded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 Words = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
+Progress = Callable[[float], None]
 
 _RUNS: Final = (24, 6, 1)
 _SMALL: Final = 48
@@ -54,11 +56,16 @@ def combine(*columns: Words) -> Words:
     return found
 
 
-def align(a: Words, b: Words) -> list[Block]:
-    """Give the stretches that are equal, ascending in both sequences, adjacent ones joined."""
+def align(a: Words, b: Words, progress: Progress = lambda share: None) -> list[Block]:
+    """Give the stretches that are equal, ascending in both sequences, adjacent ones joined.
+
+    `progress` is told now and then how much is done, from 0 to 1; what it raises ends the work.
+    """
     work = _Work(a, b)
     work.regions.append((0, len(a), 0, len(b), 0, 0))
     while work.regions:
+        # The regions that are left come before all that is done.
+        progress(1 - work.regions[-1][1] / max(len(a), 1))
         work.split(*work.regions.pop())
     return _joined(work.blocks)
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from workbench.trace import tables
-from workbench.trace.align import Block, Words, align, combine
+from workbench.trace.align import Block, Progress, Words, align, combine
 from workbench.trace.decode import Decoder, Register, WindowDecoder
 from workbench.trace.noise import digits_as_one, rules_for
 
@@ -67,8 +67,10 @@ class FirstDifference:
 class Accesses:
     """The accesses of one trace as arrays, with the hashes that are compared."""
 
-    def __init__(self, trace: Trace, *, exact: bool = False) -> None:
-        table = trace.table("accesses", _COLUMNS)
+    def __init__(self, trace: Trace, *, exact: bool = False, table: pa.Table | None = None) -> None:
+        """Read all of them; with `table`, those are its accesses."""
+        if table is None:
+            table = trace.table("accesses", _COLUMNS)
         self.rows = table.num_rows
         self._numbers: dict[str, Words] = {
             name: table[name].to_numpy().astype(np.uint64)
@@ -239,13 +241,35 @@ def _names(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], list[str]]:
     return whole.indices.to_numpy().astype(np.int64), names
 
 
-class Diff:
-    """The comparison of two traces."""
+class Hashes:
+    """The hashes alone, 16 bytes for each access, read piece by piece."""
 
-    def __init__(self, first: Trace, second: Trace, *, exact: bool = False) -> None:
-        self.a = Accesses(first, exact=exact)
-        self.b = Accesses(second, exact=exact)
-        self.blocks = align(self.a.words, self.b.words)
+    def __init__(
+        self, trace: Trace, *, exact: bool = False, progress: Progress = lambda share: None
+    ) -> None:
+
+        self.rows = trace.rows("accesses")
+        self.registers: Words = np.zeros(self.rows, np.uint64)
+        self.words: Words = np.zeros(self.rows, np.uint64)
+        at = 0
+        for batch in trace.batches("accesses", _COLUMNS):
+            progress(at / max(self.rows, 1))
+            found = Accesses(trace, exact=exact, table=batch)
+            self.registers[at : at + found.rows] = found.registers
+            self.words[at : at + found.rows] = found.words
+            at += found.rows
+
+
+S = TypeVar("S", Accesses, Hashes)
+
+
+class Alignment(Generic[S]):
+    """The accesses of two traces, as far as they match."""
+
+    def __init__(self, a: S, b: S, progress: Progress = lambda share: None) -> None:
+        self.a: S = a
+        self.b: S = b
+        self.blocks = align(a.words, b.words, progress)
         self.same = sum(block.length for block in self.blocks)
 
     @property
@@ -263,15 +287,39 @@ class Diff:
 
     def pair(self, gap: tuple[int, int, int, int]) -> Iterator[Row]:
         """Put the rows of a gap side by side: those of the same register as changed."""
+        for mark, a, b, length in self.stretches(gap):
+            for n in range(length):
+                yield Row(
+                    mark, None if mark == ONLY_B else a + n, None if mark == ONLY_A else b + n
+                )
+
+    def stretches(self, gap: tuple[int, int, int, int]) -> Iterator[tuple[str, int, int, int]]:
+        """The rows of a gap as stretches: mark, where in both traces, how many rows."""
         a0, a1, b0, b1 = gap
-        found = align(self.a.registers[a0:a1], self.b.registers[b0:b1])
+        x, y = self.a.registers[a0:a1], self.b.registers[b0:b1]
+        if not len(x) or not len(y):
+            found: list[Block] = []
+        elif len(x) == len(y) and (x == y).all():
+            found = [Block(0, 0, len(x))]
+        else:
+            found = align(x, y)
         at_a, at_b = a0, b0
         for block in (*found, Block(a1 - a0, b1 - b0, 0)):
-            yield from (Row(ONLY_A, row, None) for row in range(at_a, a0 + block.first))
-            yield from (Row(ONLY_B, None, row) for row in range(at_b, b0 + block.second))
-            at_a, at_b = a0 + block.first, b0 + block.second
-            yield from (Row(CHANGED, at_a + n, at_b + n) for n in range(block.length))
-            at_a, at_b = at_a + block.length, at_b + block.length
+            first, second = a0 + block.first, b0 + block.second
+            if first > at_a:
+                yield ONLY_A, at_a, at_b, first - at_a
+            if second > at_b:
+                yield ONLY_B, first, at_b, second - at_b
+            if block.length:
+                yield CHANGED, first, second, block.length
+            at_a, at_b = first + block.length, second + block.length
+
+
+class Diff(Alignment[Accesses]):
+    """The comparison of two traces."""
+
+    def __init__(self, first: Trace, second: Trace, *, exact: bool = False) -> None:
+        super().__init__(Accesses(first, exact=exact), Accesses(second, exact=exact))
 
     def hunks(self, context: int) -> Iterator[list[Row]]:
         """Give each stretch with differences, with up to `context` matching rows around it."""

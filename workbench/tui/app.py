@@ -339,7 +339,9 @@ class TuiApp:
             session = self.view.session
             if session.live is not None and session.live.running:
                 session.follow()
-            if session.machine_jobs.busy or session.scanning:
+            comparison = self.view.comparison
+            comparing = comparison is not None and comparison.running
+            if session.machine_jobs.busy or session.scanning or comparing:
                 self.app.invalidate()
             if self._garbage is not None:
                 self._garbage.tick(any(jobs.busy for jobs in session.all_jobs))

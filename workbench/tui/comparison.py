@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from typing import TYPE_CHECKING, Final, NamedTuple
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from workbench.trace.compare import CHANGED, ONLY_A, ONLY_B, SAME, Diff, Row
+from workbench.trace.compare import CHANGED, ONLY_A, ONLY_B, SAME, Alignment, Hashes, Row
 
 if TYPE_CHECKING:
     from workbench.trace.bisect import Step
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 MOST_ROWS: Final = 20_000_000
-"""Accesses of a trace that are compared: each needs about a hundred bytes meanwhile."""
+"""Accesses of a trace that are compared: each needs about forty bytes meanwhile."""
 _MOST_CHANGES: Final = 3
 
 
@@ -42,11 +43,15 @@ class Comparison:
         """First lines of what differs."""
         self.ready = False
         self._synced = (-1, -1)
+        self.jobs = first.make_jobs("compare")
 
     def start(self) -> None:
         """Compute the alignment beside the screen."""
 
-        def done(spans: list[Span]) -> None:
+        def done(spans: list[Span] | None) -> None:
+            if spans is None:
+                self.first.say("the traces are not compared; d does it")
+                return
             self.spans = spans
             self.lines = spans[-1].line + spans[-1].length if spans else 0
             self.differences = [
@@ -62,10 +67,41 @@ class Comparison:
         if rows > MOST_ROWS:
             self.first.fail(f"expected at most {MOST_ROWS:,} accesses to compare, not {rows:,}")
             return
-        self.first.read_jobs.submit("comparing", lambda job: _spans(self._diff()), done)
+        self.jobs.submit("comparing", self._compare, done)
 
-    def _diff(self) -> Diff:
-        return Diff(self.first.trace, self.second.trace)
+    @property
+    def running(self) -> bool:
+        """Are the traces being compared?"""
+        return self.jobs.busy
+
+    @property
+    def state(self) -> str:
+        """How far that is, in words."""
+        job = self.jobs.job
+        if job is None:
+            return "not compared; d does it"
+        share = "" if job.progress is None else f" {100 * job.progress:.0f} %"
+        return f"comparing{share} … Esc stops it"
+
+    def cancel(self) -> bool:
+        """Stop comparing; was there something to stop?"""
+        return self.jobs.cancel()
+
+    def _compare(self, job: Job) -> list[Span] | None:
+        def part(start: float, end: float) -> Callable[[float], None]:
+            def progress(share: float) -> None:
+                job.progress = start + (end - start) * share
+                if self.first.closing or job.stopping():
+                    raise _StoppedError
+
+            return progress
+
+        try:
+            a = Hashes(self.first.trace, progress=part(0, 0.1))
+            b = Hashes(self.second.trace, progress=part(0.1, 0.2))
+            return _spans(Alignment(a, b, part(0.2, 0.95)), part(0.95, 1))
+        except _StoppedError:
+            return None
 
     # Lines.
 
@@ -93,15 +129,16 @@ class Comparison:
     def next_difference(self, forward: bool) -> None:
         """Select the next stretch that differs, and go there on both sides."""
         if not self.ready:
-            self.first.say("the traces are still being compared")
+            if not self.running:
+                self.start()
+            self.first.say("the traces are being compared")
             return
-        later = [n for n in self.differences if n > self.line]
-        earlier = [n for n in self.differences if n < self.line]
-        found = (later[:1] if forward else earlier[-1:]) or [-1]
-        if found[0] < 0:
+        known = self.differences
+        place = bisect_right(known, self.line) if forward else bisect_left(known, self.line) - 1
+        if not 0 <= place < len(known):
             self.first.say("there is no " + ("later" if forward else "earlier") + " difference")
             return
-        self.go(found[0])
+        self.go(known[place])
 
     def go(self, line: int) -> None:
         """Go to a line, in both traces."""
@@ -187,12 +224,18 @@ class Comparison:
         first.machine_jobs.submit("first difference", work, done)
 
 
-def _spans(diff: Diff) -> list[Span]:
+class _StoppedError(Exception):
+    """The user does not want to wait for it."""
+
+
+def _spans(
+    diff: Alignment[Any], progress: Callable[[float], None] = lambda share: None
+) -> list[Span]:
     """The whole comparison as stretches of lines."""
     out: list[Span] = []
     line = at_a = at_b = 0
 
-    def add(mark: str, a: int, b: int, length: int = 1) -> None:
+    def add(mark: str, a: int, b: int, length: int) -> None:
         nonlocal line
         last = out[-1] if out else None
         if last is not None and last.mark == mark and _joins(last, a, b):
@@ -202,13 +245,11 @@ def _spans(diff: Diff) -> list[Span]:
         line += length
 
     for a0, a1, b0, b1 in diff.gaps():
+        progress(a0 / max(diff.a.rows, 1))
         if a0 > at_a:
             add(SAME, at_a, at_b, a0 - at_a)
-        x, y = a0, b0
-        for row in diff.pair((a0, a1, b0, b1)):
-            add(row.mark, x, y)
-            x += row.a is not None
-            y += row.b is not None
+        for stretch in diff.stretches((a0, a1, b0, b1)):
+            add(*stretch)
         at_a, at_b = a1, b1
     if diff.a.rows > at_a:
         add(SAME, at_a, at_b, diff.a.rows - at_a)

@@ -68,6 +68,8 @@ class Session:
         self.changed: Callable[[], None] = lambda: None
         """Called when something may have to be drawn."""
         self.closing = False
+        self._make_jobs = make_jobs
+        self._more_jobs: list[Jobs] = []
         self._read_until = -1
         self.bookmarks = Bookmarks(trace.path)
         self.log = AccessLog(trace)
@@ -179,12 +181,18 @@ class Session:
             jobs.cancel()
         return {jobs: jobs.close() for jobs in self.all_jobs}[self.machine_jobs]
 
+    def make_jobs(self, name: str) -> Jobs:
+        """Somebody more who works beside the screen."""
+        made = self._make_jobs(name, self.fail)
+        self._more_jobs.append(made)
+        return made
+
     @property
     def all_jobs(self) -> tuple[Jobs, ...]:
         """All that may work beside the screen, what the user waits for first."""
         return (
             self.search.searching, self.machine_jobs, self.search.scanning, self.read_jobs,
-            self._naming,
+            self._naming, *self._more_jobs,
         )  # fmt: skip
 
     def _arrived(self) -> None:

@@ -221,6 +221,8 @@ class View:
             self.overlay = ""
         elif session.machine_jobs.busy and session.timeline is not None:
             session.stay()
+        elif self.comparison is not None and self.comparison.cancel():
+            session.say("stopped")
         elif session.filter_text:
             session.set_filter("")
             session.say("all accesses are shown")

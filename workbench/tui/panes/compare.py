@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from workbench.trace.compare import CHANGED, ONLY_A, ONLY_B, SAME
@@ -40,15 +41,15 @@ class ComparePane(Pane):
     def heading(self) -> str:
         """Names, and which difference this is."""
         c = self.comparison
-        passed = sum(1 for line in c.differences if line <= c.line)
-        where = f"  difference {passed} of {len(c.differences):,}" if c.ready else "  comparing …"
+        passed = bisect_right(c.differences, c.line)
+        where = f"  difference {passed} of {len(c.differences):,}" if c.ready else f"  {c.state}"
         return f"A {c.first.trace.path}   B {c.second.trace.path}{where}"
 
     def lines(self, width: int, height: int, focused: bool) -> list[Line]:
         """Lines around the selected one."""
         c = self.comparison
         if not c.ready:
-            return [[("class:dim", "the traces are being compared")]]
+            return [[("class:dim", c.state)]]
         if not self._top <= c.line < self._top + height:
             self._top = c.line - height // 3
         self._top = max(0, min(self._top, c.lines - height))
