@@ -51,13 +51,29 @@ class Context:
             raise ValueError("expected offsets as a descriptor holds them")
 
 
-def insert_checksum(frame: bytearray, start: int, at: int, end: int, *, udp: bool = False) -> None:
-    """Put the checksum of bytes `start` to `end` (inclusive; 0: to the last) at `at`."""
+def insert_checksum(
+    frame: bytearray,
+    start: int,
+    at: int,
+    end: int,
+    *,
+    udp: bool = False,
+    tail: tuple[int, int] | None = None,
+) -> None:
+    """Put the checksum of bytes `start` to `end` (inclusive; 0: to the last) at `at`.
+
+    `tail`: from where on the bytes' sum is known, and that (`internet_sums`).
+    """
     stop = end + 1 if end else len(frame)
     stop = min(stop, len(frame))
     if start >= stop or at + 2 > len(frame):
         return
-    value = internet_sum(memoryview(frame)[start:stop]) ^ 0xFFFF
+    total = 0
+    if tail is not None and stop == len(frame):
+        known, rest = tail
+        if start < known and at + 2 <= known and not known - start & 1:
+            total = (internet_sum(frame[start:known]) + rest) % 0xFFFF
+    value = (total or internet_sum(memoryview(frame)[start:stop])) ^ 0xFFFF
     if udp and not value:
         value = 0xFFFF
     frame[at : at + 2] = value.to_bytes(2, "big")

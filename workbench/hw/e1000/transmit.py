@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from workbench.core.checksum import internet_sums
 from workbench.core.clock import Clock
 from workbench.core.requests import OK
 from workbench.hw.e1000.offload import Context, insert_checksum, segment_headers
@@ -107,8 +108,7 @@ class Transmitter:
         frames = looked_at = 0
         while frames < BATCH and looked_at < IDLE_DESCRIPTORS and self._ready():
             if self._segment_waits():
-                self._send_segment()
-                frames += 1
+                frames += self._send_segments(BATCH - frames)
                 continue
             count = state.tdlen >> 4
             upto = state.tdt if state.tdt > state.tdh else count
@@ -259,12 +259,15 @@ class Transmitter:
         state.tx_open = state.tx_ended = state.tx_segmented = False
         state.tx_buffer = bytearray()
 
-    def _checksums(self, frame: bytearray, context: Context) -> None:
+    def _checksums(
+        self, frame: bytearray, context: Context, tail: tuple[int, int] | None = None
+    ) -> None:
         options = self.mac.state.tx_options
+        tu, ip = context.tucss, context.ipcss
         if options & TXSM:
-            insert_checksum(frame, context.tucss, context.tucso, context.tucse, udp=not context.tcp)
+            insert_checksum(frame, tu, context.tucso, context.tucse, udp=not context.tcp, tail=tail)
         if options & IXSM:
-            insert_checksum(frame, context.ipcss, context.ipcso, context.ipcse)
+            insert_checksum(frame, ip, context.ipcso, context.ipcse)
 
     # -- segments --------------------------------------------------------------------------------
 
@@ -279,21 +282,28 @@ class Transmitter:
         # one byte more than a segment: the last one is known only by EOP
         return payload > max(tso.mss, LEAST_MSS)
 
-    def _send_segment(self) -> None:
+    def _send_segments(self, most: int) -> int:
+        """Segments of what has been gathered, at most so many of those that can go; how many."""
         state = self.mac.state
         tso, buffer = state.tx_tso, state.tx_buffer
         mss = min(max(tso.mss, LEAST_MSS), MAX_PACKET_BYTES - tso.hdrlen)
-        payload = bytes(buffer[tso.hdrlen : tso.hdrlen + mss])
-        last = state.tx_ended and len(buffer) - tso.hdrlen <= mss
-        frame = buffer[: tso.hdrlen] + payload
-        segment_headers(frame, tso, state.tx_segment, state.tx_sent_bytes, last=last)
-        self._checksums(frame, tso)
-        self._send(frame)
-        state.tx_segment += 1
-        state.tx_sent_bytes += len(payload)
-        del buffer[tso.hdrlen : tso.hdrlen + mss]
-        if last:
+        header, waiting = buffer[: tso.hdrlen], len(buffer) - tso.hdrlen
+        # the last one is known only by EOP
+        count = min(-(-waiting // mss) if state.tx_ended else (waiting - 1) // mss, most)
+        data = bytes(memoryview(buffer)[tso.hdrlen : tso.hdrlen + count * mss])
+        parts = [data[at : at + mss] for at in range(0, len(data), mss)]
+        last = len(parts) - 1 if state.tx_ended and len(data) == waiting else -1
+        del buffer[tso.hdrlen : tso.hdrlen + len(data)]
+        for n, (part, total) in enumerate(zip(parts, internet_sums(parts), strict=True)):
+            frame = header + part
+            segment_headers(frame, tso, state.tx_segment, state.tx_sent_bytes, last=n == last)
+            self._checksums(frame, tso, (tso.hdrlen, total))
+            self._send(frame)
+            state.tx_segment += 1
+            state.tx_sent_bytes += len(part)
+        if last >= 0:
             self._close()
+        return len(parts)
 
     # -- the wire --------------------------------------------------------------------------------
 

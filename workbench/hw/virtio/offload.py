@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from workbench.core.checksum import internet_sum
+from workbench.core.checksum import internet_sum, internet_sums
 
 __all__ = ["GSO_ECN", "GSO_TCPV4", "GSO_TCPV6", "GSO_UDP_L4", "checksum", "complete", "segments"]
 
@@ -113,16 +113,18 @@ def segments(frame: bytes, gso_type: int, gso_size: int, transport: int) -> list
         return []
     head = frame[: transport + header]
     starts = range(0, len(payload), gso_size)
+    parts = [payload[at : at + gso_size] for at in starts]
+    layers = (kind, network, transport)
     return [
-        _segment(head, payload[at : at + gso_size], (kind, network, transport), n, at, udp,
-                 last=at == starts[-1])
-        for n, at in enumerate(starts)
-    ]  # fmt: skip
+        _segment(head, part, total, layers, n, at, udp, last=at == starts[-1])
+        for n, (at, part, total) in enumerate(zip(starts, parts, internet_sums(parts), strict=True))
+    ]
 
 
 def _segment(
     head: bytes,
     payload: bytes,
+    payload_sum: int,
     layers: tuple[int, int, int],
     number: int,
     at: int,
@@ -157,8 +159,8 @@ def _segment(
         out[transport + 16 : transport + 18] = b"\0\0"
         field = transport + 16
     pseudo = addresses + struct.pack(">II", size, IP_UDP if udp else IP_TCP)
-    start = int.from_bytes(pseudo, "big") % 0xFFFF
-    value = checksum(bytes(out[transport:]) + payload, start)
+    total = int.from_bytes(pseudo, "big") + internet_sum(out[transport:]) + payload_sum
+    value = (total % 0xFFFF or 0xFFFF) ^ 0xFFFF  # the pseudo header is not all zeroes
     if udp and not value:
         value = 0xFFFF
     struct.pack_into(">H", out, field, value)
