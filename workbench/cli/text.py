@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from workbench.trace.reader import Trace
 
 _PATIENCE_S = 0.5
+_BETWEEN = 3  # blanks from a column to the next
+_TEXT_CELLS = 24
+"""Text is wrapped when the terminal is narrow, to no less than this."""
 _UNITS = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -169,16 +172,38 @@ def print_table(
     from rich.text import Text
 
     headed = any(columns)
+    console = rich_console(out)
+    least = _least_width(columns, cells, right)
+    if headed and not columns[-1] and least > console.width:  # bars say nothing of their own
+        columns, cells = columns[:-1], [row[:-1] for row in cells]
+        least = _least_width(columns, cells, right)
+    console.width = max(console.width, least)  # the terminal breaks the lines; nothing is left out
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
         show_header=headed, pad_edge=False,
     )  # fmt: skip
-    for place, name in enumerate(columns):
-        style = "cyan" if place == 0 else ""
-        table.add_column(name, justify="right" if place in right else "left", style=style)
+    for place, (name, width) in enumerate(zip(columns, widths([columns, *cells]), strict=True)):
+        table.add_column(
+            name,
+            justify="right" if place in right else "left",
+            style="cyan" if place == 0 else "",
+            overflow="fold",
+            min_width=width if place in right else min(width, _TEXT_CELLS),
+        )
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
-    rich_console(out).print(table)
+    console.print(table, crop=False)
+
+
+def _least_width(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[int]
+) -> int:
+    """Width of a table with whole numbers, and with text that is wrapped if it is long."""
+    found = widths([columns, *cells])
+    return sum(
+        _BETWEEN + (width if place in right else min(width, _TEXT_CELLS))
+        for place, width in enumerate(found)
+    )
 
 
 def _plain_table(
