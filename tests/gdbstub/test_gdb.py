@@ -267,7 +267,7 @@ def test_a_watch_with_a_count(gdb: Gdb) -> None:
     [
         ("com1.THR count 0", "expected a count from 1 to"),
         ("com1.THR count many", "expected a number, not 'many'"),
-        ("count 3", "expected a count"),
+        ("count 3", "expected what to watch"),
         ("com1.NONE", "has no register 'NONE'"),
         ("irq IRQ99", "no line 'IRQ99'; there are: IRQ0"),
         ("request nobody", "no device 'nobody'; there are: any"),
@@ -276,6 +276,21 @@ def test_a_watch_with_a_count(gdb: Gdb) -> None:
 )
 def test_a_watch_that_is_none(stub: Stub, words: str, why: str) -> None:
     assert why in stub.monitor.run(f"watch {words}")
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("x zzz", "expected a number, not 'zzz'"),
+        ("x 0 0", "expected 1 to 4096 bytes, not 0"),
+        ("log few", "expected a number, not 'few'"),
+        ("log 0", "expected 1 to 1000 lines, not 0"),
+        ("writer here", "expected a number, not 'here'"),
+        ("log 'x", 'no closing quotation in "log \'x"'),
+    ],
+)
+def test_a_command_that_is_wrong(stub: Stub, line: str, why: str) -> None:
+    assert stub.monitor.run(line).rstrip() == why
 
 
 def test_writing_diverts_and_goes_back(gdb: Gdb) -> None:

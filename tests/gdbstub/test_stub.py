@@ -115,10 +115,14 @@ def test_any_bytes_at_all_are_survived(stub: Stub, data: bytes) -> None:
 
 
 def test_addresses() -> None:
-    with pytest.raises(UsageError, match="expected --gdb"):
+    with pytest.raises(UsageError, match="expected :PORT"):
         listen("nonsense")
-    with pytest.raises(UsageError, match="expected --gdb"):
+    with pytest.raises(UsageError, match="expected :PORT"):
         listen(":99999")
+    with pytest.raises(UsageError, match="expected :PORT"):
+        listen("")
+    with pytest.raises(UsageError, match="at most 107 bytes"):
+        listen(f"unix:/tmp/{'x' * 200}")
     with listen(":0") as first, pytest.raises(InputFileError, match="in use"):
         listen(f":{first.getsockname()[1]}")
 
@@ -133,6 +137,32 @@ def heard(client: socket.socket, what: bytes) -> bytes:
             break
         answer += piece
     return answer
+
+
+def test_one_that_comes_when_the_other_has_just_gone_is_heard(stub: Stub) -> None:
+    """It has left questions behind, which nobody has read yet."""
+    stub.killed = False
+    with Server(stub, listen(":0")) as server:
+        host, port = server.address.split(":")
+        place = (host, int(port))
+        first = socket.create_connection(place)
+        server.work(1)
+        first.sendall(frame(b"qC") * 100)
+        first.close()
+        with socket.create_connection(place) as second:
+            for _ in range(4):
+                server.work(0.2)
+            second.sendall(frame(b"qC"))
+            server.work(1)
+            assert b"QC01" in heard(second, b"#")
+
+
+def test_a_write_that_fails_opens_no_diversion(stub: Stub) -> None:
+    timeline = stub.target.timeline
+    assert timeline is not None
+    timeline.drop_diversion()
+    assert ask(stub, b"Mfffffffffff00000,1:00") == b"E14"
+    assert timeline.diverted is None
 
 
 def test_a_client_that_vanishes_and_one_too_many(stub: Stub) -> None:

@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         tempfile.TemporaryDirectory(prefix="workbench-") as folder,
     ):
         start = position.parse(args.at or "start", trace, Bookmarks(args.trace).places)
-        where = args.listen or f"unix:{Path(folder) / 'gdb'}"
+        where = f"unix:{Path(folder) / 'gdb'}" if args.listen is None else args.listen
         listener = listen(where)
         engine.prepare()
         timeline = Timeline(trace, budget_bytes=budget_bytes)

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Command", "Wrong", "complete", "overview", "usage"]
+__all__ = ["Command", "Wrong", "complete", "number", "overview", "usage"]
 
 
 class Wrong(Exception):
     """A command that cannot be done; the text says why."""
+
+
+def number(text: str) -> int:
+    """A number as in Python: 12, 0x1F0; raises `Wrong`."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise Wrong(f"expected a number, not {text!r:.80}") from None
 
 
 @dataclass(frozen=True, slots=True)

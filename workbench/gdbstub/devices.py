@@ -9,7 +9,7 @@ from workbench import inspect
 from workbench.core.bus import Window
 from workbench.core.regs import Reg
 from workbench.errors import UsageError
-from workbench.gdbstub.commands import Command, Wrong
+from workbench.gdbstub.commands import Command, Wrong, number
 from workbench.gdbstub.msrs import msr_names, msr_text
 from workbench.gdbstub.qemu import mappings, processor
 from workbench.gdbstub.target import Target
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Devices", "find_register", "registers_of", "windows"]
 
 _WIDTH = 110
+_MOST_BYTES = 4096
 _QUEUES = ("virtio", "82540EM")
 
 
@@ -158,10 +159,12 @@ class Devices:
     def _memory(self, args: list[str]) -> str:
         if not 1 <= len(args) <= 2:
             raise Wrong("expected: x ADDRESS [BYTES]")
-        address, count = int(args[0], 0), int(args[1], 0) if len(args) == 2 else 64
+        address, count = number(args[0]), number(args[1]) if len(args) == 2 else 64
         if not 0 <= address < 1 << 52:
             raise Wrong(f"expected an address of 52 bits, not {args[0]}")
-        data = self._target.machine.memory.read(address, min(max(count, 1), 4096))
+        if not 1 <= count <= _MOST_BYTES:
+            raise Wrong(f"expected 1 to {_MOST_BYTES} bytes, not {count}")
+        data = self._target.machine.memory.read(address, count)
         return "\n".join(
             f"{address + at:012x}  {data[at : at + 16].hex(' ')}" for at in range(0, len(data), 16)
         )

@@ -192,7 +192,10 @@ class LastWriter(Command):
     name = "wb-writer"
 
     def invoke(self, argument: str, from_tty: bool) -> None:
-        value = gdb.parse_and_eval(argument)
+        try:
+            value = gdb.parse_and_eval(argument)
+        except gdb.error as error:
+            raise gdb.GdbError(str(error)) from None
         place, size = value.address, value.type.sizeof
         if place is None:
             place, size = value, 1

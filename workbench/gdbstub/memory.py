@@ -48,13 +48,16 @@ class Memory:
             return b"" if count == 0 else None
         return b"".join(self._cpu.read_phys(gpa, n) for gpa, n in pieces)
 
+    def has(self, address: int, count: int) -> bool:
+        """Is there memory for all of these bytes?"""
+        return sum(n for _, n in self._pieces(address, count) or ()) == count
+
     def write(self, address: int, data: bytes) -> bool:
         """Write all of `data`, or nothing and False."""
-        pieces = self._pieces(address, len(data)) or []
-        if sum(n for _, n in pieces) != len(data):
+        if not self.has(address, len(data)):
             return False
         at = 0
-        for gpa, n in pieces:
+        for gpa, n in self._pieces(address, len(data)) or ():
             self._cpu.write_phys(gpa, data[at : at + n])
             at += n
         return True

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from workbench.errors import WorkbenchError
 from workbench.gdbstub import watching
-from workbench.gdbstub.commands import Command, Wrong, complete, overview, usage
+from workbench.gdbstub.commands import Command, Wrong, complete, number, overview, usage
 from workbench.gdbstub.devices import Devices
 from workbench.gdbstub.memory import physical
 from workbench.gdbstub.registers import ARCHITECTURES
@@ -19,6 +19,8 @@ from workbench.trace.bookmarks import Bookmarks
 from workbench.trace.decode import Decoder
 from workbench.trace.position import FORMS, parse
 from workbench.trace.timeline import Timeline
+
+_MOST_LINES = 1000
 
 
 class Session(Protocol):
@@ -100,7 +102,7 @@ class Monitor:
         try:
             if line.startswith("complete "):
                 return self._complete([line.removeprefix("complete ")])
-            words = shlex.split(line) or ["help"]
+            words = _words(line) or ["help"]
             command = self._commands.get(words[0])
             if command is None:
                 raise Wrong(f"no command {words[0]!r}; try: monitor help")
@@ -202,14 +204,16 @@ class Monitor:
         return self._when([])
 
     def _log(self, args: list[str]) -> str:
-        count = int(args[0], 0) if args else 10
-        return "\n".join(_log_lines(self._timeline(), min(max(count, 1), 1000)))
+        count = number(args[0]) if args else 10
+        if not 1 <= count <= _MOST_LINES:
+            raise Wrong(f"expected 1 to {_MOST_LINES} lines, not {count}")
+        return "\n".join(_log_lines(self._timeline(), count)) or "no access before this point"
 
     def _writer(self, args: list[str]) -> str:
         if not 1 <= len(args) <= 2:
             raise Wrong("expected: writer ADDRESS [BYTES]")
         timeline = self._timeline()
-        address, length = int(args[0], 0), int(args[1], 0) if len(args) == 2 else 1
+        address, length = number(args[0]), number(args[1]) if len(args) == 2 else 1
         if not 0 < length <= 4096:
             raise Wrong(f"expected 1 to 4096 bytes, not {length}")
         gpa = physical(self._target.machine.cpu, address)
@@ -219,6 +223,13 @@ class Monitor:
         who = f"{writer.device} by DMA" if writer.device else f"the processor at PC {writer.pc:#x}"
         who += f" for {writer.request}" * bool(writer.request)
         return f"{who}, instruction {writer.icount:,}"
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise Wrong(f"{str(error).lower()} in {line!r:.80}") from None
 
 
 def _log_lines(timeline: Timeline, count: int) -> list[str]:

@@ -23,6 +23,7 @@ _LOOK_UP_SECONDS = 0.2
 _SEND_SECONDS = 10.0
 _REFUSAL = b"+" + frame(b"E.another debugger is connected to this machine")
 _MOST_REFUSED = 8
+_MOST_PATH_BYTES = 107  # sockaddr_un
 
 
 def listen(where: str) -> socket.socket:
@@ -32,6 +33,10 @@ def listen(where: str) -> socket.socket:
     """
     kind, _, path = where.partition(":")
     if kind == "unix" and path:
+        if len(os.fsencode(path)) > _MOST_PATH_BYTES:
+            raise UsageError(
+                f"expected a path of at most {_MOST_PATH_BYTES} bytes, not {path!r:.200}"
+            )
         try:
             _make_way(path)
             server = socket.socket(socket.AF_UNIX)
@@ -42,7 +47,7 @@ def listen(where: str) -> socket.socket:
         host, _, port = where.rpartition(":")
         host = host.removeprefix("tcp:").strip("[]") or "127.0.0.1"
         if not port.isdecimal() or int(port) > 0xFFFF:
-            raise UsageError(f"expected --gdb :PORT, HOST:PORT or unix:PATH, not {where!r}")
+            raise UsageError(f"expected :PORT, HOST:PORT or unix:PATH for gdb, not {where!r:.200}")
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             server = socket.socket(family)
@@ -155,7 +160,10 @@ class Server:
         if self._peer in ready:
             self._hear()
         if self._listener in ready and self._peer is not None:
-            self._refuse()
+            if self._has_gone(self._peer):
+                self._drop()  # what it has said last is in vain; the other one is taken next
+            else:
+                self._refuse()
 
     def _hear(self) -> None:
         assert self._peer is not None
@@ -170,6 +178,13 @@ class Server:
         self.flush()
         if self.stub.detached or self.stub.killed:
             self._drop()
+
+    @staticmethod
+    def _has_gone(peer: socket.socket) -> bool:
+        """Will nothing more come, but for what is here already?"""
+        looking = select.poll()
+        looking.register(peer, select.POLLRDHUP)
+        return bool(looking.poll(0))
 
     def _refuse(self) -> None:
         """Tell another debugger that it has to wait; it hangs up when it has read that."""

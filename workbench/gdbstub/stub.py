@@ -181,6 +181,8 @@ class Stub:
             case packets.WriteMemory(address, data):
                 if not data:
                     return OK
+                if not self.memory.has(address, len(data)):
+                    return NO_MEMORY
                 return self._write(lambda: self.memory.write(address, data), NO_MEMORY)
             case packets.ReadRegisters():
                 return self.layout.read_all(cpu).hex().encode()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from workbench.gdbstub.commands import Wrong
+from workbench.gdbstub.commands import Wrong, number
 from workbench.gdbstub.devices import find_register, registers_of, windows
 from workbench.inspect import names as inspectable
 from workbench.trace.eventwatch import (
@@ -49,8 +49,10 @@ def parse_watch(machine: Machine, args: list[str]) -> EventWatch:
     text = " ".join(args)
     count = 1
     if args[-2:-1] == ["count"]:
-        count, args = _number(args[-1]), args[:-2]
-        if not 1 <= count <= MOST_COUNTED or not args:
+        count, args = number(args[-1]), args[:-2]
+        if not args:
+            raise Wrong(f"expected what to watch, not only {text!r:.200}")
+        if not 1 <= count <= MOST_COUNTED:
             raise Wrong(f"expected a count from 1 to {MOST_COUNTED:,}, not {text!r:.200}")
     found = _event(args) if args[0] in _EVENTS else _register(machine, args)
     _check(machine, found)
@@ -88,9 +90,9 @@ def _register(machine: Machine, args: list[str]) -> DeviceWatch:
             case "read" | "write" | "both":
                 reads, writes = _DIRECTIONS[word]
             case "mask":
-                mask = _number(next(words, ""))
+                mask = number(next(words, ""))
             case "value":
-                value = _number(next(words, ""))
+                value = number(next(words, ""))
             case _:
                 raise Wrong(f"expected read, write, both, mask N or value N, not {word!r:.80}")
     if mask is None and value is None:
@@ -109,8 +111,8 @@ def _event(args: list[str]) -> EventWatch:
             if rest and rest[-1] in _DIRECTIONS:
                 reads, writes = _DIRECTIONS[rest.pop()]
             if len(rest) <= 1:
-                length = _number(rest[0]) if rest else 1
-                return DmaWatch(_number(address), max(length, 1), "", reads, writes)
+                length = number(rest[0]) if rest else 1
+                return DmaWatch(number(address), max(length, 1), "", reads, writes)
         case ["irq", name]:
             return IrqWatch(name, None, "")
         case ["irq", name, "high" | "low" as level]:
@@ -143,13 +145,6 @@ def _check(machine: Machine, watch: EventWatch) -> None:
             raise Wrong(f"no device {watch.device!r:.80}; there are: any, {', '.join(known)}")
 
 
-def _number(text: str) -> int:
-    try:
-        return int(text, 0)
-    except ValueError:
-        raise Wrong(f"expected a number, not {text!r:.80}") from None
-
-
 def _span(text: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
-    return _number(first), _number(last if dash else first)
+    return number(first), number(last if dash else first)
