@@ -3,7 +3,10 @@
 The application runs in a pseudo-terminal of 120x40, as a user starts it. Measured on the trace of a
 boot with drivers and on one of 50 million accesses, which is made from it: the time to the first
 screen, the time from a key to what it changes, at rest and while the machine or a scan of the log
-runs beside the screen, and the memory that the process needs at most.
+runs beside the screen, with two traces side by side, and the memory that the process needs at most.
+A key is answered when the screen shows it: the cursor, a number, a letter; rows of the log that
+have to be read may follow. Other work on the machine counts against the screen: `net` is how many
+keys took more than 50 ms without what its thread waited for a processor.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from workbench.trace.header import dump_json
 from workbench.trace.reader import open_trace
 
 COLUMNS, ROWS = 120, 40
+SIZES = ((80, 24), (200, 60), (100, 30), (COLUMNS, ROWS))
 ACCESSES = 50_000_000
 _UNKNOWN = re.compile(rb"\x1b\[[<=>][0-9;]*[a-zA-Z]")
 _FIRST = r"[\d,]{3,} .* (->|<-) 0x"
@@ -45,6 +49,7 @@ dd if=/dev/vda of=/dev/null bs=4k iflag=direct count=8
 dd if=/dev/sda of=/dev/null bs=4k iflag=direct count=8
 ifconfig eth0 10.0.2.15 up; ping -c 2 10.0.2.2
 """
+OTHER_SCRIPT = SCRIPT.replace("count=8", "count=9", 1)
 
 
 class Screen:
@@ -65,9 +70,14 @@ class Screen:
             variables.pop("PYTHONDONTWRITEBYTECODE", None)
             argv = [sys.executable, "-m", "workbench", "tui", *args]
             os.execve(argv[0], argv, variables)
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        self.resize(COLUMNS, ROWS)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
+
+    def resize(self, columns: int, rows: int) -> None:
+        """What a user does at the corner of the window."""
+        self.screen.resize(rows, columns)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def _listen(self) -> None:
         with contextlib.suppress(OSError):
@@ -120,9 +130,10 @@ class Screen:
         self.press(keys)
         return self.until(changed) - at
 
-    def worked(self) -> float:
-        """Seconds that the screen's thread has computed so far."""
-        return int(Path(f"/proc/{self.application}/schedstat").read_text().split()[0]) / 1e9
+    def worked(self) -> tuple[float, float]:
+        """Seconds that the screen's thread has computed so far, and has waited for a processor."""
+        computed, waited = Path(f"/proc/{self.application}/schedstat").read_text().split()[:2]
+        return int(computed) / 1e9, int(waited) / 1e9
 
     @property
     def application(self) -> int:
@@ -153,32 +164,41 @@ class Times:
     seconds: list[float] = field(default_factory=list)
     worked: list[float] = field(default_factory=list)
     """Seconds that the screen's thread computed for each: what another load does not change."""
+    waited: list[float] = field(default_factory=list)
+    """Seconds that it waited for a processor."""
 
     def add(self, screen: Screen, keys: str, seen: Callable[[], Any] | None = None) -> None:
         """Press a key."""
-        before = screen.worked()
-        self.seconds.append(screen.answer(keys, seen))
-        self.worked.append(screen.worked() - before)
+        self.measure(screen, lambda: screen.answer(keys, seen))
+
+    def measure(self, screen: Screen, act: Callable[[], float]) -> None:
+        """Note how long something takes."""
+        computed, waited = screen.worked()
+        self.seconds.append(act())
+        after = screen.worked()
+        self.worked.append(after[0] - computed)
+        self.waited.append(after[1] - waited)
 
     def text(self) -> str:
         """A line of the table."""
         worst = max(self.seconds)
         late = sum(1 for s in self.seconds if s > 0.05)
+        net = sum(1 for s, w in zip(self.seconds, self.waited, strict=True) if s - w > 0.05)
         return (f"{self.what:44} {1e3 * median(self.seconds):7.1f} {1e3 * worst:8.1f}"
-                f" {len(self.seconds):5} {late:5}"
+                f" {len(self.seconds):5} {late:5} {net:5}"
                 f" {1e3 * median(self.worked):7.1f} {1e3 * max(self.worked):8.1f}")  # fmt: skip
 
 
-def record(directory: Path) -> Path:
+def record(directory: Path, name: str = "boot.wbt", script: str = SCRIPT) -> Path:
     """Record a boot of Debian's kernel with drivers at work; raises `guests.GuestError`."""
     guest = guests.ensure("cloud")
-    disk, path = directory / "disk.raw", directory / "boot.wbt"
+    disk, path = directory / "disk.raw", directory / name
     disk.write_bytes(bytes(1 << 20))
     subprocess.run(
         [
             sys.executable, "-m", "workbench", "record", "--kernel", str(guest.kernel), "--initrd",
             str(guest.images["drivers"]), "-m", "128", "--seed", "1", "--rtc", "2026-01-01", "-q",
-            "--append", f"console=ttyS0 {run_option(SCRIPT)}", "--serial", "none",
+            "--append", f"console=ttyS0 {run_option(script)}", "--serial", "none",
             "--drive", f"file={disk},if=virtio,format=raw",
             "--drive", f"file={disk},if=ide,format=raw", "--nic", "e1000,user", "-o", str(path),
         ],
@@ -267,8 +287,42 @@ def _scroll(screen: Screen, times: Times, keys: Sequence[str], pause: float) -> 
             pass
 
 
+def _hold(screen: Screen, times: Times, key: str, count: int) -> None:
+    """Hold a key down, 30 times a second, and let go: how long does it go on then?"""
+    for _ in range(count):
+        screen.press(key)
+        end = time.perf_counter() + 1 / 30
+        while (left := end - time.perf_counter()) > 0:
+            screen.pump(left)
+    times.add(screen, key)
+    at = time.perf_counter()
+    screen.quiet(0.1)
+    times.seconds[-1] += max(screen.heard - at, 0)
+
+
+def _reaction(screen: Screen, key: str) -> float:
+    """Seconds from a key to what is printed for it; 0 if it changes nothing."""
+    screen.quiet()
+    at = time.perf_counter()
+    screen.press(key)
+    return screen.heard - at if screen.pump(0.5) else 0.0
+
+
+def _resize(screen: Screen, times: Times) -> None:
+    for columns, rows in SIZES:
+
+        def resized(columns: int = columns, rows: int = rows) -> float:
+            at = time.perf_counter()
+            screen.resize(columns, rows)
+            return screen.until(lambda: "? help" in screen.screen.display[rows - 1]) - at
+
+        screen.quiet()
+        times.measure(screen, resized)
+
+
 DOWN, UP, PAGE_DOWN, PAGE_UP = "\x1b[B", "\x1b[A", "\x1b[6~", "\x1b[5~"
 END, HOME = "\x1b[F", "\x1b[H"
+WHEEL_DOWN, WHEEL_UP = "\x1b[<65;30;12M", "\x1b[<64;30;12M"
 
 
 def first_screens(path: str, runs: int) -> Times:
@@ -277,7 +331,9 @@ def first_screens(path: str, runs: int) -> Times:
     for _ in range(runs):
         with _open(path) as screen:
             times.seconds.append(screen.see(_FIRST) - screen.started)
-            times.worked.append(screen.worked())
+            computed, waited = screen.worked()
+            times.worked.append(computed)
+            times.waited.append(waited)
     return times
 
 
@@ -287,6 +343,11 @@ def keys_of_boot(path: str) -> list[Times]:
         Times("boot: keys from the first screen on"), Times("boot: log, at rest"),
         Times("boot: layouts, inspectors, help"), Times("boot: steps, shown by the log"),
         Times("boot: log, while the machine runs"), Times("boot: typing a filter"),
+    )  # fmt: skip
+    wheel, held, resized, commands, panes = (
+        Times("boot: mouse wheel"), Times("boot: a page down held down, let go"),
+        Times("boot: another size of the window"), Times("boot: typing commands"),
+        Times("boot: in code, memory, stack, console"),
     )  # fmt: skip
     with _open(path) as screen:
         screen.see(_FIRST)
@@ -306,11 +367,46 @@ def keys_of_boot(path: str) -> list[Times]:
             screen.quiet()
         screen.press("\x1b")
         screen.quiet()
+        for line in (":br vfs_re", ":as virtq", ":inspect i", ":go request:"):
+            for key in line:
+                commands.add(screen, key)
+                screen.quiet()
+            screen.press("\x1b")
+            screen.quiet()
+        _scroll(screen, wheel, [WHEEL_DOWN, WHEEL_DOWN, WHEEL_UP] * 10, 0.03)
+        for key in (PAGE_DOWN, PAGE_UP, DOWN) * 2:
+            _hold(screen, held, key, 40)
+        _resize(screen, resized)
+        for layout in "245":
+            screen.press(layout)
+            screen.quiet()
+            for _ in range(4):
+                for key in ("z", DOWN, "z"):
+                    panes.measure(screen, lambda key=key: _reaction(screen, key))  # type: ignore[misc]
+                screen.press("\t")
+                screen.quiet()
+        screen.press("1")
+        screen.quiet()
         screen.press(":go 95%\r")
         screen.see("seek")
         while "seek" in screen.text and len(busy.seconds) < 60:
             _scroll(screen, busy, [DOWN, PAGE_DOWN, UP], 0.03)
-    return [early, rest, layouts, moving, typing, busy]
+    return [early, rest, layouts, moving, typing, commands, wheel, held, resized, panes, busy]
+
+
+def keys_of_two(path: str, other: str) -> list[Times]:
+    """Keys with two traces side by side."""
+    moving, states = Times("two: differences"), Times("two: log")
+    with _open(path, other) as screen:
+        screen.see(r"[\d,]+ differences?; d goes")
+        screen.see(r"rbx +\w{16}")
+        screen.quiet(2.0)
+        for key in "dddDDd":
+            moving.add(screen, key)
+            screen.quiet()
+        for key in [DOWN, PAGE_DOWN, UP, END, PAGE_UP, HOME] * 4:
+            states.measure(screen, lambda key=key: _reaction(screen, key))  # type: ignore[misc]
+    return [moving, states]
 
 
 def _position(screen: Screen) -> str:
@@ -320,9 +416,10 @@ def _position(screen: Screen) -> str:
 
 def keys_of_long(path: str) -> tuple[list[Times], int]:
     """Keys on a long log, from the first screen on; and the most memory."""
-    early, jumps, filtered, later = (
+    early, jumps, filtered, later, shares = (
         Times("long: log, while it is being read"), Times("long: ends, while it is being read"),
         Times("long: log with a filter, being scanned"), Times("long: log, afterwards"),
+        Times("long: to a percentage"),
     )  # fmt: skip
     with _open(path) as screen:
         screen.see(_FIRST)
@@ -336,7 +433,12 @@ def keys_of_long(path: str) -> tuple[list[Times], int]:
         screen.see("all accesses are shown")
         screen.quiet(2.0)
         _scroll(screen, later, [DOWN, PAGE_DOWN, END, PAGE_UP, HOME, PAGE_DOWN] * 6, 0.05)
-        return [early, jumps, filtered, later], screen.peak_bytes()
+        for share in (37, 82, 11, 64, 50, 93):
+            screen.press(f":go {share}%")
+            screen.quiet()
+            shares.add(screen, "\r", lambda share=share: f" {share}.00 %" in screen.text)  # type: ignore[misc]
+            screen.quiet()
+        return [early, jumps, filtered, later, shares], screen.peak_bytes()
 
 
 def main() -> int:
@@ -344,6 +446,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.screen", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="starts (default: 5)")
     parser.add_argument("--boot", help="a trace of a boot (default: one is recorded)")
+    parser.add_argument("--other", help="another one, beside it (default: one is recorded)")
     parser.add_argument("--long", help="a trace with a long log (default: one is made)")
     parser.add_argument("--accesses", type=int, default=ACCESSES, help="of the long one")
     parser.add_argument("--quick", action="store_true", help="only the boot's trace")
@@ -351,7 +454,9 @@ def main() -> int:
     sys.setswitchinterval(1e-4)
     with tempfile.TemporaryDirectory(prefix="workbench-bench-") as name:
         boot = options.boot or str(record(Path(name)))
+        other = options.other or str(record(Path(name), "other.wbt", OTHER_SCRIPT))
         found = [first_screens(boot, options.runs), *keys_of_boot(boot)]
+        found += keys_of_two(boot, other)
         peak = 0
         if not options.quick:
             long = options.long
@@ -363,7 +468,8 @@ def main() -> int:
             times, peak = keys_of_long(long)
             found += [first, *times]
     print(
-        f"{'ms':44} {'median':>7} {'longest':>8} {'of':>5} {'>50':>5} {'thread':>7} {'longest':>8}"
+        f"{'ms':44} {'median':>7} {'longest':>8} {'of':>5} {'>50':>5} {'net':>5}"
+        f" {'thread':>7} {'longest':>8}"
     )
     for times_ in found:
         print(times_.text())

@@ -77,7 +77,21 @@ def _go(view: View, args: list[str]) -> None:
     if not args:
         raise UsageError(f"expected: go {positions.FORMS}")
     session = view.session
-    session.go(positions.parse(" ".join(args), session.trace, session.bookmarks.places))
+
+    def find() -> int | WorkbenchError:
+        """A request is looked for in its table, which may be long."""
+        try:
+            return positions.parse(" ".join(args), session.trace, session.bookmarks.places)
+        except WorkbenchError as error:
+            return error
+
+    def found(place: int | WorkbenchError) -> None:
+        if isinstance(place, WorkbenchError):
+            session.fail(str(place))
+        else:
+            session.go(place)
+
+    session.aside.ask(find, found)
 
 
 def _x(view: View, args: list[str]) -> None:

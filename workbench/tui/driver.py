@@ -63,6 +63,8 @@ class Driver:
         """Load what the first stop needs, here and not while the screen is drawn."""
         from rich import console, table  # noqa: F401
 
+        from workbench.tui import help as keys_and_commands  # noqa: F401
+
         for bits in (16, 32, 64):
             for instruction in disassemble(b"\x8b\x07", 0, bits, 1):
                 assert instruction.memory

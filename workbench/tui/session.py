@@ -79,11 +79,11 @@ class Session:
         self.pages = Pages(self.log, self.aside, self._arrived)
         self.names = Names(symbols)
         self.function = self.names.text
-        self.driver = Driver(self, make_jobs("machine", self.fail))
+        self.driver: Driver = Driver(self, make_jobs("machine", self.fail))
         self.read_jobs = make_jobs("reader", self.fail)
-        self.search = Search(self, make_jobs)
+        self.search: Search = Search(self, make_jobs)
         self._naming = make_jobs("symbols", self.fail)
-        self.travel = Travel(self)
+        self.travel: Travel = Travel(self)
 
     # The parts.
 

@@ -46,9 +46,9 @@ class View:
         path: Path | None = None,
         second: Session | None = None,
     ) -> None:
-        self.session = session
+        self.session: Session = session
         self.panes: dict[str, Pane] = {kind.name: kind(session) for kind in PANES}
-        self.comparison = None if second is None else Comparison(session, second)
+        self.comparison: Comparison | None = None if second is None else Comparison(session, second)
         if self.comparison is not None:
             for pair in (ComparePane, StatesPane):
                 self.panes[pair.name] = pair(session, self.comparison)
