@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
@@ -122,6 +123,38 @@ def test_frames_at_once_are_one_interrupt():
     rig.port.receive_all("frame", frames)
     assert len(rig.msis) == 1
     assert [d.written - 12 for d in rig.rings[0].collect()] == [len(frame) for frame in frames]
+
+
+@pytest.mark.parametrize("features", [0, F_RING_PACKED, net.F_MRG_RXBUF])
+def test_frames_at_once_are_as_frames_one_by_one(features):
+    """Buffers, their order and their bytes, many times around the ring; some frames wait."""
+    rng = random.Random(features)
+    rigs = [make(features | net.F_MAC) for _ in range(2)]
+    for _ in range(60):
+        buffers = rng.randrange(rigs[0].rings[0].size - len(rigs[0].rings[0].buffers) + 1)
+        size = rng.choice((100, 700, 1600))
+        frames = [frame_to(length=rng.randrange(60, 1500)) for _ in range(rng.randrange(12))]
+        for n, rig in enumerate(rigs):
+            for _ in range(buffers):
+                rig.rings[0].add([], [size])
+            rig.kick(0)
+            for part in [frames] if n else [[frame] for frame in frames]:
+                rig.port.receive_all("frame", part)
+        done = [rig.rings[0].collect() for rig in rigs]
+        assert done[0] == done[1]
+        assert rigs[0].device.save() == rigs[1].device.save()
+        assert not rigs[0].device.state.broken
+
+
+def test_a_driver_that_breaks_a_rule_gets_what_was_received_before():
+    rig = make()
+    for _ in range(3):
+        rig.rings[0].add([], [1600])
+    rig.rings[0].add([b"to the device"], [])
+    rig.kick(0)
+    rig.port.receive_all("frame", [frame_to()] * 5)
+    assert rig.device.state.broken
+    assert [d.written for d in rig.rings[0].collect()] == [72] * 3
 
 
 def test_legacy_header():

@@ -359,13 +359,20 @@ class VirtioNet(VirtioDevice[NetState]):
         """Frames into buffers, as far as there are any."""
         state = self.state
         touched: dict[int, None] = {}
-        while state.backlog:
-            index = self._receive_queue(state.backlog[0])
-            queue = self.queues[index]
-            if not self._put(queue, state.backlog[0]):
-                break
-            state.backlog.pop(0)
-            touched[index] = None
+        several = len(state.backlog) > 1 or len(state.backlog[0]) > TAGGED_WIRE_BYTES
+        try:
+            while state.backlog:
+                index = self._receive_queue(state.backlog[0])
+                queue = self.queues[index]
+                if several:
+                    queue.gather()
+                if not self._put(queue, state.backlog[0]):
+                    break
+                state.backlog.pop(0)
+                touched[index] = None
+        finally:
+            for queue in self.queues:
+                queue.flush()
         for index in touched:
             self.interrupt(index)
 

@@ -99,6 +99,12 @@ class PackedQueue(Virtqueue):
         self.memory.write(gpa, _USED.pack(written_bytes, chain_id, flags))
         state.next_used, state.used_wrap = self._after(state.next_used, state.used_wrap, slots)
 
+    def _flush(self) -> None:
+        """Nothing is put off: a descriptor is where it is used."""
+
+    def _look_again(self) -> None:
+        """Nothing is read ahead."""
+
     def _wants_interrupt(self) -> bool:
         state = self.state
         old, old_wrap = state.signalled, state.signalled_wrap

@@ -178,6 +178,8 @@ class Virtqueue(ABC):
         self.event_idx = bool(features & F_EVENT_IDX)
         self.indirect = bool(features & F_INDIRECT_DESC)
         self._checked = False
+        self.gathering = False
+        """Work on many buffers is under way: see `gather`."""
 
     @property
     def ready(self) -> bool:
@@ -208,6 +210,18 @@ class Virtqueue(ABC):
         self.ensure()
         self._push(chain_id, slots, written_bytes)
 
+    def gather(self) -> None:
+        """Until `flush`, rings are read for several buffers at once, as the guest does not run
+        meanwhile, and what is pushed is written at once.
+        """
+        self.gathering = True
+
+    def flush(self) -> None:
+        """Write what was pushed since `gather`."""
+        if self.gathering:
+            self.gathering = False
+            self._flush()
+
     def wants_interrupt(self) -> bool:
         """Does the driver want to hear of what was pushed since the last call?"""
         if not self.state.ready:
@@ -228,6 +242,7 @@ class Virtqueue(ABC):
     def rewind(self, mark: Mark) -> None:
         """Give back what was taken since `mark`, unused."""
         self.state.next_avail, self.state.avail_wrap = mark
+        self._look_again()
 
     def check(self) -> None:
         """Is this configuration usable? Raises VirtqueueError."""
@@ -249,6 +264,14 @@ class Virtqueue(ABC):
 
     @abstractmethod
     def _push(self, chain_id: int, slots: int, written_bytes: int) -> None: ...
+
+    @abstractmethod
+    def _flush(self) -> None:
+        """Write what was put off."""
+
+    @abstractmethod
+    def _look_again(self) -> None:
+        """Forget what was read ahead."""
 
     @abstractmethod
     def _wants_interrupt(self) -> bool: ...

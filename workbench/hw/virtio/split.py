@@ -7,6 +7,7 @@ flags, idx, ring[] of (id, len), avail_event. Indices are 16 bits and run freely
 from __future__ import annotations
 
 import struct
+from collections import deque
 
 from workbench.hw.virtio.queue import (
     DESC_BYTES,
@@ -14,6 +15,8 @@ from workbench.hw.virtio.queue import (
     DESC_F_NEXT,
     DESC_F_WRITE,
     Chain,
+    Memory,
+    QueueState,
     Virtqueue,
     VirtqueueError,
 )
@@ -24,6 +27,7 @@ _DESC = struct.Struct("<QIHH")
 _USED_ELEM = struct.Struct("<II")
 AVAIL_F_NO_INTERRUPT = 1
 USED_F_NO_NOTIFY = 1
+MOST_AHEAD = 64
 ALL_ONES = (1 << 64) - 1
 
 
@@ -36,6 +40,12 @@ def legacy_layout(size: int, gpa: int, align: int = 4096) -> tuple[int, int, int
 
 class SplitQueue(Virtqueue):
     """The layout that all drivers know."""
+
+    def __init__(self, index: int, most: int, state: QueueState, memory: Memory, features: int):
+        """See `Virtqueue`."""
+        super().__init__(index, most, state, memory, features)
+        self._ahead: deque[int] = deque()  # heads of chains from next_avail on
+        self._used = bytearray()  # elements that are not in the used ring yet
 
     def check(self) -> None:
         super().check()
@@ -55,12 +65,17 @@ class SplitQueue(Virtqueue):
 
     def _pop(self) -> Chain | None:
         state = self.state
-        pending = self._u16(state.driver + 2) - state.next_avail & 0xFFFF
-        if not pending:
-            return None
-        if pending > state.size:
-            raise VirtqueueError(f"{pending} buffers available in a queue of {state.size}")
-        head = self._u16(state.driver + 4 + 2 * (state.next_avail % state.size))
+        if not self._ahead:
+            pending = self._u16(state.driver + 2) - state.next_avail & 0xFFFF
+            if not pending:
+                return None
+            if pending > state.size:
+                raise VirtqueueError(f"{pending} buffers available in a queue of {state.size}")
+            at = state.next_avail % state.size
+            count = min(pending, state.size - at, MOST_AHEAD) if self.gathering else 1
+            raw = self.memory.read(state.driver + 4 + 2 * at, 2 * count)
+            self._ahead.extend(memoryview(raw).cast("H"))
+        head = self._ahead.popleft()
         if head >= state.size:
             raise VirtqueueError(f"descriptor {head} in a queue of {state.size}")
         chain = self._chain(head)
@@ -124,12 +139,26 @@ class SplitQueue(Virtqueue):
 
     def _push(self, chain_id: int, slots: int, written_bytes: int) -> None:
         state = self.state
-        self.memory.write(
-            state.device + 4 + 8 * (state.next_used % state.size),
-            _USED_ELEM.pack(chain_id, written_bytes),
-        )
+        self._used += _USED_ELEM.pack(chain_id, written_bytes)
         state.next_used = state.next_used + 1 & 0xFFFF
+        if not self.gathering:
+            self._flush()
+
+    def _flush(self) -> None:
+        state, used = self.state, bytes(self._used)
+        self._look_again()
+        if not used:
+            return
+        self._used.clear()
+        at = (state.next_used - len(used) // 8) % state.size
+        first = 8 * (state.size - at)
+        self.memory.write(state.device + 4 + 8 * at, used[:first])
+        if used[first:]:
+            self.memory.write(state.device + 4, used[first:])
         self.memory.write(state.device + 2, state.next_used.to_bytes(2, "little"))
+
+    def _look_again(self) -> None:
+        self._ahead.clear()
 
     def _wants_interrupt(self) -> bool:
         state = self.state
