@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.core.system_code import assemble
 from workbench.core import layout as lay
-from workbench.core.engine import Cpu
+from workbench.core.engine import Cpu, TripleFault
 from workbench.core.system import System
 
 GDT, IDT, TSS, LOG, CODE, DATA = 0x1000, 0x2000, 0x3000, 0x4000, 0x10000, 0x8000
@@ -165,7 +165,10 @@ class Guest:
         while True:
             reason = self.cpu.run(stop)
             if reason == "system":
-                self.cpu.system()
+                try:
+                    self.cpu.system()
+                except TripleFault:
+                    return "triple-fault"
             elif reason != "undefined":
                 return reason
             elif not self.cpu.deliver(lay.UD, None, 1):

@@ -161,3 +161,14 @@ def test_an_instruction_of_more_than_15_bytes(
     machine.cpu.set("rip", start)
     assert machine.run().kind == "halted"
     assert machine.cpu.get("rip") == (start + len(code) if vector is None else handler + 1)
+
+
+@pytest.mark.parametrize("code", ["0f32", "0f01d0", "f4"])  # rdmsr, xgetbv, hlt
+def test_a_fault_that_cannot_be_delivered_stops_the_machine(code: str) -> None:
+    machine = real_mode(code)
+    machine.cpu.set("rcx", 0x8766C)  # of a model-specific register that does not exist
+    machine.cpu.set("idtr_limit", 0)
+    if code == "f4":
+        machine.set_nmi()
+    stop = machine.run(until_icount=1000)
+    assert (stop.kind, stop.reason) == ("triple-fault", f"the guest triple-faulted at {CODE:#x}")

@@ -57,6 +57,10 @@ class GuestFault(Exception):
         self.vector, self.error, self.address = vector, error, address
 
 
+class TripleFault(Exception):
+    """Neither an exception that a Python handler raised nor a double fault could be delivered."""
+
+
 class _Buffer:
     """Anonymous memory with a stable address."""
 
@@ -715,7 +719,10 @@ class Cpu:
         self._q[_BUDGET] = (self._q[_BUDGET] - n) & 0xFFFFFFFFFFFFFFFF
 
     def system(self) -> str:
-        """Execute the instruction of a "system" exit by its Python handler; its name."""
+        """Execute the instruction of a "system" exit by its Python handler; its name.
+
+        Raises `TripleFault`.
+        """
         name = self.image.system_names[self.get("exit_insn")]
         self.skip_advance = False
         at = CPU.offset("exit_info") >> 3
@@ -732,9 +739,10 @@ class Cpu:
         return name
 
     def deliver_fault(self, fault: GuestFault) -> None:
-        """Deliver an exception that a handler raised."""
+        """Deliver an exception that a handler raised; raises `TripleFault`."""
         self.set("fault_addr", fault.address)
-        self.deliver(fault.vector, fault.error, 1)
+        if not self.deliver(fault.vector, fault.error, 1):
+            raise TripleFault
 
     def deliver(self, vector: int, error: int | None, kind: int) -> bool:
         """Deliver an exception (kind 1) or interrupt (0); False means triple fault."""

@@ -13,7 +13,7 @@ from workbench.core import snapshot
 from workbench.core.bus import Bus, Tracer, Window
 from workbench.core.clock import Clock
 from workbench.core.config import MachineConfig
-from workbench.core.engine import STATE_FIELDS, Cpu
+from workbench.core.engine import STATE_FIELDS, Cpu, TripleFault
 from workbench.core.inputs import FETCH, Batch, Input, Inputs, ReplayMissing
 from workbench.core.irq import SharedLine
 from workbench.core.lang import bits_of
@@ -329,7 +329,9 @@ class Machine:
                 continue
             if self._nmi and not cpu.get("nmi_blocked"):
                 self._nmi = self._halted = False
-                cpu.deliver(NMI_VECTOR, None, 0)
+                if not cpu.deliver(NMI_VECTOR, None, 0):
+                    self._exit_triple()
+                    continue
             if self._halted and not self._wake():
                 if self._stop is None:
                     if patience == 0 or (until_ps is not None and now_ps >= until_ps):
@@ -518,7 +520,11 @@ class Machine:
     def _exit_system(self) -> None:
         icount, pc = self.clock.icount, self.cpu._q[_RIP]
         detail = self.cpu._q[_INFO]
-        name = self.cpu.system()
+        try:
+            name = self.cpu.system()
+        except TripleFault:
+            self._exit_triple()
+            return
         self.clock.icount = self.cpu.icount
         for o in self.observers:
             o.on_exit(name, icount, pc, detail)
