@@ -172,3 +172,18 @@ def test_a_fault_that_cannot_be_delivered_stops_the_machine(code: str) -> None:
         machine.set_nmi()
     stop = machine.run(until_icount=1000)
     assert (stop.kind, stop.reason) == ("triple-fault", f"the guest triple-faulted at {CODE:#x}")
+
+
+@pytest.mark.parametrize(
+    ("code", "vector"), [("f7f1", 0), ("0f0b", 6), ("0fff", 6)]
+)  # div cx; ud2; ud0
+def test_handlers_that_fault_at_once_come_to_an_end(code: str, vector: int) -> None:
+    machine = real_mode(code)
+    machine.cpu.set("rcx", 0)
+    machine.cpu.set_segment("ss", 0, 0, 0xFFFFFFFF, 0xC093)  # room for the frames
+    machine.cpu.set("rsp", 0xF0000)
+    machine.memory.write(vector * 4, CODE.to_bytes(4, "little"))
+    stop = machine.run(until_icount=1000)
+    assert stop.kind == "triple-fault"
+    assert f"the handler at {CODE:#x} faults before" in stop.reason
+    assert machine.clock.icount == 0

@@ -32,6 +32,7 @@ from workbench.core.layout import (
     GP,
     GS,
     IF,
+    MOST_FAULTS,
     NMI,
     NP,
     NT,
@@ -208,8 +209,19 @@ def is_contributory(vector: Any) -> Any:
 
 @fn("ptr", "i32", "i32", "i32", "i32", ret="i32")
 def deliver(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) -> Any:
-    """Deliver an event, or what it faults with; 1, or 0 with EXIT_TRIPLE (SDM volume 3, 6.15)."""
+    """Deliver an event, or what it faults with; 1, or 0 with EXIT_TRIPLE (SDM volume 3, 6.15).
+
+    Handlers whose first instruction faults go round for ever, and no time passes: that, too, ends
+    in EXIT_TRIPLE.
+    """
     cpu = CPU.view(base)
+    if kind == EXCEPTION:
+        icount = cpu.end_icount - cpu.budget
+        cpu.fault_row = select(cpu.fault_icount == icount, cpu.fault_row + 1, u64(0))
+        cpu.fault_icount = icount
+        if unlikely(cpu.fault_row >= MOST_FAULTS):
+            cpu.exit_reason = EXIT_TRIPLE
+            return u32(0)
     now = vector
     code = error
     coded = has_error

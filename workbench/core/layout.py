@@ -112,6 +112,8 @@ CC_EFLAGS, CC_ADD, CC_SUB, CC_LOGIC, CC_EXPL, CC_INC, CC_DEC = range(7)
     EXIT_BREAKPOINT,
     EXIT_WATCH,
 ) = range(14)
+MOST_FAULTS = 1 << 16
+"""So many exceptions without an instruction done between them are a row without an end."""
 EXIT_NAMES = (
     "next",
     "slow",
@@ -222,6 +224,9 @@ CPU = Layout(
         ("acc_value", "i64", 16),
         ("bounce", "i8", 64),
         ("nmi_blocked", "i32"),  # until the next IRET
+        # exceptions delivered one after the other without an instruction done between them
+        ("fault_icount", "i64"),
+        ("fault_row", "i64"),
         ("trap_dropped", "i32"),  # a software interrupt was delivered: its single-step trap is lost
         ("max_insns", "i32"),
         # debugger: breakpoints by linear address, watched ranges [lo, hi) of linear addresses

@@ -563,9 +563,14 @@ class Machine:
     def _exit_triple(self) -> None:
         for o in self.observers:
             o.on_exit("triple-fault", self.clock.icount, self.cpu._q[_RIP], 0)
-        self._stop = Stop(
-            "triple-fault", 0, f"the guest triple-faulted at {self.cpu.get('rip'):#x}"
-        )
+        cpu = self.cpu
+        what = f"the guest triple-faulted at {cpu.get('rip'):#x}"
+        if cpu.get("fault_row") >= lay.MOST_FAULTS and cpu.get("fault_icount") == cpu.icount:
+            what = (
+                f"the guest does nothing but raise exceptions: the handler at {cpu.get('rip'):#x}"
+                " faults before an instruction of it is done"
+            )
+        self._stop = Stop("triple-fault", 0, what)
 
     # -- state
 
@@ -592,6 +597,7 @@ class Machine:
         """The reverse of `pending_state`."""
         self._halted, self._nmi = state
         self._stop = self._moment = None
+        self.cpu.set("fault_row", 0)
         self._resets = False
 
     def save(self) -> Snapshot:
