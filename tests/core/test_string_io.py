@@ -81,6 +81,43 @@ def test_bytes_at_the_very_first_address(code: str, prefix: str) -> None:
     assert cpu.read_phys(0, 8) == b"\x55" * 8
 
 
+def map_the_last_page(cpu: Cpu) -> None:
+    """Linear 0xFFFFFFFFFFFFF000 is at 0x51000; the table lies behind the others."""
+    for at, entry in (
+        (TABLES + 0xFF8, TABLES + 0x1000 | 7),
+        (TABLES + 0x1FF8, TABLES + 0x2000 | 7),
+        (TABLES + 0x2FF8, TABLES + 0x4000 | 7),
+        (TABLES + 0x4FF8, 0x51003),
+    ):
+        cpu.write_phys(at, entry.to_bytes(8, "little"))
+    cpu.set("cr3", TABLES)
+
+
+def test_the_very_last_address() -> None:
+    cpu = machine()
+    map_the_last_page(cpu)
+    cpu.write_phys(0x20000, b"abcd")
+    place(cpu, "a5", rsi=0x20000, rdi=-1 & (1 << 64) - 1)  # movsd: the rest goes to address 0
+    finish(cpu, [], CODE + 1)
+    assert cpu.read_phys(0x51FFF, 1) + cpu.read_phys(0, 3) == b"abcd"
+    assert cpu.get("rdi") == 3
+    place(cpu, "ae", rdi=-1 & (1 << 64) - 1, rax=ord("a"))  # scasb
+    finish(cpu, [], CODE + 1)
+    assert cpu.get("rdi") == 0
+    assert cpu.get("rflags") & ZF
+    place(cpu, "d7", rbx=-5 & (1 << 64) - 1, rax=4)  # xlat
+    finish(cpu, [], CODE + 1)
+    assert cpu.get("rax") == ord("a")
+
+
+@pytest.mark.parametrize("code", ["aa", "f3ac", "d7", "0ff7c1"])  # the last one: MASKMOVQ
+def test_the_first_address_that_is_not_canonical(code: str) -> None:
+    cpu = machine()
+    place(cpu, code, rsi=1 << 63, rdi=1 << 63, rbx=1 << 63, rax=0, rcx=2)
+    assert cpu.run(cpu.icount + 1) == "triple-fault"  # there is no handler for the #GP
+    assert cpu.get("rdi") == 1 << 63
+
+
 def test_long_copy_is_cut_into_chunks() -> None:
     cpu = machine()
     data = bytes(n * 7 & 0xFF for n in range(10000))

@@ -269,6 +269,13 @@ def test_lar_verr_arpl(guest: Guest) -> None:
     assert guest["rdx"] & 0xFFFF == 0x13
 
 
+def test_lar_of_a_descriptor_of_ones(guest: Guest) -> None:
+    guest.put64(GDT + 0x70, [(1 << 64) - 1])
+    guest.run(bytes.fromhex("b870000000 0f02c8 f4"))  # mov eax, 70h; lar ecx, eax; hlt
+    assert guest["rcx"] == 0x00F0FF00
+    assert guest["rflags"] & 0x40
+
+
 def test_lldt_and_a_local_descriptor(guest: Guest) -> None:
     guest.put64(0x900, [0, descriptor(0x1234, 0xFF, 0x93, 4)])
     guest.run(f"mov eax, {LDT_SEL}; lldt ax; mov eax, 0xc; mov fs, ax; sldt bx; hlt")

@@ -70,7 +70,7 @@ from workbench.core.segload import (
     sys_store,
     update_mode,
 )
-from workbench.core.segments import seg_linear, stack_mask
+from workbench.core.segments import BAD, seg_linear, stack_mask
 
 HARDWARE, EXCEPTION, SOFTWARE, BREAKPOINT, ICEBP = range(5)
 # Delivered without an error code or RF of their own: traps (SDM volume 3, table 6-1).
@@ -286,7 +286,7 @@ def push_frame(base: Any, frame: Any, size: Any) -> Any:
     old = cpu.gpr[RSP]
     sp = (old - size.zx(64)) & mask
     at = seg_linear(base, SS, sp, size, 1)
-    if at == (1 << 64) - 1:
+    if at == BAD:
         return u32(0)
     if sys_store(base, at, frame, size, mmu_for(cpu, cpu.cpl)) == 0:
         return u32(0)

@@ -388,20 +388,22 @@ def load_system(base: Any, seg: Any, selector: Any, vector: Any) -> Any:
 
 
 LAR, LSL, VERR, VERW = range(4)
+NONE = 1
+"""No descriptor that any of them accepts."""
 # System descriptor types that LAR and LSL accept, as bit masks (SDM volume 2, LAR and LSL).
 LAR_LEGACY, LAR_LONG, LSL_LEGACY, LSL_LONG = 0x1A3E, 0x1A04, 0x0A0E, 0x0A04
 
 
 @fn("ptr", "i32", "i32", ret="i64")
 def examine(base: Any, selector: Any, what: Any) -> Any:
-    """The descriptor if LAR, LSL, VERR or VERW accepts it, else 0; -1 with a fault noted."""
+    """The descriptor if LAR, LSL, VERR or VERW accepts it, else 0; NONE with a fault noted."""
     cpu = CPU.view(base)
     at = descriptor_address(base, selector)
     if ((selector & 0xFFFC) == 0) | (at == BAD):
         return u64(0)
     d = sys_load(base, at, 8, kernel_mmu(cpu))
     if d == 0:
-        return u64(BAD)
+        return u64(NONE)
     whole = load(d, "i64")
     attr = attr_of((whole >> 32).tr(32))
     dpl = (attr >> 5) & 3

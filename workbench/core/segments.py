@@ -19,7 +19,8 @@ from workbench.core.layout import (
     SSV,
 )
 
-BAD = (1 << 64) - 1
+BAD = 1 << 63
+"""No canonical address: nothing that could be meant."""
 
 
 @inline
@@ -30,7 +31,7 @@ def in_64bit(cpu: Any) -> Any:
 
 @fn("ptr", "i32", "i64", "i32", "i32", ret="i64")
 def seg_linear(base: Any, seg: Any, at: Any, size: Any, write: Any) -> Any:
-    """Linear address of `size` bytes at offset `at` of a segment, or -1 with #GP(0) or #SS(0)
+    """Linear address of `size` bytes at offset `at` of a segment, or BAD with #GP(0) or #SS(0)
     noted.
 
     In 64-bit mode only the bases of FS and GS count, and only canonicality is checked, later, by
@@ -38,7 +39,10 @@ def seg_linear(base: Any, seg: Any, at: Any, size: Any, write: Any) -> Any:
     """
     cpu = CPU.view(base)
     if in_64bit(cpu):
-        return select(seg >= FS, at + cpu.seg_base[seg], at)
+        at = select(seg >= FS, at + cpu.seg_base[seg], at)
+        if unlikely(at == BAD):
+            mmu.raise_exception(base, select(seg == SS, u32(SSV), u32(GP)), 0)
+        return at
     attr = cpu.seg_attr[seg]
     off = at & 0xFFFFFFFF
     last = off + size.zx(64) - 1
@@ -69,4 +73,4 @@ def stack_mask(cpu: Any) -> Any:
     3, 5.4).
     """
     wide = select((cpu.seg_attr[SS] & ATTR_DB) != 0, u64(0xFFFFFFFF), u64(0xFFFF))
-    return select(in_64bit(cpu), u64(BAD), wide)
+    return select(in_64bit(cpu), u64(-1), wide)

@@ -132,7 +132,7 @@ def lar(s: Any, extra: int, dst: Any, src: Any) -> None:
     """LAR (`extra` 0) and LSL (1)."""
     need_protected(s)
     d = segload.examine(s.base, src.get("i16").zx(32), extra)
-    if unlikely(d == segload.BAD):
+    if unlikely(d == segload.NONE):
         s.fault()
     flags = s.flags_get() & ~ZF
     if d != 0:
@@ -153,7 +153,7 @@ def verify(s: Any, extra: int, src: Any) -> None:
     """VERR (`extra` 2) and VERW (3)."""
     need_protected(s)
     d = segload.examine(s.base, src.get("i16").zx(32), extra)
-    if unlikely(d == segload.BAD):
+    if unlikely(d == segload.NONE):
         s.fault()
     s.flags_set((s.flags_get() & ~ZF) | select(d != 0, u64(ZF), u64(0)))
 

@@ -49,7 +49,6 @@ from workbench.core.layout import (
 )
 from workbench.core.mmu import raise_plain
 from workbench.core.segload import (
-    BAD,
     TYPE_ACCESSED,
     TYPE_CODE,
     TYPE_CONFORMING,
@@ -73,7 +72,7 @@ from workbench.core.segload import (
     sys_load,
     update_mode,
 )
-from workbench.core.segments import in_64bit, seg_linear, stack_mask
+from workbench.core.segments import BAD, in_64bit, seg_linear, stack_mask
 
 R11 = 11
 
