@@ -42,6 +42,11 @@ COMMANDS = (
     ("50m", "stats {50m}"),
     ("50m", "stats {50m} --by register"),
     ("50m", "stats {50m} --by value"),
+    ("50m", "stats {50m} --by pc,register"),
+    ("50m", "log {50m} --tail 20"),
+    ("50m", "log {50m} --from 99% --limit 20"),
+    ("50m", "log {50m} --register LCR --tail 20"),
+    ("50m", "export {50m} --vcd /dev/null"),
 )
 
 

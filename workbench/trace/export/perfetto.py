@@ -12,6 +12,7 @@ trace format.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import IO, Final
 
 from workbench.trace import tables
@@ -24,6 +25,7 @@ __all__ = ["write_perfetto"]
 
 _SLICE_BEGIN, _SLICE_END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _MASK: Final = (1 << 64) - 1
+_KEPT: Final = 1 << 14
 _SEQUENCE, _GUEST, _PID = 1, 1, 1
 _CLEARED, _NEEDED = 1, 2
 _NAMES, _ARGUMENTS = 2, 3  # fields of InternedData
@@ -35,14 +37,25 @@ COUNTER_ICOUNT: Final = 1_000_000
 """Instructions between two values of a counter."""
 
 
-def number(field: int, value: int) -> bytes:
-    """Encode a field that is a number."""
+def _number(field: int, value: int) -> bytes:
     return varint(field << 3) + varint(value & _MASK)
+
+
+number = lru_cache(_KEPT)(_number)
+"""Encode a field that is a number; most are small and there again and again."""
+
+
+@lru_cache(_KEPT)
+def _head(field: int, length: int) -> bytes:
+    return varint(field << 3 | 2) + varint(length)
 
 
 def block(field: int, data: bytes) -> bytes:
     """Encode a field that is a string or a message."""
-    return varint(field << 3 | 2) + varint(len(data)) + data
+    return _head(field, len(data)) + data
+
+
+_END_OF_PACKET: Final = number(10, _SEQUENCE)
 
 
 class _Writer:
@@ -51,11 +64,14 @@ class _Writer:
         self._ns_of = ns_of
         self._tracks: dict[str, int] = {}
         self._names: dict[tuple[int, str], int] = {}
+        self._known: dict[tuple[str, int | str], bytes] = {}
+        """Arguments as they are written."""
         self._stored: list[bytes] = []
         self.packets = 0
+        self._icount, self._when = -1, b""
 
     def packet(self, body: bytes) -> None:
-        self._stored.append(block(1, body + number(10, _SEQUENCE)))
+        self._stored.append(block(1, body + _END_OF_PACKET))
         self.packets += 1
         if len(self._stored) > 10_000:
             self.flush()
@@ -95,18 +111,25 @@ class _Writer:
         body = number(9, kind) + number(11, track)
         if name:
             body += number(10, self.name(_NAMES, name))
-        for key, value in arguments.items():
-            argument = number(1, self.name(_ARGUMENTS, key))
-            argument += block(6, value.encode()) if isinstance(value, str) else number(3, value)
-            body += block(4, argument)
+        for argument in arguments.items():
+            body += self._known.get(argument) or self._argument(*argument)
         self._stamped(icount, body)
+
+    def _argument(self, key: str, value: int | str) -> bytes:
+        argument = number(1, self.name(_ARGUMENTS, key))
+        argument += block(6, value.encode()) if isinstance(value, str) else number(3, value)
+        if len(self._known) > _KEPT:
+            self._known.clear()
+        found = self._known[key, value] = block(4, argument)
+        return found
 
     def count(self, track: int, icount: int, value: int) -> None:
         self._stamped(icount, number(9, _COUNTER) + number(11, track) + number(30, value))
 
     def _stamped(self, icount: int, event: bytes) -> None:
-        when = number(8, int(icount * self._ns_of))
-        self.packet(when + block(11, event) + number(13, _NEEDED))
+        if icount != self._icount:
+            self._icount, self._when = icount, _number(8, int(icount * self._ns_of))
+        self.packet(self._when + block(11, event) + number(13, _NEEDED))
 
 
 def write_perfetto(trace: Trace, file: IO[bytes]) -> int:
