@@ -24,6 +24,7 @@ examples:
   workbench log boot.wbt --device com1 --register LCR
   workbench log boot.wbt --device 'ide*' --from 1.2G --symbols
   workbench log boot.wbt --write --tail 20
+  workbench log boot.wbt --at 1414742623                    # as the screen's `y` copies it
   workbench log boot.wbt --device 'ide*' --device bmide --requests
   workbench log boot.wbt --device ide0 --from request:ide0/17 --stacks --limit 20
   workbench log boot.wbt --write --limit 20 --json | jq .register
@@ -32,6 +33,7 @@ A line is: instruction count, function or PC, device, register, direction, value
 devices and registers may have * and ?; the case of a register's letters does not matter.
 """
 _FLUSH_LINES = 4096
+_LINES_AT = 20
 _NOBODY = "(nobody)"
 
 
@@ -47,6 +49,8 @@ def add_parser(commands: Any) -> None:
     add("--from", dest="first", metavar="POSITION",
         help="from here on: 1.2G, 50%%, access:N, request:ide0/17 ...")  # fmt: skip
     add("--to", dest="last", metavar="POSITION", help="up to here")
+    add("--at", metavar="POSITION",
+        help=f"as --from, but {_LINES_AT} lines if no --limit is given")  # fmt: skip
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--write", action="store_true", help="only writes")
     way.add_argument("--read", action="store_true", help="only reads")
@@ -73,6 +77,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"expected a limit of 0 or more lines, not {args.limit}")
     if args.tail is not None and args.tail < 1:
         raise UsageError(f"expected --tail with 1 or more lines, not {args.tail}")
+    if args.at is not None:
+        if args.first is not None or args.tail is not None:
+            raise UsageError("expected --at without --from and --tail")
+        args.first = args.at
+        args.limit = _LINES_AT if args.limit is None else args.limit
     with open_trace(args.trace) as trace:
         chosen = Filter(
             devices=tuple(args.device or ()),

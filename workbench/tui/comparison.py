@@ -190,13 +190,18 @@ class Comparison:
 
         first.aside.ask(find, found)
 
+    def _select(self) -> None:
+        """Select the line where the first trace is."""
+        log = self.first.log
+        if self.ready and log.rows:
+            self.line = self.line_of(min(log.row_at(self.first.icount), log.rows - 1))
+
     # The first instruction that differs.
 
     def first_instruction(self) -> None:
         """Find what first makes the runs differ, by their whole states, and go behind it."""
         first, second = self.first, self.second
-        if first.machine_jobs.busy or second.machine_jobs.busy:
-            first.say("a machine is still on its way")
+        if first.driver.occupied() or second.driver.occupied():
             return
 
         def work(job: Job) -> Step | None:
@@ -214,6 +219,7 @@ class Comparison:
             for session in (first, second):
                 session.go(step.icount + 1)
             self._synced = first.icount, second.icount
+            self._select()
             changes = ", ".join(f"{c.name} {c.a} | {c.b}" for c in step.changes[:_MOST_CHANGES])
             more = len(step.changes) - _MOST_CHANGES
             if more > 0:
