@@ -15,6 +15,7 @@ import pytest
 from workbench.cli import gdb as cli
 from workbench.firmware import demo
 from workbench.gdbstub.symbolfiles import SymbolFile, SymbolFiles
+from workbench.gdbstub.symbols import elf
 
 pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 WORKBENCH = [sys.executable, "-m", "workbench"]
@@ -43,6 +44,17 @@ def test_options_may_stand_between_the_trace_and_gdbs_arguments(demo_path: Path)
     done = run("gdb", str(demo_path), "--at", "nowhere", "--", "--nx", "-batch")
     assert (done.returncode, done.stdout) == (2, "")
     assert "expected a position" in done.stderr
+
+
+def test_the_users_file_of_symbols(demo_path: Path, tmp_path: Path) -> None:
+    done = run("gdb", str(demo_path), "--symbols", str(tmp_path / "none"), "--", "-batch")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no such file" in done.stderr
+    path = tmp_path / 'my "kernel'
+    path.write_bytes(elf([(0xFFFF_FFFF_8100_0000, "T", "_text")]))
+    done = run("gdb", str(demo_path), "--symbols", str(path), "--", "--nx", "-batch",
+               "-ex", "info address _text", "-ex", "kill")  # fmt: skip
+    assert '"_text" is at 0xffffffff81000000' in done.stdout
 
 
 def test_a_trace_that_is_none(tmp_path: Path) -> None:

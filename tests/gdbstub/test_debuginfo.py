@@ -113,6 +113,16 @@ def test_the_kernel_is_found_by_its_banner(tree: Path, timeline: Timeline) -> No
     assert debuginfo.find(machine, places, symbols) is None
 
 
+def test_a_file_of_another_kernel_is_not_moved(tmp_path: Path) -> None:
+    path, start = tmp_path / "vmlinux", 0xFFFF_FFFF_8100_0000
+    path.write_bytes(elf([(start, "T", "_text"), (start + 0x4000, "T", "_etext")]))
+    there = [(start + 0x20_0000, "T", "_text"), (start + 0x20_4000, "T", "_etext")]
+    assert debuginfo.moved(path, there) == debuginfo.DebugFile(path, 0x20_0000)
+    assert debuginfo.moved(path, [there[0], (start + 0x20_5000, "T", "_etext")]) is None
+    assert debuginfo.moved(path, there[:1]) is None
+    assert debuginfo.moved(path, []) is None
+
+
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 def test_gdb_unwinds_what_debug_information_describes(tree: Path) -> None:
     """gdb's own unwinder is for C in .text; for assembler and a module's other sections, ORC."""

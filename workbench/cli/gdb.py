@@ -93,6 +93,9 @@ def run(args: argparse.Namespace) -> int:
     if args.listen is None and program is None:
         raise InputFileError(f"the debugger {args.gdb} is not installed; see --gdb and --listen")
     budget_bytes = text.parse_size(args.memory_budget)
+    kernel = None if args.symbols in (None, "none") else Path(args.symbols)
+    if kernel is not None and not kernel.is_file():
+        raise InputFileError(f"{kernel}: there is no such file of symbols")
     with (
         open_trace(args.trace) as trace,
         tempfile.TemporaryDirectory(prefix="workbench-") as folder,
@@ -104,17 +107,15 @@ def run(args: argparse.Namespace) -> int:
         timeline = Timeline(trace, budget_bytes=budget_bytes)
         gc.freeze()  # what is there stays: no collection has to look through it while gdb waits
         symbols = ""
-        if args.symbols not in (None, "none"):
-            symbols = f"symbol-file {args.symbols}\n"
-        elif args.symbols is None and args.listen is None:
-            symbols = _kernel_symbols(timeline, Path(folder))
+        if args.symbols != "none" and args.listen is None:
+            symbols = _kernel_symbols(timeline, Path(folder), kernel)
         travel.seek(timeline, start)
         if timeline.kept.problem:
             complain(timeline.kept.problem)
         other = other_maker(trace.header)
         if other:
             complain(f"{other}: what happens here may not be what was recorded")
-        stub = Stub(ReplayTarget(timeline), args.architecture)
+        stub = Stub(ReplayTarget(timeline), args.architecture, kernel)
         with Server(stub, listener) as server:
             if args.listen is not None:
                 complain(f"gdb may connect: target remote {server.address}")
@@ -166,15 +167,19 @@ def held(
         yield
 
 
-def _kernel_symbols(timeline: Timeline, folder: Path) -> str:
-    """Go to the end, which leaves checkpoints on the way, and take the symbols from memory; gives
-    lines for gdb's script.
+def _kernel_symbols(timeline: Timeline, folder: Path, kernel: Path | None = None) -> str:
+    """Go to the end, which leaves checkpoints on the way, and take the symbols from memory, those
+    of the kernel from its file if the user has one; gives lines for gdb's script.
     """
     from workbench.cli.text import complain
     from workbench.gdbstub.symbolfiles import SymbolFiles
 
     travel.seek(timeline, timeline.end_icount, "replaying once")
-    found = SymbolFiles().of(timeline.machine)
+    found = SymbolFiles(kernel).of(timeline.machine)
+    if kernel is not None and not (found and found[0].path):
+        if found:
+            complain(f"{kernel} is not of the guest's kernel, or has no symbols: it is not moved")
+        return f"python gdb.execute('symbol-file ' + quoted({str(kernel)!r}))\n"
     if not found:
         return ""
     names = ""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from workbench.core.machine import Machine
     from workbench.trace.kallsyms import Symbol
 
-__all__ = ["PLACES", "TREES", "DebugFile", "ModuleFile", "find", "find_module", "release"]
+__all__ = ["PLACES", "TREES", "DebugFile", "ModuleFile", "find", "find_module", "moved", "release"]
 
 PLACES: Final = (
     "/usr/lib/debug/boot/vmlinux-{}",
@@ -68,11 +68,20 @@ def find(
     known = guest_symbols(machine) if symbols is None else symbols
     name = release(machine, known)
     path = next((p for place in places if (p := Path(place.format(name))).is_file()), None)
-    text = next((a for a, _, symbol in known if symbol == "_text"), None)
-    if not name or path is None or text is None:
+    return None if not name or path is None else moved(path, known)
+
+
+def moved(path: Path, symbols: Iterable[Symbol]) -> DebugFile | None:
+    """A kernel's file, for a kernel with these symbols in guest memory; None if it is of another
+    one: then the code is of another length.
+    """
+    ends = ("_text", "_etext")
+    there = {name: address for address, _, name in symbols if name in ends}
+    here = {name: value for name, _, value in _symbols(path) if name in ends}
+    if there.keys() != here.keys() or "_text" not in here:
         return None
-    linked = next((value for symbol, _, value in _symbols(path) if symbol == "_text"), None)
-    return None if linked is None else DebugFile(path, text - linked)
+    slides = {there[name] - here[name] for name in here}
+    return DebugFile(path, slides.pop()) if len(slides) == 1 else None
 
 
 def find_module(

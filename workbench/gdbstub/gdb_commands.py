@@ -272,17 +272,17 @@ class Guest:
         if not file["path"]:
             file["path"] = self.fetch(file)
         if kernel:
-            command = f"symbol-file {file['path']} -o {file['offset']:#x}"
+            command = f"symbol-file {quoted(file['path'])} -o {file['offset']:#x}"
         else:
             places = [f"-s {name} {at:#x}" for name, at in file["sections"].items()]
-            command = " ".join(["add-symbol-file", file["path"], *places])
+            command = " ".join(["add-symbol-file", quoted(file["path"]), *places])
         gdb.execute(command, to_string=True)
         self.loaded[file["name"]] = file
 
     def remove(self, file: Any) -> None:
         if file["name"] != KERNEL_FILE:
             with contextlib.suppress(gdb.error):
-                gdb.execute(f"remove-symbol-file {file['path']}", to_string=True)
+                gdb.execute(f"remove-symbol-file {quoted(file['path'])}", to_string=True)
 
     def in_text(self, pc: int) -> bool:
         """Is an address in the section .text of a module, or not in a module?"""
@@ -305,6 +305,12 @@ class Guest:
         path = Path(self.folder.name) / f"{file['name']}-{file['start']:x}-{file['bytes']}"
         path.write_bytes(data)
         return str(path)
+
+
+def quoted(path: str) -> str:
+    """A path as an argument of gdb's commands."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 class Quiet:

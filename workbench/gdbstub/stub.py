@@ -11,6 +11,7 @@ usage".
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from workbench.core.layout import EFER_LMA
 from workbench.errors import TraceWriteError, WorkbenchError
@@ -36,8 +37,12 @@ _THREAD = b"01"
 class Stub:
     """One debugger's session on a target; a new connection may take it over."""
 
-    def __init__(self, target: Target, architecture: str = registers.X86_64) -> None:
-        """`architecture` is one of `registers.ARCHITECTURES`."""
+    def __init__(
+        self, target: Target, architecture: str = registers.X86_64, kernel: Path | None = None
+    ) -> None:
+        """`architecture` is one of `registers.ARCHITECTURES`; `kernel` is a file with the symbols
+        of the guest's kernel, if the user has one.
+        """
         self.target = target
         self.framing = Framing()
         self.architecture = architecture
@@ -48,7 +53,7 @@ class Stub:
         self.killed = False
         self.interrupted = False
         self.memory = Memory(lambda: target.machine.cpu)
-        self._frames, self._symbols = Frames(target), SymbolWindow(target)
+        self._frames, self._symbols = Frames(target), SymbolWindow(target, kernel)
         self.monitor = Monitor(target, self)
         self.points = Points(target)
         self.features: set[bytes] = set()

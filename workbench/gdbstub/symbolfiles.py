@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from workbench.gdbstub import debuginfo
@@ -52,7 +53,9 @@ class SymbolFile:
 class SymbolFiles:
     """Finds the files for what a machine's memory has now."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
+        """`path` is the kernel's file, where the user has one."""
+        self._path = path
         self._kernel: list[Symbol] = []
         self._file: SymbolFile | None = None
         self._release = ""
@@ -66,7 +69,10 @@ class SymbolFiles:
             if not self._kernel:
                 return []
             self._release = debuginfo.release(machine, self._kernel)
-            debug = debuginfo.find(machine, symbols=self._kernel)
+            if self._path is not None:
+                debug = debuginfo.moved(self._path, self._kernel)
+            else:
+                debug = debuginfo.find(machine, symbols=self._kernel)
             start = min(address for address, _, name in self._kernel if name)
             self._file = (
                 SymbolFile(KERNEL, start, data=elf(self._kernel))
@@ -97,9 +103,9 @@ class SymbolFiles:
 class SymbolWindow:
     """List and files in memory: a length of 8 bytes and JSON, then each file at its own place."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, path: Path | None = None) -> None:
         self._target = target
-        self._files = SymbolFiles()
+        self._files = SymbolFiles(path)
         self._parts: dict[int, bytes] = {}
 
     def read(self, address: int, count: int) -> bytes | None:
