@@ -281,9 +281,13 @@ def _scroll(screen: Screen, times: Times, keys: Sequence[str], pause: float) -> 
     """Press keys that move the selection, while other things may be printed too."""
     for key in keys:
         row = _row(screen)
-        times.add(screen, key, lambda row=row: _row(screen) != row)  # type: ignore[misc]
+
+        def answered(row: int = row) -> bool:
+            return _row(screen) != row or "searching" in screen.screen.display[-1]
+
+        times.add(screen, key, answered)
         time.sleep(pause)
-        while screen.pump(0.001):
+        while screen.pump(0.001) or "searching" in screen.screen.display[-1]:
             pass
 
 

@@ -121,6 +121,16 @@ def test_a_filter_is_looked_through_aside(view: View, held: Held) -> None:
     assert " com1 " not in text.split("[device=pit")[1].split("─ code")[0]
 
 
+def test_a_key_is_not_lost_when_its_row_is_found_at_once(trace: Trace) -> None:
+    session = Session(trace, lambda name, failed: Inline(failed))
+    session.search.scanning.submit = lambda *_: None  # type: ignore[assignment,method-assign,return-value]
+    session.pages.need = lambda *_: False  # type: ignore[method-assign]
+    view = View(session, Settings({}))
+    session.set_filter("device=pit and write")
+    view.move(1)
+    assert session.log.access(session.row).device == "pit"
+
+
 def test_the_screens_thread_never_reads_or_decodes(
     trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ from prompt_toolkit.layout import (
 )
 from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.layout.processors import BeforeInput
+from prompt_toolkit.layout.screen import Screen
 from prompt_toolkit.mouse_events import MouseButton, MouseEvent, MouseEventType
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
@@ -66,6 +67,7 @@ class _Screen(UIControl):
     def __init__(self, view: View, failed: Callable[[Exception], None]) -> None:
         self._view = view
         self._failed = failed
+        self._lines: list[Line] = []
 
     def create_content(self, width: int, height: int) -> UIContent:
         """Draw the view."""
@@ -75,6 +77,10 @@ class _Screen(UIControl):
         except Exception as error:
             # The library draws once more when it leaves: raised here, it would not get to that.
             self._failed(error)
+        # The library's functions for one drawing refer to themselves and hold all of it until
+        # garbage is collected: what is not needed any more is taken out.
+        self._lines.clear()
+        self._lines = lines
         return UIContent(
             get_line=lambda y: lines[y],  # type: ignore[arg-type,return-value]
             line_count=len(lines),
@@ -179,6 +185,7 @@ class TuiApp:
         self._early: list[Callable[[], None]] = []
         self._start: Callable[[], None] | None = None
         self._garbage: Garbage | None = None
+        self._last: Screen | None = None
         self._error: Exception | None = None
         """What `run` ends with."""
 
@@ -262,6 +269,9 @@ class TuiApp:
     def _drawn(self) -> None:
         """What takes long begins when the first screen is there, not before."""
         self._turn.give()
+        last, self._last = self._last, self.app.renderer.last_rendered_screen
+        if last is not None and last is not self._last:
+            last.data_buffer.clear()  # as in `_Screen.create_content`
         start, self._start = self._start, None
         if start is not None:
             asyncio.get_running_loop().call_soon(start)

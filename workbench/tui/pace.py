@@ -77,7 +77,7 @@ class Garbage:
     """So long after a key there is time for it."""
     ROUNDS: Final = 20
     """Collections of young objects after which it is worth it."""
-    MOST_ROUNDS: Final = 2_000
+    MOST_ROUNDS: Final = 500
     """It is done after so many at any time."""
     SLOW_S: Final = 0.02
     """What takes longer to be looked through is not looked through again."""

@@ -77,7 +77,7 @@ def _pane(view: View, name: str, rect: Rect, whole: int) -> list[Line]:
 def status(view: View, width: int) -> Line:
     """What runs, or the last sentence; the position; where help is."""
     session = view.session
-    job = session.machine_jobs.job
+    job = session.search.searching.job or session.machine_jobs.job
     live = session.live
     if view.typing:
         style, left = "class:status.busy", " ● the keys go to the guest; Ctrl-] ends that"

@@ -5,6 +5,7 @@ What is near is found at once; the rest of a long log is looked through beside t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 BUDGET: Final = 4
 """Blocks of the log that are looked through before it is asked whether to go on."""
+_STEP_BACK_S: Final = 0.01
 Look = Callable[[int, Budget], int | None]
 
 
@@ -72,6 +74,8 @@ class Search:
         def scan(job: Job) -> None:
             def stopping(share: float) -> bool:
                 job.progress = share
+                if self.searching.busy:  # the user waits for a row: that goes first
+                    time.sleep(_STEP_BACK_S)
                 return self._session.closing or job.stopping()
 
             matches.scan(stopping)

@@ -142,8 +142,9 @@ class LogPane(Pane):
             else:
                 break
         if row == session.row and budget.spent:
-            session.find_row(row, count > 0, matches, self._select)
-        session.row = row
+            session.find_row(row, count > 0, matches, self._select)  # may be there at once
+        else:
+            session.row = row
 
     def edge(self, end: bool) -> None:
         """Select the first or the last row."""
