@@ -48,6 +48,17 @@ def test_flavours_of_virtio(folder: Path) -> None:
     assert [config["nics"][1][k] for k in keys] == ["pci", "modern", False, 1, True, True, False]
 
 
+def test_ports_of_a_console(folder: Path) -> None:
+    config, attached = made(
+        "--device", "virtio-serial-pci,output=stdio",
+        "--device", "virtserialport,name=org.a,output=file:x", "--device", "virtserialport,name=b",
+    )  # fmt: skip
+    assert config["devices"][0]["ports"] == "org.a,b"
+    assert attached.consoles == {
+        "console0": "stdio", "console0.org.a": "file:x", "console0.b": "none",
+    }  # fmt: skip
+
+
 def test_what_qemus_users_write(folder: Path) -> None:
     config, attached = made(
         "--drive", "file=a.raw,if=ide,media=disk,format=raw,cache=none,aio=native,discard=unmap",
@@ -130,6 +141,10 @@ def test_discs_belong_to_the_drive_before_them(folder: Path) -> None:
         (("--device", "virtio-gpu"), "expected --device ide-hd, "),
         (("--device", "virtio-rng,num-queues=2"), "expected --device virtio-rng with id=, "),
         (("--device", "e1000-pci"), "expected --device ide-hd, "),
+        (("--device", "virtserialport,name=a"), "expected --device virtio-serial before"),
+        (("--device", "virtio-serial", "--device", "virtserialport"), "with a name= of its own"),
+        (("--device", "virtio-serial", *2 * ("--device", "virtserialport,name=a")), "of its own"),
+        (("--device", "virtio-serial", "--device", "virtserialport,name=a b"), "not 'a b'"),
         (("--netdev", "user"), "expected --netdev with an id= of its own"),
         (("--nic", "e1000,none,transport=mmio"), "transport= for a virtio device only"),
         (("--nic", "e1000,link=maybe,none"), "expected --nic link=on or link=off, not 'maybe'"),

@@ -31,7 +31,8 @@ NIC_HELP = (
 NETDEV_HELP = "a network for --device: user|stream|dgram|tap|pcap,id=NAME[,OPTION=VALUE...]"
 DEVICE_HELP = (
     "virtio-blk,drive=ID, ide-hd,drive=ID, ide-cd,drive=ID, virtio-net,netdev=ID, e1000,netdev=ID, "
-    "virtio-rng or virtio-console[,output=stdio|file:PATH], with [,VIRTIO]: disable-legacy=on, "
+    "virtio-rng, virtio-console[,output=stdio|file:PATH], virtserialport,name=NAME[,output=...] "
+    "(a further port of the console before it), with [,VIRTIO]: disable-legacy=on, "
     "disable-modern=on, packed=on, num-queues=N, transport=pci|mmio, event_idx=off, "
     "indirect_desc=off, in_order=off (may be repeated)"
 )
@@ -106,9 +107,10 @@ def opened(args: argparse.Namespace) -> Iterator[Attachments]:
         for other in others:
             kind = other.model.removeprefix("virtio-")
             name = f"{kind}{sum(part.model == other.model for part in made.devices)}"
-            made.devices.append(DeviceConfig(name, other.model, **other.virtio))
+            made.devices.append(_device(name, other))
             if kind == "console":
                 made.consoles[name] = other.output
+                made.consoles |= {f"{name}.{port}": to for port, to in other.ports.items()}
         yield made
     finally:
         made.close()
@@ -182,6 +184,13 @@ def _open_drive(made: Attachments, drive: specs.Drive) -> None:
     except ValueError as error:
         raise UsageError(f"--drive file={image.get('file')}: {error}") from None
     made.drives.append(config)
+
+
+def _device(name: str, other: specs.Other) -> DeviceConfig:
+    try:
+        return DeviceConfig(name, other.model, ",".join(other.ports), **other.virtio)
+    except ValueError as error:
+        raise UsageError(f"--device {other.model}: {error}") from None
 
 
 def _open_nic(made: Attachments, nic: specs.Nic) -> None:

@@ -33,6 +33,7 @@ MODELS = {
     "virtio-console": ("other", "virtio-console"),
     "virtio-serial": ("other", "virtio-console"),
 }
+PORT = "virtserialport"
 # Suffixes of virtio models, and what they say about the transport.
 SUFFIXES: dict[str, dict[str, str]] = {
     "": {},
@@ -70,10 +71,13 @@ class Nic:
 
 @dataclass
 class Other:
-    """A device without an image or a network; `output` is where a console prints."""
+    """A device without an image or a network; `output` is where a console prints, `ports` has the
+    same for its further ports, by name.
+    """
 
     model: str
     output: str = "none"
+    ports: dict[str, str] = field(default_factory=dict)
     virtio: dict[str, Any] = field(default_factory=dict)
 
 
@@ -252,18 +256,34 @@ def devices(
         console = ("output",) if model == "virtio-console" else ()
         known = [key for key in VIRTIO_KEYS if key not in ("num-queues", "queues")]
         values = more | _pairs(option, parts, ("id", *console, *known))
-        made[2].append(Other(model, values.get("output", "none"), _virtio(option, values)))
+        virtio = _virtio(option, values)
+        made[2].append(Other(model, values.get("output", "none"), virtio=virtio))
+
+    def add_port(parts: list[str]) -> None:
+        values = _pairs("--device virtserialport", parts, ("name", "output", "id"))
+        consoles = [other for other in made[2] if other.model == "virtio-console"]
+        if not consoles:
+            raise UsageError("expected --device virtio-serial before --device virtserialport")
+        name = values.get("name", "")
+        if not name or name in consoles[-1].ports:
+            raise UsageError(
+                f"expected --device virtserialport with a name= of its own, not {name!r}"
+            )
+        consoles[-1].ports[name] = values.get("output", "none")
 
     makers.update({"drive": add_drive, "nic": add_nic, "other": add_other})
     for spec in specs:
         text, *parts = _parts(spec)
+        if text == PORT:
+            add_port(parts)
+            continue
         for kind, make in makers.items():
             found = _model(text, kind)
             if found is not None:
                 make(f"--device {text}", *found, parts)
                 break
         else:
-            raise UsageError(f"expected --device {', '.join(MODELS)}, not {text!r}")
+            raise UsageError(f"expected --device {', '.join((*MODELS, PORT))}, not {text!r}")
     return made
 
 

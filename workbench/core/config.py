@@ -12,6 +12,8 @@ MOST_DRIVE_BYTES = 1 << 57
 BOOT_DEVICES = "acdn"
 DRIVE_INTERFACES = ("ide", "virtio", "cdrom", "disc")
 NIC_MODELS = ("e1000", "virtio-net")
+MOST_PORTS = 30
+_PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 DEVICE_MODELS = ("virtio-rng", "virtio-console")
 VIRTIO_TRANSPORTS = ("pci", "mmio")
 VIRTIO_FLAVOURS = ("transitional", "legacy", "modern")
@@ -95,15 +97,34 @@ class NicConfig(VirtioConfig):
 
 @dataclass(frozen=True, slots=True)
 class DeviceConfig(VirtioConfig):
-    """A device with nothing of the host behind it but a console."""
+    """A device with nothing of the host behind it but a console; `ports` are the names of further
+    ports of one, with commas between.
+    """
 
     name: str
     model: str
+    ports: str = ""
 
     def __post_init__(self) -> None:
         if self.model not in DEVICE_MODELS:
             raise ValueError(f"expected a device ({', '.join(DEVICE_MODELS)}), not {self.model!r}")
         self.check_virtio()
+        names = self.port_names
+        for name in names:
+            if not _PORT_NAME.fullmatch(name):
+                raise ValueError(
+                    "expected the name of a port of up to 32 letters, digits, dots, dashes and "
+                    f"underscores, not {name!r}"
+                )
+        if len(names) > MOST_PORTS or len({*names}) < len(names):
+            raise ValueError(f"expected at most {MOST_PORTS} ports with names of their own")
+        if names and self.model != "virtio-console":
+            raise ValueError(f"expected ports of a virtio-console, not of a {self.model}")
+
+    @property
+    def port_names(self) -> tuple[str, ...]:
+        """The names apart."""
+        return tuple(self.ports.split(",")) if self.ports else ()
 
 
 @dataclass(frozen=True, slots=True)

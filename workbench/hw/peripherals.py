@@ -11,7 +11,7 @@ neither; what the run read from them is in its trace.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from workbench.block.image import Image
     from workbench.core.config import DeviceConfig, DriveConfig, NicConfig, VirtioConfig
     from workbench.hw.board import Board
+    from workbench.hw.virtio.console import VirtioConsole
     from workbench.hw.virtio.device import VirtioDevice
     from workbench.net.port import Backend
 
@@ -195,12 +196,26 @@ class _Builder:
         else:
             from workbench.hw.virtio.console import VirtioConsole
 
-            console = VirtioConsole(name, partial(machine.console, name), **_ring(config))
+            ports = config.port_names
+            console = VirtioConsole(
+                name,
+                partial(machine.console, name),
+                ports=ports,
+                port_output=lambda port, data: machine.console(f"{name}.{port}", data),
+                **_ring(config),
+            )
             machine.inputs.register(name, console.receive)
+            for number, port in enumerate(ports, start=1):
+                machine.inputs.register(f"{name}.{port}", _to_port(console, number))
             self._add_virtio(console, config)
 
 
-def _ring(config: VirtioConfig) -> dict[str, bool]:
+def _to_port(console: VirtioConsole, number: int) -> Callable[[str, bytes], None]:
+    """Input of a port of its own, which is `rx` as for the console."""
+    return lambda kind, data: console.receive(f"rx{number}" if kind == "rx" else "", data)
+
+
+def _ring(config: VirtioConfig) -> dict[str, Any]:
     """Arguments of `VirtioDevice` for the features of the rings."""
     return {
         "packed": config.packed,

@@ -63,5 +63,7 @@ def queue_name(kind: int, index: int, count: int) -> str:
     if kind == BLOCK:
         return f"requestq{index}" if count > 1 else "requestq"
     if kind == CONSOLE:
-        return ("receiveq", "transmitq")[index] if index < 2 else f"queue {index}"
+        way = ("receiveq", "transmitq")[index % 2]
+        port = f" of port {index // 2 - 1}" if index > 3 else ""
+        return f"control {way}" if index in (2, 3) else way + port
     return "requestq" if kind == ENTROPY else f"queue {index}"

@@ -48,7 +48,7 @@ def _rng(rig: Rig) -> VirtioRng:
 
 
 def _console(rig: Rig) -> VirtioConsole:
-    return VirtioConsole("console", rig.call("print"), packed=True)
+    return VirtioConsole("console", rig.call("print"), ports=("a", "b"), packed=True)
 
 
 def _pci(make: Any, **options: Any) -> Any:

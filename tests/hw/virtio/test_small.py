@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from tests.hw.virtio.disks import MemoryDisk, header
@@ -189,3 +191,78 @@ def test_the_board_knows_what_is_ram():
     board.post()
     assert function.dma.contains(0x10_0000, 15 << 20)
     assert not function.dma.contains(0x10_0000, (15 << 20) + 1)
+
+
+MULTIPORT = 1 << 1
+READY, ADD, PORT_READY, CONSOLE_PORT, OPEN, NAME = 0, 1, 3, 4, 6, 7
+
+
+@pytest.mark.parametrize("features", [MULTIPORT, MULTIPORT | F_RING_PACKED])
+def test_ports(features):
+    """5.3.6.2: which ports there are, what they are called, and what goes through them."""
+    written, printed = [], []
+
+    def device(clock):
+        return VirtioConsole(
+            "con", printed.append, ports=("org.a", "b"), packed=True,
+            port_output=lambda name, data: written.append((name, data)),
+        )  # fmt: skip
+
+    rig = Rig(device).start(features)
+    assert rig.config(4, 4) == 3
+
+    def tell(port, event, value=1):
+        rig.request([struct.pack("<IHH", port, event, value)], [], 3)
+
+    def hear():
+        done = rig.rings[2].collect()
+        return [(*struct.unpack_from("<IHH", d.data), d.data[8 : d.written]) for d in done]
+
+    def room(count):
+        for _ in range(count):
+            rig.rings[2].add([], [64])
+        rig.kick(2)
+
+    room(3)
+    tell(0, READY)
+    assert hear() == [(0, ADD, 1, b""), (1, ADD, 1, b""), (2, ADD, 1, b"")]
+    tell(0, PORT_READY)
+    tell(2, PORT_READY)
+    tell(3, PORT_READY)  # there is none
+    rig.request([b"short"], [], 3)
+    room(1)
+    assert hear() == [(0, CONSOLE_PORT, 1, b"")]
+    room(4)
+    assert hear() == [(0, OPEN, 1, b""), (2, NAME, 1, b"b"), (2, OPEN, 1, b"")]
+    rig.request([b"to a"], [], 5)
+    rig.request([b"to b"], [], 7)
+    rig.request([b"to the console"], [], 1)
+    assert written == [("org.a", b"to a"), ("b", b"to b")]
+    assert printed == [b"to the console"]
+    rig.device.receive("rx2", b"early")
+    rig.device.receive("rx3", b"to nobody")
+    rig.rings[6].add([], [16])
+    rig.kick(6)
+    assert not rig.rings[6].collect()  # nobody has the port open
+    tell(2, OPEN)
+    assert [done.data[: done.written] for done in rig.rings[6].collect()] == [b"early"]
+
+
+def test_ports_that_the_driver_does_not_know():
+    written = []
+    rig = Rig(
+        lambda clock: VirtioConsole(
+            "con", written.append, ports=("a",), port_output=lambda *what: written.append(what)
+        )
+    ).start()
+    rig.request([b"console"], [], 1)
+    rig.rings[5].add([b"port"], [])
+    rig.kick(5)
+    assert written == [b"console"]
+
+
+def test_what_has_come_in_survives_a_reset():
+    rig = Rig(lambda clock: VirtioConsole("con", lambda data: None))
+    rig.device.receive("rx", b"typed ahead")
+    rig.start(1)
+    assert rig.request([], [50]).data[:11] == b"typed ahead"
