@@ -61,6 +61,20 @@ def test_rows_end() -> None:
     assert joined[0][47] == 0x18
 
 
+def test_any_other_header_ends_a_row() -> None:
+    """But for identification and checksums, the urgent pointer without URG, and PSH."""
+    full = bytes(1440)
+    for at in range(54):
+        for bit in range(8):
+            second = bytearray(segment(1440, full))
+            second[at] ^= 1 << bit
+            joined = len(coalesce([segment(0, full), bytes(second), segment(2880, full)]))
+            if at in (18, 19, 24, 25, 50, 51, 52, 53):
+                assert joined == 1, at
+            else:
+                assert joined == (2 if (at, bit) == (47, 3) else 3), (at, bit)
+
+
 def test_no_frame_is_too_long() -> None:
     frames = [segment(1440 * n, bytes(1440)) for n in range(100)]
     large = coalesce(frames)
