@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Final, Protocol
 
@@ -65,6 +65,7 @@ def run(make: Make, arguments: tuple[Any, ...], jobs: int | None = None) -> list
 
 def _together(make: Make, arguments: tuple[Any, ...], jobs: int) -> list[Any]:
     context = get_context("spawn")  # not a fork: Arrow has threads
+    resource_tracker.ensure_running()  # by itself it would start in `_no_interrupt`, and undo that
     ring = [context.Pipe(duplex=False) for _ in range(jobs)]
     results: list[Connection] = []
     children = []
@@ -75,7 +76,8 @@ def _together(make: Make, arguments: tuple[Any, ...], jobs: int) -> list[Any]:
             child = context.Process(
                 target=_child, args=(make, arguments, place, jobs, *ends), daemon=True
             )
-            child.start()
+            with _no_interrupt():  # until it says what an interrupt does
+                child.start()
             children.append(child)
             results.append(mine)
             theirs.close()
@@ -105,6 +107,7 @@ def _child(
 ) -> None:
     """Do the turns of one process. Nothing is told of an error: the first process meets it, too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with contextlib.suppress(Exception), make(*arguments) as runner:
         _run(runner, place, jobs, before, after)
         result.send(runner.result())
@@ -123,6 +126,16 @@ def _run(
             with _others():
                 after.send(handed)
         runner.finish()
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Let Ctrl-C wait, here and in a process that is started meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _received(source: Connection) -> Any:
