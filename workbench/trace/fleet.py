@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
@@ -19,7 +18,7 @@ from multiprocessing import get_context
 from typing import Any, Final, Generic, TypeVar
 
 from workbench.errors import InputFileError, UsageError, WorkbenchError, os_error_text
-from workbench.trace import storage
+from workbench.trace import processes, storage
 
 T = TypeVar("T")
 CONNECT_SECONDS: Final = 10
@@ -108,16 +107,14 @@ def _guarded(work: Callable[..., T], path: str, arguments: tuple[Any, ...]) -> R
         return Result(path, None, f"{path}: there is not enough memory for this")
 
 
-def _end_at_interrupt() -> None:
-    """Let Ctrl-C, which all processes of a terminal get, end this one at once and quietly."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @contextlib.contextmanager
 def _executor(scheduler: str | None, jobs: int) -> Iterator[Executor]:
     if scheduler is None:
         # Not a fork: other threads may hold locks.
-        with ProcessPoolExecutor(jobs, get_context("spawn"), _end_at_interrupt) as pool:
+        spawn = get_context("spawn")
+        with ProcessPoolExecutor(jobs, spawn, processes.end_at_interrupt) as pool:
+            with processes.starting():
+                pool.submit(int)  # the first call starts all of them
             yield pool
         return
     try:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, Final, Protocol
+
+from workbench.trace import processes
 
 MOST_JOBS: Final = 4
 _END_S: Final = 5
@@ -65,7 +66,6 @@ def run(make: Make, arguments: tuple[Any, ...], jobs: int | None = None) -> list
 
 def _together(make: Make, arguments: tuple[Any, ...], jobs: int) -> list[Any]:
     context = get_context("spawn")  # not a fork: Arrow has threads
-    resource_tracker.ensure_running()  # by itself it would start in `_no_interrupt`, and undo that
     ring = [context.Pipe(duplex=False) for _ in range(jobs)]
     results: list[Connection] = []
     children = []
@@ -76,7 +76,7 @@ def _together(make: Make, arguments: tuple[Any, ...], jobs: int) -> list[Any]:
             child = context.Process(
                 target=_child, args=(make, arguments, place, jobs, *ends), daemon=True
             )
-            with _no_interrupt():  # until it says what an interrupt does
+            with processes.starting():
                 child.start()
             children.append(child)
             results.append(mine)
@@ -106,8 +106,7 @@ def _child(
     result: Connection,
 ) -> None:
     """Do the turns of one process. Nothing is told of an error: the first process meets it, too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    processes.end_at_interrupt()
     with contextlib.suppress(Exception), make(*arguments) as runner:
         _run(runner, place, jobs, before, after)
         result.send(runner.result())
@@ -126,16 +125,6 @@ def _run(
             with _others():
                 after.send(handed)
         runner.finish()
-
-
-@contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Let Ctrl-C wait, here and in a process that is started meanwhile."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _received(source: Connection) -> Any:

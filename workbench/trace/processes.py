@@ -1,0 +1,30 @@
+"""Other processes that do a part of the work, and Ctrl-C, which all processes of a terminal get.
+
+The first process answers it; the others end at once and say nothing, also while they are starting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+
+__all__ = ["end_at_interrupt", "starting"]
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Start processes in this: Ctrl-C waits, here and there, until they call `end_at_interrupt`."""
+    resource_tracker.ensure_running()  # else it is started with the first one, and lets Ctrl-C in
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_at_interrupt() -> None:
+    """Let Ctrl-C end this process at once and quietly."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
