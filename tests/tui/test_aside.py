@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from workbench.trace.reader import Trace
-from workbench.tui.aside import Aside, Helper, Patience
+from workbench.tui import aside
+from workbench.tui.aside import Aside, Helper
 from workbench.tui.layout import Settings
 from workbench.tui.lines import plain
 from workbench.tui.log import AccessLog
@@ -27,9 +28,7 @@ class Held(Aside):
     def __init__(self) -> None:
         self.questions: list[Callable[[], None]] = []
 
-    def ask(
-        self, work: Callable[[], Any], then: Callable[[Any], None], patience_s: float = 0
-    ) -> bool:
+    def ask(self, work: Callable[[], Any], then: Callable[[Any], None]) -> bool:
         self.questions.append(lambda: then(work()))
         return False
 
@@ -90,9 +89,9 @@ def test_keys_that_come_faster_than_pages_leave_no_queue(view: View, held: Held)
     log.registers = note  # type: ignore[method-assign]
     log.blocks, log.rows = 100, 100 << 12
     for number in range(20, 40):
-        view.session.pages.need([number], view.session.matches, Patience(0))
+        view.session.pages.need([number], view.session.matches)
     log.rows = 1935
-    view.session.pages.need([0], view.session.matches, Patience(0))
+    view.session.pages.need([0], view.session.matches)
     held.answer()
     assert read == [0], "who is elsewhere by now does not wait for what lies between"
 
@@ -171,18 +170,22 @@ def test_the_screens_thread_never_reads_or_decodes(
     assert set(threads) == {"aside"}
 
 
-def test_what_fails_is_raised_where_it_was_asked() -> None:
+def test_what_fails_is_raised_where_it_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise ValueError("broken")
 
     posted: list[Callable[[], None]] = []
     helper = Helper(posted.append)
     try:
+        monkeypatch.setattr(aside, "PATIENCE_S", 10)
+        helper.key()
         with pytest.raises(ValueError, match="broken"):
-            helper.ask(broken, lambda _: None, 10)
+            helper.ask(broken, lambda _: None)
+        monkeypatch.setattr(aside, "PATIENCE_S", 0)
+        helper.key()
         told: list[int] = []
         gate = threading.Event()
-        assert not helper.ask(lambda: gate.wait(10) and 7, told.append, 0.001)
+        assert not helper.ask(lambda: gate.wait(10) and 7, told.append)
         assert not told
         gate.set()
         while len(posted) < 2:

@@ -160,7 +160,8 @@ def _show(args: argparse.Namespace, traces: list[Trace], live: Live | None = Non
     def make_jobs(name: str, failed: Callable[[str], None]) -> Worker:
         return Worker(name, post, failed, turn)
 
-    sessions = [Session(trace, make_jobs, live=live, aside=Helper(post)) for trace in traces]
+    helper = Helper(post)
+    sessions = [Session(trace, make_jobs, live=live, aside=helper) for trace in traces]
     session = sessions[0]
     view = View(session, settings, path, sessions[1] if len(sessions) == 2 else None)
     view.tour = None if args.traces or live is not None else 0

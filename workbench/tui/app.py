@@ -226,6 +226,7 @@ class TuiApp:
     def _pressed(self) -> None:
         """Work beside the screen waits until this key is answered."""
         self._turn.take()
+        self.view.session.aside.key()
         if self._garbage is not None:
             self._garbage.key()
 

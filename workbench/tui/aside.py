@@ -51,9 +51,10 @@ class _Question:
 class Aside:
     """Answers at once, in the caller's thread: for tests and screenshots."""
 
-    def ask(
-        self, work: Callable[[], T], then: Callable[[T], None], patience_s: float = PATIENCE_S
-    ) -> bool:
+    def key(self) -> None:
+        """There is a key, for all of whose questions together the screen waits a moment."""
+
+    def ask(self, work: Callable[[], T], then: Callable[[T], None]) -> bool:
         """Have something found out, and `then` told; True if that has happened by now."""
         then(work())
         return True
@@ -71,18 +72,21 @@ class Helper(Aside):
 
     def __init__(self, post: Post) -> None:
         self._post = post
+        self._patient_until = 0.0
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="aside", daemon=True).start()
 
-    def ask(
-        self, work: Callable[[], T], then: Callable[[T], None], patience_s: float = PATIENCE_S
-    ) -> bool:
+    def key(self) -> None:
+        """There is a key, for all of whose questions together the screen waits a moment."""
+        self._patient_until = time.monotonic() + PATIENCE_S
+
+    def ask(self, work: Callable[[], T], then: Callable[[T], None]) -> bool:
         """Have something found out; `then` is told in the screen's thread, now or when it comes."""
-        question = _Question(work, then)
-        self._questions.put(question)
-        if patience_s > 0:
+        question = self._put(work, then)
+        left_s = self._patient_until - time.monotonic()
+        if left_s > 0:
             with waiting():
-                question.done.wait(patience_s)
+                question.done.wait(left_s)
         if not question.done.is_set():
             return False
         question.tell()
@@ -90,7 +94,12 @@ class Helper(Aside):
 
     def later(self, work: Callable[[], None]) -> None:
         """Do something when nothing else is to be done."""
-        self.ask(work, lambda _: None, 0)
+        self._put(work, lambda _: None)
+
+    def _put(self, work: Callable[[], T], then: Callable[[T], None]) -> _Question:
+        question = _Question(work, then)
+        self._questions.put(question)
+        return question
 
     def close(self) -> None:
         """End when what is being done is done."""
@@ -100,15 +109,3 @@ class Helper(Aside):
         while (question := self._questions.get()) is not None:
             question.find()
             self._post(question.tell)
-
-
-class Patience:
-    """What is left of the time that a key may wait for answers."""
-
-    def __init__(self, seconds: float = PATIENCE_S) -> None:
-        self._end = time.monotonic() + seconds
-
-    @property
-    def left_s(self) -> float:
-        """Seconds."""
-        return max(self._end - time.monotonic(), 0.0)

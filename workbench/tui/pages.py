@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from workbench.tui.aside import Aside, Patience
+from workbench.tui.aside import Aside
 
 if TYPE_CHECKING:
     from workbench.tui.log import AccessLog
@@ -24,7 +24,7 @@ class Pages:
         self._wanted: tuple[list[int], Matches] | None = None
         self._around: tuple[int, Matches] | None = None
 
-    def need(self, numbers: Iterable[int], matches: Matches, patience: Patience) -> bool:
+    def need(self, numbers: Iterable[int], matches: Matches) -> bool:
         """Have blocks decoded and looked through for a filter; False if they come later."""
         missing = [number for number in numbers if not self._there(number, matches)]
         if missing:
@@ -36,7 +36,7 @@ class Pages:
                 if late:
                     self._changed()
 
-            late = not self._aside.ask(self._load, told, patience.left_s)
+            late = not self._aside.ask(self._load, told)
             return not late
         return True
 

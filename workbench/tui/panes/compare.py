@@ -6,7 +6,6 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from workbench.trace.compare import CHANGED, ONLY_A, ONLY_B, SAME
-from workbench.tui.aside import Patience
 from workbench.tui.disassembly import disassemble
 from workbench.tui.lines import Line, fit, restyle, safe
 from workbench.tui.log import BLOCK
@@ -77,7 +76,7 @@ class ComparePane(Pane):
 
     def _need(self, session: Session, rows: list[int | None]) -> None:
         blocks = {row // BLOCK for row in rows if row is not None}
-        session.pages.need(blocks, self._all[session], Patience())
+        session.pages.need(blocks, self._all[session])
 
     def _access(self, session: Session, row: int, room: int) -> Line:
         access = session.log.seen(row)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from workbench.tui.aside import Patience
 from workbench.tui.lines import Line, clip, restyle, safe
 from workbench.tui.log import BLOCK
 from workbench.tui.matches import Budget
@@ -52,13 +51,12 @@ class LogPane(Pane):
         self._seen = row, session.icount
         matches.center = row // BLOCK
         line = max(0, min(self._line, height - 1))
-        patience = Patience()
         found, budget = self._around(row, line, height)
         for _ in range(_ROUNDS):
-            if not budget.spent or not session.pages.need([budget.at], matches, patience):
+            if not budget.spent or not session.pages.need([budget.at], matches):
                 break
             found, budget = self._around(row, line, height)
-        session.pages.need({at // BLOCK for at in (*found, row)}, matches, patience)
+        session.pages.need({at // BLOCK for at in (*found, row)}, matches)
         session.pages.prepare(row // BLOCK, matches)
         self._shown = found
         out = [self._styled(r, width, focused) for r in found]
@@ -132,12 +130,12 @@ class LogPane(Pane):
         session = self.session
         matches, row, left = session.matches, session.row, abs(count)
         look = matches.after if count > 0 else matches.before
-        patience, budget = Patience(), Budget(0)
+        budget = Budget(0)
         while left:
             found = look(row, budget)
             if found is not None:
                 row, left = found, left - 1
-            elif budget.spent and session.pages.need([budget.at], matches, patience):
+            elif budget.spent and session.pages.need([budget.at], matches):
                 budget = Budget(0)
             else:
                 break
