@@ -17,9 +17,10 @@ MAC = "52:54:00:12:34:56"
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with all ROMs in the place of the distribution's."""
-    for name in ("seabios", "linuxboot", "e1000", "virtio-net"):
+    for name in ("seabios", "ovmf", "linuxboot", "e1000", "virtio-net"):
         (tmp_path / name).write_bytes(b"\x55\xaa")
     monkeypatch.setattr(roms, "SEABIOS_FILES", (str(tmp_path / "seabios"),))
+    monkeypatch.setattr(roms, "OVMF_FILES", (str(tmp_path / "ovmf"),))
     monkeypatch.setattr(roms, "LINUXBOOT_FILES", (str(tmp_path / "linuxboot"),))
     for model in list(roms.IPXE_FILES):
         monkeypatch.setitem(
@@ -42,6 +43,7 @@ def chosen(options: str, nics: list[NicConfig], named: dict[str, str] | None = N
     [
         ("--kernel k", {}, 0, set()),
         ("--bios seabios", {}, -1, {"bios=seabios"}),
+        ("--bios ovmf", {}, -1, {"bios=ovmf"}),
         ("--bios seabios", {}, 1, {"bios=seabios", "romfile:net0=e1000"}),
         ("--bios seabios --boot n", {}, -1, {"bios=seabios", "romfile:net0=e1000"}),
         ("--bios seabios --boot n", {"net0": ""}, -1, {"bios=seabios"}),
@@ -65,6 +67,7 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(roms.IPXE_FILES, "e1000", ("/no/such/file",))
     with pytest.raises(InputFileError, match=r"iPXE for e1000 is not installed .*ipxe-qemu"):
         specs.nic("e1000,romfile=ipxe")
+    monkeypatch.setattr(roms, "OVMF_FILES", (str(tmp_path / "ovmf"),))
     monkeypatch.setattr(roms, "LINUXBOOT_FILES", ("/no/such/file",))
     with pytest.raises(
         InputFileError, match=r"linuxboot_dma.bin is not installed .*qemu-system-da"

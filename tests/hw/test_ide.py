@@ -7,7 +7,9 @@ import struct
 import pytest
 
 from tests.hw.ide_rig import BM, BSY, DRDY, DRQ, DSC, ERR, IdeRig, MemoryDisk
+from workbench.core.config import DriveConfig, FirmwareConfig, MachineConfig
 from workbench.hw.ata.ata import AtaDisk
+from workbench.hw.board import build_pc
 from workbench.hw.piix_ide import BMIDE_MAP
 
 OK = DRDY | DSC
@@ -43,6 +45,24 @@ def test_decode_needs_iose_and_idetim(rig):
     rig.ide.write(0x04, 2, 4)
     assert rig.pio.find(0x1F0) is None
     assert rig.pio.find(BM) is None
+
+
+@pytest.mark.parametrize("bios", [False, True])
+def test_reset_leaves_the_channels_decoded_for_firmware(bios):
+    """UEFI never writes IDETIM."""
+    config = MachineConfig(
+        drives=(DriveConfig("drive0", "ide", 1 << 20),), firmware=FirmwareConfig() if bios else None
+    )
+    pio = build_pc(config).pio
+    pio.write(0xCF8, 4, 0x8000_0904)
+    pio.write(0xCFC, 2, 1)  # IOSE
+    assert (pio.find(0x1F0) is not None) == (pio.find(0x170) is not None)
+    if bios:
+        pio.write(0xCF8, 4, 0x8000_0940)
+        assert pio.read(0xCFC, 4) == 0x8000_8000
+        pio.write(0xCFC, 2, 0)
+        assert pio.find(0x1F0) is None
+        assert pio.find(0x170) is not None
 
 
 def test_trace_names():

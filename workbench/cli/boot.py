@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from workbench.cli.options import serial_output
-from workbench.cli.roms import IPXE_FILES, first_of, linuxboot_path, seabios_path
+from workbench.cli.roms import IPXE_FILES, bios_path, first_of, linuxboot_path
 from workbench.cli.specs import switch
 from workbench.core.config import FirmwareConfig, NicConfig
 from workbench.errors import UsageError
@@ -20,8 +20,8 @@ _TIMES = {"splash-time": "splash_time_ms", "reboot-timeout": "reboot_timeout_ms"
 def add_boot(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("--bios", "-bios", metavar="FILE|seabios",
-        help="start in a PC BIOS, which boots the kernel, a drive, CD or network")  # fmt: skip
+    add("--bios", "-bios", metavar="FILE|seabios|ovmf",
+        help="start in a PC BIOS or UEFI, which boots the kernel, a drive, CD or network")  # fmt: skip
     add("--boot", "-boot", metavar="SPEC",
         help="with --bios: [order=]acdn (floppy, disk, CD, network)[,menu=on][,splash-time=MS]"
         "[,reboot-timeout=MS][,strict=on]; a bootindex=N goes before it")  # fmt: skip
@@ -106,7 +106,7 @@ def guest_roms(
     chosen = {**_network_roms(args, nics), **of_devices}
     roms = {f"romfile:{name}": path for name, path in chosen.items() if path}
     if args.bios is not None:
-        roms["bios"] = seabios_path(args.bios)
+        roms["bios"] = bios_path(args.bios)
         if args.kernel is not None:
             roms["option-rom-kernel"] = linuxboot_path()
         roms |= {f"option-rom{n}": path for n, path in enumerate(args.option_rom)}

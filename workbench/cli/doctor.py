@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.cli import text
-from workbench.cli.roms import IPXE_FILES, LINUXBOOT_FILES, SEABIOS_FILES, first_of
+from workbench.cli.roms import IPXE_FILES, LINUXBOOT_FILES, OVMF_FILES, SEABIOS_FILES, first_of
 from workbench.errors import EXIT_BAD_INPUT, EXIT_OK
 
 EXAMPLES = """\
@@ -62,6 +62,7 @@ _PROGRAMS = (
 )  # fmt: skip
 _FILES = (
     ("SeaBIOS", SEABIOS_FILES, "--bios seabios", "seabios"),
+    ("OVMF", OVMF_FILES, "--bios ovmf (UEFI)", "ovmf"),
     ("iPXE, e1000", IPXE_FILES["e1000"], "booting from the network, romfile=ipxe", "ipxe-qemu"),
     ("iPXE, virtio-net", IPXE_FILES["virtio-net"], "the same", "ipxe-qemu"),
     ("linuxboot", LINUXBOOT_FILES, "--bios with --kernel", "qemu-system-data"),

@@ -9,18 +9,25 @@ from workbench.errors import InputFileError
 __all__ = [
     "IPXE_FILES",
     "LINUXBOOT_FILES",
+    "OVMF_FILES",
     "SEABIOS_FILES",
+    "bios_path",
     "first_of",
     "ipxe_path",
     "linuxboot_path",
-    "seabios_path",
 ]
 
-SEABIOS, IPXE = "seabios", "ipxe"
+SEABIOS, OVMF, IPXE = "seabios", "ovmf", "ipxe"
 SEABIOS_FILES = (
     "/usr/share/seabios/bios-256k.bin",
     "/usr/share/qemu/bios-256k.bin",
     "/usr/share/seabios/bios.bin",
+)
+OVMF_FILES = (
+    "/usr/share/ovmf/OVMF.fd",
+    "/usr/share/qemu/OVMF.fd",
+    "/usr/share/OVMF/OVMF.fd",
+    "/usr/share/edk2/x64/OVMF.fd",
 )
 LINUXBOOT_FILES = ("/usr/share/qemu/linuxboot_dma.bin", "/usr/lib/qemu/linuxboot_dma.bin")
 IPXE_FILES = {
@@ -34,8 +41,10 @@ def first_of(paths: tuple[str, ...]) -> str | None:
     return next((path for path in paths if Path(path).exists()), None)
 
 
-def seabios_path(text: str) -> str:
-    """The file that `--bios` means; raises InputFileError for a SeaBIOS that is not installed."""
+def bios_path(text: str) -> str:
+    """The file that `--bios` means; raises InputFileError for firmware that is not installed."""
+    if text == OVMF:
+        return _path(text, OVMF, OVMF_FILES, "UEFI firmware OVMF", "ovmf")
     return _path(text, SEABIOS, SEABIOS_FILES, "SeaBIOS", "seabios")
 
 

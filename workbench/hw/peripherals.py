@@ -164,7 +164,8 @@ class _Builder:
             return
         places += [None] * (IDE_PLACES - len(places))
         irqs = (board.irq("ide0", IDE_IRQS[0]), board.irq("ide1", IDE_IRQS[1]))
-        ide = PiixIde((places[:2], places[2:]), self._machine.clock, irqs)
+        decoded = self._machine.config.firmware is not None
+        ide = PiixIde((places[:2], places[2:]), self._machine.clock, irqs, decoded=decoded)
         board.add_pci(ide, IDE_SLOT, IDE_FUNCTION)
 
     def add_nic(self, nic: NicConfig, network: Backend | None) -> None:

@@ -228,8 +228,12 @@ class PiixIde(PciFunction[PiixIdeState]):
         clock: Clock,
         irqs: tuple[IrqLine, IrqLine],
         name: str = "piix3_ide",
+        *,
+        decoded: bool = False,
     ) -> None:
+        """`decoded`: reset leaves IDETIM.IDE set, as UEFI firmware written for QEMU expects it."""
         # Wires
+        self._idetim_reset = IDE_DECODE if decoded else 0
         self.irqs = irqs
         state = PiixIdeState()
         self.channels = tuple(
@@ -255,6 +259,7 @@ class PiixIde(PciFunction[PiixIdeState]):
 
     def _init_state(self, state: PiixIdeState) -> None:
         super()._init_state(state)
+        state.idetim[:] = [self._idetim_reset] * 2
         for channel, own in zip(self.channels, state.channels, strict=True):
             channel.power_on(own)
 

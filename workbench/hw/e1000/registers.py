@@ -2,7 +2,8 @@
 
 PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual (order number 317453),
 chapter 13: the registers that it gives to the 82540EM. Registers that only others of the family
-have (TXCW, RXCW, FLA) are reserved. Deliberately not modelled: the packet buffer memory at 0x10000
+have (TXCW, RXCW, FLA) are reserved; SWSM alone is from the manual of later ones (see there).
+Deliberately not modelled: the packet buffer memory at 0x10000
 (PBM), which reads as 0, and the alias addresses of the 82542.
 """
 
@@ -335,6 +336,15 @@ FFLT = array("FFLT", 0x5F00, 4, 4, 8, fields=(Field("LEN", 0, 11),), ref="317453
 FFMT = array("FFMT", 0x9000, 4, 128, 8, fields=(Field("MASK", 0, 4),), ref="317453 13.6.10")
 FFVT = array("FFVT", 0x9800, 4, 128, 8, ref="317453 13.6.11")
 
+# Software semaphore of the 82571 and later: the 82540EM's manual has nothing at its address, but
+# U-Boot's driver takes it on every chip before it reads the EEPROM, so it holds what is written.
+
+SWSM = Reg(
+    "SWSM", 0x5B50, 4,
+    fields=(Field("SMBI", 0), Field("SWESMBI", 1)),
+    ref="PCIe GbE controllers OpenSDM (316080) 13.8.13",
+)  # fmt: skip
+
 # Diagnostics, 13.8
 
 _FIFO = (Field("PTR", 0, 13),)
@@ -356,7 +366,7 @@ REGISTERS = (
     RCTL, FCRTL, FCRTH, RDBAL, RDBAH, RDLEN, RDH, RDT, RDTR, RXDCTL, RADV, RSRPD, RXCSUM,
     TCTL, TIPG, AIFS, TXDMAC, TDBAL, TDBAH, TDLEN, TDH, TDT, TIDV, TXDCTL, TADV, TSPMT,
     *MTA, *RAL, *RAH, *VFTA,
-    WUC, WUFC, WUS, MANC, IPAV, *IP4AT, *IP6AT, WUPL, *WUPM, *FFLT, *FFMT, *FFVT,
+    WUC, WUFC, WUS, MANC, IPAV, *IP4AT, *IP6AT, WUPL, *WUPM, *FFLT, *FFMT, *FFVT, SWSM,
     RDFH, RDFT, RDFHS, RDFTS, RDFPC, TDFH, TDFT, TDFHS, TDFTS, TDFPC,
     *STATISTICS,
 )  # fmt: skip

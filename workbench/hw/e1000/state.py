@@ -78,6 +78,7 @@ class MacState:
     fflt: list[int] = sized(4)
     ffmt: list[int] = sized(128)
     ffvt: list[int] = sized(128)
+    swsm: int = 0
     rdfh: int = 0
     rdft: int = 0
     rdfhs: int = 0
