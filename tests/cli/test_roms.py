@@ -67,7 +67,9 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(roms.IPXE_FILES, "e1000", ("/no/such/file",))
     with pytest.raises(InputFileError, match=r"iPXE for e1000 is not installed .*ipxe-qemu"):
         specs.nic("e1000,romfile=ipxe")
-    monkeypatch.setattr(roms, "OVMF_FILES", (str(tmp_path / "ovmf"),))
+    monkeypatch.setattr(roms, "OVMF_FILES", ("/no/such/file",))
+    with pytest.raises(InputFileError, match=r"OVMF is not installed \(Debian's package ovmf\)"):
+        chosen("--bios ovmf", [])
     monkeypatch.setattr(roms, "LINUXBOOT_FILES", ("/no/such/file",))
     with pytest.raises(
         InputFileError, match=r"linuxboot_dma.bin is not installed .*qemu-system-da"

@@ -21,7 +21,7 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     add("--bios", "-bios", metavar="FILE|seabios|ovmf",
-        help="start in a PC BIOS or UEFI, which boots the kernel, a drive, CD or network")  # fmt: skip
+        help="start in firmware, which boots the kernel, a drive, CD or network")  # fmt: skip
     add("--boot", "-boot", metavar="SPEC",
         help="with --bios: [order=]acdn (floppy, disk, CD, network)[,menu=on][,splash-time=MS]"
         "[,reboot-timeout=MS][,strict=on]; a bootindex=N goes before it")  # fmt: skip
