@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     """Show the screen."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("expected a terminal; 'workbench log' writes to a file or a pipe")
+    if os.environ.get("TERM") == "dumb":
+        raise UsageError("expected a terminal with a cursor that moves, not TERM=dumb")
     if len(args.traces) > 2:
         raise UsageError("expected one trace, or two to compare")
     options = None if args.record is None else _record_options(args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from workbench.tui import tour
@@ -19,7 +20,8 @@ def compose(view: View, width: int, height: int) -> list[Line]:
     """Draw everything: panes, then the status line."""
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         text = f"expected a terminal of {LEAST_WIDTH}x{LEAST_HEIGHT}, not {width}x{height}"
-        return [[("class:error", clip(text, width))]] + [[("", "")]] * (height - 1)
+        told: list[Line] = [[("class:error", line)] for line in wrap(text, max(width, 1))]
+        return [*told, *([[]] * height)][:height]
     touring = view.tour is not None and height >= 16
     room = height - 1 - touring * tour.HEIGHT
     area = Rect(0, 0, width, room)
