@@ -96,6 +96,31 @@ def test_who_wrote_it(session: Session) -> None:
     assert session.icount < session.log.icount(30)
 
 
+def test_who_wrote_a_register(session: Session, view: View) -> None:
+    last: dict[tuple[str, str], int] = {}
+    pairs = []
+    for row in range(session.log.rows):
+        access = session.log.access(row)
+        place = access.device, access.register
+        if place in last:
+            pairs.append((row, last[place]))
+        if access.write:
+            last[place] = row
+    view.focus = "log"
+    (writer,) = (key for key in KEYS if key.shown == "w")
+    for row, written in pairs[:: max(len(pairs) // 9, 1)]:
+        session.go_to_row(row)
+        writer.run(view)
+        assert session.row == written
+        assert "was written by" in session.message
+    access = session.log.access(pairs[-1][0])
+    session.go(session.end_icount)
+    commands.run(view, f"writer {access.device} {access.register}")
+    assert session.row == last[access.device, access.register]
+    commands.run(view, f"writer {access.device} nonsense")
+    assert session.message.startswith("nobody has written to nonsense")
+
+
 def test_breakpoints(session: Session) -> None:
     session.go_to_row(10)
     assert session.moment is not None

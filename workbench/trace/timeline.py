@@ -416,13 +416,15 @@ class Timeline:
         moved = self.seek(found["icount"], poll)
         return Moved("access", text=f"{table} {found['seq']}") if moved.kind == "icount" else moved
 
-    def last_writer(self, address: int, length: int, gpa: int | None = None) -> Writer | None:
+    def last_writer(
+        self, address: int, length: int, gpa: int | None = None, poll: Poll | None = None
+    ) -> Writer | None:
         """Who wrote to linear addresses last before this position: the processor, or a device.
 
         gpa: where they are in guest-physical memory, for devices; None looks at the processor
-        alone. The position stays; ValueError in a diversion.
+        alone. The position stays; ValueError in a diversion. What `poll` ends has found nobody.
         """
-        write = self.last_write(address, length)
+        write = self.last_write(address, length, poll)
         cpu = None if write is None else Writer(write[0], "", write[1])
         if gpa is None:
             return cpu
@@ -437,7 +439,9 @@ class Timeline:
         request = self._relations().of_transfer(row)
         return Writer(row["icount"], row["device"], 0, request)
 
-    def last_write(self, address: int, length: int) -> tuple[int, int] | None:
+    def last_write(
+        self, address: int, length: int, poll: Poll | None = None
+    ) -> tuple[int, int] | None:
         """Count and PC of the processor's last write to linear addresses, before this position.
 
         The position stays; ValueError in a diversion.
@@ -450,7 +454,7 @@ class Timeline:
         self.set_device_watches([])
         self._processor_alone = True
         try:
-            found = self.go_back().kind == "watch"
+            found = self.go_back(poll).kind == "watch"
             return (self.icount, self.machine.cpu.get("rip")) if found else None
         finally:
             self.breakpoints, self.watches = breakpoints, watches

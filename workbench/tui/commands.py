@@ -208,7 +208,10 @@ def _writer(view: View, args: list[str]) -> None:
     physical = args[-1:] == ["physical"]
     words = args[:-1] if physical else args
     if not 1 <= len(words) <= 2:
-        raise UsageError("expected: writer ADDRESS [BYTES] [physical]")
+        raise UsageError("expected: writer ADDRESS [BYTES] [physical], or writer DEVICE REGISTER")
+    if len(words) == 2 and words[0] in view.inspectors():
+        view.session.travel.find_write(f"{words[0]}*", words[1])
+        return
     length = number(view, words[1]) if len(words) == 2 else 1
     if not 0 < length <= 4096:
         raise UsageError(f"expected 1 to 4096 bytes, not {length}")

@@ -47,8 +47,12 @@ def _breakpoint(view: View) -> None:
 
 def _writer(view: View) -> None:
     place = view.pane.under_cursor()
-    if place is None:
-        view.session.say("put the cursor on memory, or on an instruction with a memory operand")
+    if place is None and view.focus == "log":
+        view.session.travel.find_write_of_row()
+    elif place is None:
+        view.session.say(
+            "put the cursor on memory, an access, or an instruction with a memory operand"
+        )
     else:
         view.session.travel.find_writer(*place)
 

@@ -6,12 +6,14 @@ Accesses, requests and interrupts are looked up in the trace's tables; else the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from glob import escape
 from typing import TYPE_CHECKING
 
 from workbench.core.pagewalk import Paging
 from workbench.gdbstub.memory import physical
 from workbench.tui import moves
 from workbench.tui.awaited import Awaited, Filter, NextAccess, NextInterrupt, NextRequest
+from workbench.tui.language import Flag, Join, Pattern
 from workbench.tui.matches import Matches
 
 if TYPE_CHECKING:
@@ -153,7 +155,9 @@ class Travel:
                 linear = Paging.of(cpu).linear_of(cpu.read_phys, address)
             if linear is None:
                 return f"physical {address:#x} is mapped nowhere"
-            found = timeline.last_writer(linear, length, gpa)
+            found = timeline.last_writer(linear, length, gpa, poll)
+            if poll():
+                return "stopped"
             if found is None:
                 return f"nobody has written to {address:#x} since the start"
             timeline.seek(found.icount, poll)
@@ -163,6 +167,36 @@ class Travel:
             return f"{address:#x} was written by {who}, instruction {found.icount:,}"
 
         self._session.driver.move(f"who wrote {address:#x}", work)
+
+    def find_write(self, device: str, register: str, row: int | None = None) -> None:
+        """Go to the last write to a register of a device, before the position or a row of the log.
+
+        Device and register may have * and ?.
+        """
+        session = self._session
+        if row is None:
+            row = session.log.row_at(session.icount)
+        parts = (Flag("write"), Pattern("device", "=", device.lower()),
+                 Pattern("register", "=", register.lower()))  # fmt: skip
+        matches = Matches(session.log, Join("and", parts), session.context)
+
+        def found(row: int | None) -> None:
+            if row is None:
+                session.say(f"nobody has written to {register} of {device} since the start")
+            else:
+                session.go_to_row(row)
+                access = session.log.access(row)
+                who = session.function(access.pc)
+                session.say(f"{access.register} of {access.device} was written by {who}")
+
+        session.find_row(row, False, matches, found)
+
+    def find_write_of_row(self) -> None:
+        """Go to the last write to the register of the selected access."""
+        session = self._session
+        if session.row < session.log.rows:
+            access = session.log.access(session.row)
+            self.find_write(escape(access.device), escape(access.register), access.row)
 
 
 def _stepped(moved: Moved) -> str | None:
