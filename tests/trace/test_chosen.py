@@ -24,7 +24,7 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Recording(str(folder / "chips.wbt"), config.to_json(), guests.CHIPS).run()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analysis, "CHUNK_ROWS", 31)
-        analysis.repeat(folder / "chips.wbt", folder / "long.wbt", 1200)
+        analysis.repeat(folder / "chips.wbt", folder / "long.wbt", 600)
     return folder / "long.wbt"
 
 
@@ -50,8 +50,8 @@ def plainly(trace: Trace, wanted: Filter) -> list[tuple[int, Register]]:
 
 @pytest.mark.parametrize("devices", [(), ("rtc",), ("com1", "pic?"), ("none",)])
 @pytest.mark.parametrize("registers", [(), ("*:REG?",), ("DLL", "ICW*", "+0X*")])
-@pytest.mark.parametrize("write", [None, True, False])
-@pytest.mark.parametrize("part", [(0, 1), (0.4, 0.7), (0.9, 1)])
+@pytest.mark.parametrize("write", [None, True])
+@pytest.mark.parametrize("part", [(0, 1), (0.4, 0.7)])
 def test_what_is_wanted(
     long: Path,
     devices: tuple[str, ...],
@@ -65,7 +65,7 @@ def test_what_is_wanted(
         expected = plainly(trace, wanted)
         found = [(row[0], register) for row, register in chosen.accesses(trace, wanted)]
         assert found == expected
-        for tail in (1, 50):
+        for tail in (50,):
             some = [(row[0], register) for row, register in chosen.accesses(trace, wanted, tail)]
             assert some[-tail:] == expected[-tail:]
             assert len(some) < tail + 31 or not expected or part != (0, 1)
