@@ -75,6 +75,16 @@ def test_real_segment_load_changes_the_base(real: Guest) -> None:
     assert real["rbx"] & 0xFF == 0x5A
 
 
+@pytest.mark.parametrize("last", ["90", "40", "04"])  # nop, inc ax; add al with its operand outside
+def test_real_code_ends_with_its_segment(real: Guest, last: str) -> None:
+    real.vector(13, "hlt", HANDLER16)
+    real.cpu.set_segment("cs", 0x2345, 0x23450, 0xFFFF, 0x9B)
+    real.cpu.write_phys(0x23450 + 0xFFFD, bytes.fromhex("9090" + last) + b"\x90" * 64)
+    real.cpu.set("rip", 0xFFFD)
+    assert real.go() == "hlt"
+    assert real.read16(KERNEL_STACK - 6, 2) == (0xFFFF if last == "04" else 0, 0x2345)
+
+
 def test_real_les_and_push_pop(real: Guest) -> None:
     real.cpu.write_phys(DATA, struct.pack("<HH", 0x1122, 0x3344))
     real.run(f"les di, [{DATA:#x}]; push es; pop ds; mov ax, ds; hlt", at=CODE16)

@@ -243,6 +243,7 @@ def translate(
     is64 = (mode & 3) == 2
     legacy = is64 ^ 1
     checked = legacy & ((mode & MODE_FLAT) == 0)
+    last_pc = select(checked, cpu.seg_limit[CS].zx(64), u64(-1))
     plain_stack = is64 | ((mode & (MODE_FLAT | MODE_SS32)) == (MODE_FLAT | MODE_SS32))
     insns = cpu.insns
     room = 0x1000 - (host & PAGE)  # bytes on this page
@@ -291,6 +292,9 @@ def translate(
                 crossing = u64(1)
                 if length == 0:
                     undefined = u1(1)
+                elif at_pc + length - 1 > last_pc:
+                    mmu.raise_exception(base, GP, 0)
+                    return u64(0)
                 n = u64(1)
                 used = room
                 more = u1(0)
@@ -300,6 +304,11 @@ def translate(
             more = u1(0)
             if n == 0:
                 n = u64(1)
+        elif unlikely(checked & (at_pc + length - 1 > last_pc)):
+            if n == 0:
+                mmu.raise_exception(base, GP, 0)
+                return u64(0)
+            more = u1(0)
         else:
             n += 1
             used += length
@@ -496,7 +505,7 @@ def translate(
     position = host - ram
     store(block_at + 8, position)
     store(block_at + 16, pc)
-    store(block_at + 24, (mode | select(slow != 0, u32(MODE_SLOW), u32(0))).zx(64))
+    store(block_at + 24, key_of(cpu, slow))
     store(block_at + 32, start)
     store(block_at + 40, first_page.tr(32))
     store(block_at + 44, u32(-1))
@@ -526,6 +535,16 @@ def note_page(
     store(cpu.page_code + page * 8, mask | span)
     store(block_at + 48 + which * 4, load(cpu.page_head + page * 8, "i64").tr(32))
     store(cpu.page_head + page * 8, index * 2 + which)
+
+
+@inline
+def key_of(cpu: Any, slow: Any) -> Any:
+    """What blocks at one place differ in: the mode, and where segments are checked the limit of CS,
+    at which they end.
+    """
+    mode = cpu.mode | select(slow != 0, u32(MODE_SLOW), u32(0))
+    checked = ((mode & 3) != 2) & ((mode & MODE_FLAT) == 0)
+    return mode.zx(64) | (select(checked, cpu.seg_limit[CS], u32(0)).zx(64) << 32)
 
 
 @inline
@@ -569,7 +588,7 @@ def find_code(base: Any, slow: Any) -> Any:
         return u64(0)
     which = select(cpu.cpl == 3, u32(MMU_USER), u32(MMU_KERNEL))
     position = host - cpu.ram
-    key = (mode | select(slow != 0, u32(MODE_SLOW), u32(0))).zx(64)
+    key = key_of(cpu, slow)
     slot = cpu.block_hash + hash_of(position, pc, key) * 4
     n = load(slot, "i32").zx(64)
     code = u64(0)
