@@ -275,7 +275,8 @@ class TuiApp:
             last.data_buffer.clear()  # as in `_Screen.create_content`
         start, self._start = self._start, None
         if start is not None:
-            asyncio.get_running_loop().call_soon(start)
+            # Behind the first rows: they would have to share the interpreter with all the rest.
+            self.view.session.aside.ask(_nothing, lambda _: start())
 
     def _copy(self, text: str) -> None:
         """OSC 52, towards the user's own terminal; `text` is ours, never the guest's."""
@@ -356,6 +357,10 @@ class TuiApp:
                 self.app.invalidate()
             if self._garbage is not None:
                 self._garbage.tick(any(jobs.busy for jobs in session.all_jobs))
+
+
+def _nothing() -> None:
+    """What is to be done only in its turn."""
 
 
 def _loop() -> asyncio.AbstractEventLoop:
