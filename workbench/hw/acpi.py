@@ -344,13 +344,16 @@ def build_relocatable(config: MachineConfig) -> Relocatable:
             found = [(n, size) for n in range(36, len(table), size)]
         pointers.extend((at + offset, size) for offset, size in found)
         if found:
+            tables[at + 9] = 0  # EDK2 counts what is there, SeaBIOS adds to it
             checksums.append((at + 9, at, len(table)))
         return at
 
     rsdt, xsdt = _place_tables(config, 0, place)
+    rsdp = bytearray(_rsdp(rsdt, xsdt))
+    rsdp[8] = rsdp[32] = 0
     return Relocatable(
         bytes(tables), pointers, checksums,
-        _rsdp(rsdt, xsdt), [(16, 4), (24, 8)], [(8, 0, 20), (32, 0, 36)],
+        bytes(rsdp), [(16, 4), (24, 8)], [(8, 0, 20), (32, 0, 36)],
     )  # fmt: skip
 
 
