@@ -195,6 +195,21 @@ def test_smbios_has_what_is_required_of_it() -> None:
     assert struct.unpack_from("<H", anchor, 28)[0] == len(kinds)
 
 
+def test_the_fadt_follows_the_base_of_power_management(seabios: bytes) -> None:
+    """UEFI puts it at B000h."""
+    machine, _ = pc(seabios)
+    fw_cfg, pm = machine.devices["fw_cfg"], machine.devices["piix4_pm"]
+    key = fw_cfg.files["etc/acpi/tables"]
+    for base in (0, 0xB000, 0x4000):
+        pm.write(0x40, 4, base | 1)
+        pm.write(0x80, 1, 1)
+        fw_cfg.write(0, 2, key)
+        tables = fw_cfg.read_block(1, 1, len(fw_cfg.items[key]))
+        fadt = tables.index(b"FACP")
+        timer = struct.unpack_from("<I", tables, fadt + 76)[0]
+        assert timer == (base or 0x600) + 8
+
+
 def test_the_loader_script_points_only_inside_its_files() -> None:
     tables = build_relocatable(CONFIG)
     script = loader_script.script(tables)

@@ -13,7 +13,7 @@ from workbench.firmware import bioskernel, bootorder, loader_script, smbios
 from workbench.firmware.errors import LoaderError
 from workbench.hw.acpi import build_relocatable
 from workbench.hw.fw_cfg import FwCfg
-from workbench.hw.layout import COM_PORTS, HIGH_RAM_BASE, LOW_RAM_LIMIT
+from workbench.hw.layout import COM_PORTS, HIGH_RAM_BASE, LOW_RAM_LIMIT, PM_BASE
 from workbench.hw.pci.function import PciFunction
 from workbench.hw.shadow import ShadowRam
 
@@ -60,6 +60,7 @@ def load(
     shadow.plug(image)
     first = f"/rom@genroms/{bioskernel.ROM_NAME}" if kernel else ""
     tell(fw_cfg, config, machine.devices["pci"], first)
+    _follow_pm_base(fw_cfg, config, machine.devices["piix4_pm"])
     for key, data in (kernel or {}).items():
         fw_cfg.add_item(key, data)
     for name, rom in (option_roms or {}).items():
@@ -144,6 +145,20 @@ def tell(fw_cfg: FwCfg, config: MachineConfig, pci: Any, first: str = "") -> Non
     anchor, structures = smbios.build(config)
     fw_cfg.add_file("etc/smbios/smbios-anchor", anchor)
     fw_cfg.add_file("etc/smbios/smbios-tables", structures)
+
+
+def _follow_pm_base(fw_cfg: FwCfg, config: MachineConfig, pm: Any) -> None:
+    """The FADT says where firmware has put the ports of power management before it reads this."""
+    built: dict[int, bytes] = {}
+
+    def tables() -> bytes:
+        base = pm.base or PM_BASE
+        if base not in built:
+            built.clear()
+            built[base] = build_relocatable(config, base).tables
+        return built[base]
+
+    fw_cfg.make_live(loader_script.TABLES_FILE, tables)
 
 
 def e820_entries(config: MachineConfig) -> bytes:

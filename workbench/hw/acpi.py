@@ -63,9 +63,8 @@ def _gas(space: int, width_bits: int, address: int, access: int) -> bytes:
 _NO_GAS = bytes(12)
 
 
-def _fadt(facs: int, dsdt: int) -> bytes:
+def _fadt(facs: int, dsdt: int, pm: int) -> bytes:
     """Fixed ACPI Description Table, revision 6 (5.2.9)."""
-    pm = layout.PM_BASE
     evt, cnt, tmr, gpe0 = pm, pm + 4, pm + 8, pm + 0xC
     body = struct.pack("<IIBBHIBBBB", facs, dsdt, 0, 1, layout.SCI_IRQ, 0, 0, 0, 0, 0)
     body += struct.pack("<8I", evt, 0, cnt, 0, 0, tmr, gpe0, 0)
@@ -295,11 +294,11 @@ def build_tables(config: MachineConfig) -> tuple[int, list[tuple[int, bytes]]]:
 
 
 def _place_tables(
-    config: MachineConfig, facs: int, place: Callable[[bytes], int]
+    config: MachineConfig, facs: int, place: Callable[[bytes], int], pm: int = layout.PM_BASE
 ) -> tuple[int, int]:
     """Give each table but the FACS to `place`, which says where it goes; RSDT and XSDT."""
     dsdt = place(build_dsdt(config))
-    entries = [place(_fadt(facs, dsdt)), place(_madt()), place(_hpet())]
+    entries = [place(_fadt(facs, dsdt, pm)), place(_madt()), place(_hpet())]
     rsdt = place(_table(b"RSDT", 1, struct.pack(f"<{len(entries)}I", *entries)))
     xsdt = place(_table(b"XSDT", 1, struct.pack(f"<{len(entries)}Q", *entries)))
     return rsdt, xsdt
@@ -328,8 +327,8 @@ class Relocatable:
     rsdp_checksums: list[tuple[int, int, int]]
 
 
-def build_relocatable(config: MachineConfig) -> Relocatable:
-    """Build all tables for firmware to place."""
+def build_relocatable(config: MachineConfig, pm: int = layout.PM_BASE) -> Relocatable:
+    """Build all tables for firmware to place, which put the ports of power management at `pm`."""
     tables = bytearray(_facs())
     pointers: list[tuple[int, int]] = []
     checksums: list[tuple[int, int, int]] = []
@@ -348,7 +347,7 @@ def build_relocatable(config: MachineConfig) -> Relocatable:
             checksums.append((at + 9, at, len(table)))
         return at
 
-    rsdt, xsdt = _place_tables(config, 0, place)
+    rsdt, xsdt = _place_tables(config, 0, place, pm)
     rsdp = bytearray(_rsdp(rsdt, xsdt))
     rsdp[8] = rsdp[32] = 0
     return Relocatable(

@@ -79,8 +79,8 @@ class FwCfg(RegBank[FwCfgState]):
             SIGNATURE: b"QEMU",
             ID: struct.pack("<I", ID_TRADITIONAL | ID_DMA),
         }
+        self.live: dict[int, Callable[[], bytes]] = {}  # contents that depend on other devices
         self.files: dict[str, int] = {}
-        self._data = b""
         # State
         super().__init__(name)
 
@@ -91,16 +91,17 @@ class FwCfg(RegBank[FwCfgState]):
         ports.read_block = self.read_block
         return ports, Window.of(self, self.name, port + 4, name=f"{self.name}-dma", size=8, start=4)
 
-    def set_state(self, state: FwCfgState) -> None:
-        super().set_state(state)
-        self._data = self.items.get(state.selector, b"")
+    @property
+    def _data(self) -> bytes:
+        key = self.state.selector
+        live = self.live.get(key)
+        return self.items.get(key, b"") if live is None else live()
 
     # -- what firmware is told -------------------------------------------------------------------
 
     def add_item(self, key: int, data: bytes) -> None:
         """Put an item there before the machine runs."""
         self.items[key] = data
-        self._data = self.items.get(self.state.selector, b"")
 
     def add_file(self, name: str, data: bytes) -> None:
         """Put a named item there; raises ValueError for a name that does not fit, or too many."""
@@ -111,6 +112,10 @@ class FwCfg(RegBank[FwCfgState]):
         self.files[name] = FILE_FIRST + len(self.files)
         self.add_item(self.files[name], data)
         self.add_item(FILE_DIR, self._directory())
+
+    def make_live(self, name: str, content: Callable[[], bytes]) -> None:
+        """From now on a file has what `content` says, always as many bytes as it has now."""
+        self.live[self.files[name]] = content
 
     def file(self, name: str) -> bytes:
         """The contents of a named item."""
@@ -129,16 +134,15 @@ class FwCfg(RegBank[FwCfgState]):
     def _select(self, value: int) -> None:
         state = self.state
         state.selector, state.offset = value, 0
-        self._data = self.items.get(value, b"")
 
     @on_read(DATA)
     def _read_data(self) -> int:
-        state = self.state
+        state, data = self.state, self._data
         at = state.offset
-        if at >= len(self._data):
+        if at >= len(data):
             return 0
         state.offset = at + 1
-        return self._data[at]
+        return data[at]
 
     def read_block(self, offset: int, size: int, count: int) -> bytes | None:
         """As many bytes as REP INSB takes from the data port."""

@@ -331,11 +331,14 @@ class Piix4Pm(PciFunction[Piix4PmState]):
         if kind == "power":
             self.io.press_power_button()
 
+    @property
+    def base(self) -> int:
+        """The first port, 0 while the ports are not decoded."""
+        return self.state.pmba & 0xFFC0 if self.state.pmregmisc & 1 else 0
+
     def _place(self) -> None:
         if self._pm_window is not None:
-            state = self.state
-            base = state.pmba & 0xFFC0
-            self._pm_window.place(base if state.pmregmisc & 1 and base else None)
+            self._pm_window.place(self.base or None)
 
     @on_write(PMBA, PMREGMISC)
     def _write_base(self, old: int, new: int) -> None:
