@@ -306,7 +306,6 @@ def _hold(screen: Screen, times: Times, key: str, count: int) -> None:
 
 def _reaction(screen: Screen, key: str) -> float:
     """Seconds from a key to what is printed for it; 0 if it changes nothing."""
-    screen.quiet()
     at = time.perf_counter()
     screen.press(key)
     return screen.heard - at if screen.pump(0.5) else 0.0
@@ -386,6 +385,7 @@ def keys_of_boot(path: str) -> list[Times]:
             screen.quiet()
             for _ in range(4):
                 for key in ("z", DOWN, "z"):
+                    screen.quiet()
                     panes.measure(screen, lambda key=key: _reaction(screen, key))  # type: ignore[misc]
                 screen.press("\t")
                 screen.quiet()
@@ -409,6 +409,7 @@ def keys_of_two(path: str, other: str) -> list[Times]:
             moving.add(screen, key)
             screen.quiet()
         for key in [DOWN, PAGE_DOWN, UP, END, PAGE_UP, HOME] * 4:
+            screen.quiet()
             states.measure(screen, lambda key=key: _reaction(screen, key))  # type: ignore[misc]
     return [moving, states]
 
