@@ -1,0 +1,66 @@
+"""UEFI: EDK2 finds a FAT disk, GRUB from it boots Linux, and Linux powers off by ACPI."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from guests.build import ensure
+from guests.errors import GuestError
+from workbench.cli.roms import OVMF_FILES, first_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.guest]
+CONFIG = """serial --unit=0 --speed=115200
+terminal_output serial
+search --file --set=root /vmlinuz
+linux /vmlinuz console=ttyS0 quiet
+initrd /initrd
+boot
+"""
+
+
+def workbench(*arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench", *map(str, arguments)],
+        capture_output=True, text=True, errors="replace", timeout=300,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout[-2000:]
+    return done.stdout
+
+
+def test_grub_under_uefi_boots_linux_to_power_off(tmp_path: Path) -> None:
+    tools = ("grub-mkstandalone", "mkfs.fat", "mmd", "mcopy")
+    lacking = [tool for tool in tools if shutil.which(tool) is None]
+    if lacking or first_of(OVMF_FILES) is None or not Path("/usr/lib/grub/x86_64-efi").is_dir():
+        pytest.skip(f"not installed: {lacking or 'ovmf or grub-efi-amd64-bin'}")
+    try:
+        guest = ensure("cloud")
+    except GuestError as error:
+        pytest.skip(str(error))
+    (tmp_path / "grub.cfg").write_text(CONFIG)
+    loader, disk, trace = tmp_path / "BOOTX64.EFI", tmp_path / "disk.img", tmp_path / "uefi.wbt"
+    for command in (
+        ["grub-mkstandalone", "-O", "x86_64-efi", "-o", loader, "--locales=", "--fonts=",
+         "--themes=", "--install-modules=fat serial linux search normal terminal",
+         f"boot/grub/grub.cfg={tmp_path / 'grub.cfg'}"],
+        ["mkfs.fat", "-C", "-F", "32", disk, "65536"],
+        ["mmd", "-i", disk, "::/EFI", "::/EFI/BOOT"],
+        ["mcopy", "-i", disk, loader, "::/EFI/BOOT/"],
+        ["mcopy", "-i", disk, guest.kernel, "::/vmlinuz"],
+        ["mcopy", "-i", disk, guest.images["boot"], "::/initrd"],
+    ):  # fmt: skip
+        subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    # 512 MiB: with 256, GRUB is out of memory on QEMU as well
+    console = workbench(
+        "record", "--bios", "ovmf", "-m", "512", "--drive", f"file={disk},if=virtio",
+        "--max-insns", "20G", "-o", trace,
+    )  # fmt: skip
+    for text in ("BdsDxe: starting Boot", "== init", "power off"):
+        assert text in console, console[-2000:]
+    disk.unlink()
+    assert "== init" in workbench("replay", trace)
