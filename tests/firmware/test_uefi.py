@@ -64,3 +64,20 @@ def test_grub_under_uefi_boots_linux_to_power_off(tmp_path: Path) -> None:
         assert text in console, console[-2000:]
     disk.unlink()
     assert "== init" in workbench("replay", trace)
+
+
+def test_a_kernel_by_its_efi_stub(tmp_path: Path) -> None:
+    if first_of(OVMF_FILES) is None:
+        pytest.skip("not installed: ovmf")
+    try:
+        guest = ensure("cloud")
+    except GuestError as error:
+        pytest.skip(str(error))
+    trace = tmp_path / "stub.wbt"
+    console = workbench(
+        "record", "--bios", "ovmf", "--kernel", guest.kernel, "--initrd", guest.images["boot"],
+        "--append", "console=ttyS0", "-m", "512", "--max-insns", "20G", "-o", trace,
+    )  # fmt: skip
+    for text in ("efi: EFI v2.70 by EDK II", "Registered efivars operations", "power off"):
+        assert text in console, console[-2000:]
+    assert "power off" in workbench("replay", trace)
