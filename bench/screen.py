@@ -443,6 +443,7 @@ def keys_of_long(path: str) -> tuple[list[Times], int]:
             screen.press(f":go {share}%")
             screen.quiet()
             shares.add(screen, "\r", lambda share=share: f" {share}.00 %" in screen.text)  # type: ignore[misc]
+            screen.press("\x1b")  # the machine would be on its way for hours
             screen.quiet()
         return [early, jumps, filtered, later, shares], peak_bytes
 

@@ -22,7 +22,6 @@ __all__ = ["config_of", "plug_bios"]
 
 ORDER: Final = "cad"
 CMOS_ORDER, CMOS_ORDER_AND_FLOPPY = 0x3D, 0x38
-DEVICES: Final = "acdn"
 
 
 def config_of(wanted: Wanted) -> FirmwareConfig:
@@ -82,7 +81,7 @@ def _order(testbed: Testbed, wanted: Wanted, order: str) -> None:
     """The bytes by which a PC BIOS knows from where to boot (as `board.boot_bytes`)."""
     if len(order) > 3 or set(order) - set(BOOT_DEVICES):
         raise UsageError(f"expected -boot with up to three of {BOOT_DEVICES}, not {order!r}")
-    digits = [DEVICES.index(letter) + 1 for letter in order.ljust(3) if letter != " "]
+    digits = [BOOT_DEVICES.index(letter) + 1 for letter in order.ljust(3) if letter != " "]
     digits += [0] * (3 - len(digits))
     cmos = testbed.board.rtc.state.cmos
     cmos[CMOS_ORDER] = digits[1] << 4 | digits[0]

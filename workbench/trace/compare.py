@@ -247,7 +247,6 @@ class Hashes:
     def __init__(
         self, trace: Trace, *, exact: bool = False, progress: Progress = lambda share: None
     ) -> None:
-
         self.rows = trace.rows("accesses")
         self.registers: Words = np.zeros(self.rows, np.uint64)
         self.words: Words = np.zeros(self.rows, np.uint64)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workbench.core.inputs import Batch
-from workbench.core.requests import Burst, RequestEvent
+from workbench.core.machine import Observer
+from workbench.core.requests import RequestEvent
 from workbench.core.spans import Spans, pairs
 from workbench.trace.protocol import InputLike
 from workbench.trace.tables import (
@@ -28,7 +28,7 @@ _PC_AT = {
 }
 
 
-class EventObserver:
+class EventObserver(Observer):
     """An observer of a machine that gives each event, as a tuple, to `self._append`.
 
     The tuple's columns are those of the table in `tables.TABLES`, without `seq`.
@@ -89,13 +89,6 @@ class EventObserver:
         """An event of a request to a device."""
         self._append((REQUEST, icount) + request)  # noqa: RUF005 -- three times as quick
 
-    def on_burst(self, burst: Burst, icount: int) -> None:
-        """Requests that were served at once, in the order in which they would come one by one."""
-        for begin, gpa, length, end in burst.served():
-            self.on_request(begin, icount)
-            self.on_dma(burst.device, gpa, length, True, icount)
-            self.on_request(end, icount)
-
     def on_irq_line(self, name: str, level: bool, icount: int) -> None:
         """A new level of an interrupt line."""
         self._append((IRQ_LINE, icount, name, level))
@@ -106,17 +99,9 @@ class EventObserver:
         if self.console_sink is not None:
             self.console_sink(device, data)
 
-    def on_frame(self, device: str, frame: bytes, icount: int) -> None:
-        """A sent frame: a replay makes it again, so it is not written."""
-
     def on_input(self, inp: InputLike) -> None:
         """An input, at the moment of its delivery."""
         self._append((INPUT, inp.icount, inp.time_ps, inp.target, inp.kind, bytes(inp.data)))
-
-    def on_inputs(self, batch: Batch) -> None:
-        """Inputs of one moment."""
-        for inp in batch:
-            self.on_input(inp)
 
     def on_digest(self, scope: str, digest: bytes, icount: int, time_ps: int) -> None:
         """A digest of the state that a replay has to reach too (called by the session)."""

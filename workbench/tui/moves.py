@@ -113,18 +113,30 @@ def _stack(timeline: Timeline, ways: flow.WaysOut | None) -> range:
     return range(first, first + _KERNEL_STACK)
 
 
-def _said(timeline: Timeline, moved: Moved, wanted: set[int]) -> str | None:
-    """A sentence when a move ended elsewhere than at what it was for."""
-    if moved.kind == "breakpoint":
-        return None if _pc(timeline) in wanted else "breakpoint"
+def sentence(moved: Moved) -> str:
+    """Why a move ended, in words."""
     match moved.kind:
-        case "interrupted":
-            return "stopped"
+        case "breakpoint":
+            return "breakpoint"
+        case "watch" | "access":
+            return f"watched: {moved.text or 'memory'}"
         case "begin":
-            return "the start of the recording"
+            return "the start of the recording; no breakpoint was met on the way back"
         case "end":
             return f"the end of the recording ({moved.text})"
-    return moved.text or None
+        case "interrupted":
+            return "stopped"
+        case _:
+            return moved.text
+
+
+def _said(timeline: Timeline, moved: Moved, wanted: set[int]) -> str | None:
+    """A sentence when a move ended elsewhere than at what it was for."""
+    if moved.kind == "breakpoint" and _pc(timeline) in wanted:
+        return None
+    if moved.kind == "begin":
+        return "the start of the recording"
+    return sentence(moved) or None
 
 
 # Blocks.

@@ -18,6 +18,7 @@ from workbench.tui.matches import Matches
 
 if TYPE_CHECKING:
     from workbench.trace.timeline import Moved, Timeline
+    from workbench.tui.log import Access
     from workbench.tui.session import Session
 
 Poll = Callable[[], bool]
@@ -136,7 +137,7 @@ class Travel:
         def work(timeline: Timeline, poll: Poll) -> str:
             if live is not None and forward:
                 return live.go(poll)
-            return _sentence(timeline.go(poll) if forward else timeline.go_back(poll))
+            return moves.sentence(timeline.go(poll) if forward else timeline.go_back(poll))
 
         self._session.driver.move("running" if forward else "running back", work)
 
@@ -185,35 +186,25 @@ class Travel:
                 session.say(f"nobody has written to {register} of {device} since the start")
             else:
                 session.go_to_row(row)
-                access = session.log.access(row)
-                who = session.function(access.pc)
-                session.say(f"{access.register} of {access.device} was written by {who}")
+                session.aside.ask(lambda: session.log.access(row), told)
+
+        def told(access: Access) -> None:
+            who = session.function(access.pc)
+            session.say(f"{access.register} of {access.device} was written by {who}")
 
         session.find_row(row, False, matches, found)
 
     def find_write_of_row(self) -> None:
         """Go to the last write to the register of the selected access."""
         session = self._session
-        if session.row < session.log.rows:
-            access = session.log.access(session.row)
-            self.find_write(escape(access.device), escape(access.register), access.row)
+        row = session.row
+
+        def known(access: Access) -> None:
+            self.find_write(escape(access.device), escape(access.register), row)
+
+        if row < session.log.rows:
+            session.aside.ask(lambda: session.log.access(row), known)
 
 
 def _stepped(moved: Moved) -> str | None:
-    return None if moved.kind == "icount" else _sentence(moved)
-
-
-def _sentence(moved: Moved) -> str:
-    match moved.kind:
-        case "breakpoint":
-            return "breakpoint"
-        case "watch" | "access":
-            return f"watched: {moved.text or 'memory'}"
-        case "begin":
-            return "the start of the recording; no breakpoint was met on the way back"
-        case "end":
-            return f"the end of the recording ({moved.text})"
-        case "interrupted":
-            return "stopped"
-        case _:
-            return moved.text
+    return None if moved.kind == "icount" else moves.sentence(moved)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from workbench.hw.ata import rawsector
+from workbench.hw.ata.rawsector import PREGAP
 
 __all__ = [
     "ILLEGAL_MODE",
@@ -27,7 +28,6 @@ __all__ = [
     "u32",
 ]
 
-PREGAP: Final = 150  # frames before logical block 0
 DATA_TRACK: Final = 0x14  # ADR 1 (position), CONTROL 4 (data)
 
 # key << 16 | ASC << 8 | ASCQ

@@ -18,7 +18,7 @@ __all__ = ["PARTS", "PREGAP", "USER_DATA", "cut", "frame_bytes", "is_one_piece"]
 
 DATA_BYTES: Final = 2048
 SECTOR_BYTES: Final = 2352
-PREGAP: Final = 150
+PREGAP: Final = 150  # frames before logical block 0
 SYNC: Final = b"\0" + b"\xff" * 10 + b"\0"
 DATA_AT, EDC_AT, P_AT, Q_AT = 16, 2064, 2076, 2248
 EDC_POLYNOMIAL: Final = 0xD8018001  # x^32+x^31+x^16+x^15+x^4+x^3+x+1, the least power last
