@@ -8,14 +8,14 @@ import tempfile
 from pathlib import Path
 
 import guests
-from bench import gdb, report, throughput
+from bench import gdb, report, throughput, userland
 from bench.gdb_client import Gone
 from bench.measure import run
 from bench.rounds import Result, measure
 from bench.tools import TOOLS, Tool, installed
 from bench.work import NAMES, prepare
 
-_NAMES = [*NAMES, *throughput.NAMES, *gdb.NAMES]
+_NAMES = [*NAMES, *userland.NAMES, *throughput.NAMES, *gdb.NAMES]
 
 
 def main() -> int:
@@ -30,12 +30,17 @@ def main() -> int:
     results: list[Result] = []
     rates: list[throughput.Rate] = []
     latencies: gdb.Latencies | None = None
+    times: list[userland.Timed] = []
     with tempfile.TemporaryDirectory(prefix="workbench-bench-") as name:
         directory = Path(name)
         if any(tool.name.startswith("workbench") for tool in tools):
             _warm_up(directory)
         for work_name in chosen:
             try:
+                if work_name in userland.NAMES:
+                    names = {tool.name.split()[0] for tool in tools}
+                    times = userland.measure(rounds, _say, sorted(names))
+                    continue
                 if work_name in throughput.NAMES:
                     rates += throughput.measure(work_name, rounds, _say, options.quick)
                     continue
@@ -51,12 +56,16 @@ def main() -> int:
             results += measure(work, tools, rounds, _say)
         host = report.host_facts(_qemu_version())
         markdown = report.to_markdown(results, host)
+        if times:
+            markdown += "\n" + userland.to_markdown(times)
         if rates:
             markdown += "\n" + throughput.to_markdown(rates)
         if latencies is not None:
             markdown += "\n" + gdb.to_markdown(latencies)
     options.output.mkdir(parents=True, exist_ok=True)
     measured = {**report.to_json(results, host), "throughput": throughput.to_json(rates)}
+    if times:
+        measured["work"] = userland.to_json(times)
     if latencies is not None:
         measured["gdb"] = gdb.to_json(latencies)
     (options.output / "bench.json").write_text(json.dumps(measured, indent=2) + "\n")

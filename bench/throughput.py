@@ -102,7 +102,7 @@ def measure(name: str, rounds: int, say: Callable[[str], None], quick: bool = Fa
                     script = work.format(n=size // MB // 2, port=port, passes=passes, sent=sent)
                     command = _command(tool, guest, directory, script) + parts
                     seen: set[str] = set()
-                    for label, seconds, cpu_s in _marks(command):
+                    for label, seconds, cpu_s in marks(command):
                         what = LABELS.get(label, label)
                         moved = size // 2 if name == "storage" else size
                         if label.endswith(" send"):
@@ -170,7 +170,7 @@ def _cpu_s(pid: int) -> float:
     return own + sum(_cpu_s(int(child)) for child in children)
 
 
-def _marks(command: Sequence[str]) -> list[tuple[str, float, float]]:
+def marks(command: Sequence[str]) -> list[tuple[str, float, float]]:
     """Run a guest; (what, seconds, seconds of processors) for each pair of marks that it prints."""
     found: list[tuple[str, float, float]] = []
     label, started, cpu_s = "", 0.0, 0.0
