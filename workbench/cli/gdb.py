@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli import engine, travel
+from workbench.cli import engine, text, travel
 from workbench.errors import EXIT_OK, InputFileError, UsageError
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def add_parser(commands: Any) -> None:
     add("--at", metavar="POSITION",
         help="start here: a count, 50%%, end, access:N, request:ide0/17, bookmark:NAME"
         " (default: start)")  # fmt: skip
-    add("--memory-budget", metavar="SIZE", default="1G",
-        help="memory for checkpoints (default: 1G)")  # fmt: skip
+    add("--memory-budget", metavar="SIZE", default=text.CHECKPOINT_BUDGET,
+        help="memory for checkpoints (default: %(default)s)")  # fmt: skip
     add("--architecture", choices=("auto", "i386:x86-64", "i386", "i8086"), default="auto",
         help="how gdb sees the processor (default: auto, by its mode)")  # fmt: skip
     parser.usage = "workbench gdb [OPTIONS] TRACE [-- ARGUMENTS FOR GDB]"
@@ -78,7 +78,6 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve the trace to gdb."""
     from workbench import gdbstub
-    from workbench.cli import text
     from workbench.cli.text import complain
     from workbench.gdbstub.server import Server, listen
     from workbench.gdbstub.stub import Stub

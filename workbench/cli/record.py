@@ -85,7 +85,8 @@ def add_parser(commands: Any) -> None:
         help="let gdb connect at :PORT, HOST:PORT or unix:PATH")  # fmt: skip
     add("--wait", action="store_true", help="with --gdb: wait for gdb before the first instruction")
     add("--memory-budget", metavar="SIZE",
-        help="with --gdb: memory for the states that lead back (default: 1G)")  # fmt: skip
+        help="with --gdb: memory for the states that lead back (default: "
+        f"{text.CHECKPOINT_BUDGET})")  # fmt: skip
     add("--no-reboot", "-no-reboot", action="store_true",
         help="a reset by the guest ends the recording; else the guest starts again")  # fmt: skip
     add("-q", "--quiet", action="store_true", help="no closing summary")
@@ -175,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
     from workbench.cli.text import complain
     from workbench.net.thread import failure_of
 
-    budget_bytes = text.parse_size(args.memory_budget or "1G")
+    budget_bytes = text.parse_size(args.memory_budget or text.CHECKPOINT_BUDGET)
     with (
         gdb.listening(args.gdb, args.wait, args.memory_budget) as listener,
         prepared(args) as it,

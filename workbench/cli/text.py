@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from workbench.errors import UsageError
 
@@ -22,6 +22,8 @@ _PATIENCE_S = 0.5
 _BETWEEN = 3  # blanks from a column to the next
 _TEXT_CELLS = 24
 """Text is wrapped when the terminal is narrow, to no less than this."""
+CHECKPOINT_BUDGET: Final = "1G"
+"""Memory for checkpoints where nobody says otherwise."""
 _UNITS = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40}
 
 

@@ -108,7 +108,7 @@ def _record(args: argparse.Namespace, options: argparse.Namespace) -> bool:
 
     with record.prepared(options) as it:
         recording = it.recording
-        budget_bytes = text.parse_size(options.memory_budget or "1G")
+        budget_bytes = text.parse_size(options.memory_budget or text.CHECKPOINT_BUDGET)
         timeline = LiveTimeline(recording, budget_bytes=budget_bytes)
         live = Live(timeline)
         recording.recorder.flush()

@@ -62,7 +62,7 @@ from workbench.core.layout import (
     WATCH_READ,
 )
 
-BAD = (1 << 64) - 1
+NO_DESCRIPTOR = (1 << 64) - 1
 NO_ICOUNT = (1 << 64) - 1
 TYPE_CODE, TYPE_CONFORMING, TYPE_RW, TYPE_ACCESSED, TYPE_DOWN = 8, 4, 2, 1, 4
 
@@ -195,17 +195,17 @@ def set_null(cpu: Any, seg: Any, selector: Any, dpl: Any) -> None:
 
 @fn("ptr", "i32", ret="i64")
 def descriptor_address(base: Any, selector: Any) -> Any:
-    """Linear address of a selector's descriptor, or -1 if it is outside of its table."""
+    """Linear address of a selector's descriptor, or NO_DESCRIPTOR outside of its table."""
     cpu = CPU.view(base)
     table = cpu.gdtr_base
     limit = cpu.gdtr_limit
     if (selector & 4) != 0:
         if (cpu.seg_attr[LDTR] & ATTR_UNUSABLE) != 0:
-            return u64(BAD)
+            return u64(NO_DESCRIPTOR)
         table = cpu.seg_base[LDTR]
         limit = cpu.seg_limit[LDTR]
     if (selector | 7) & 0xFFFF > limit:
-        return u64(BAD)
+        return u64(NO_DESCRIPTOR)
     return linear(cpu, table + (selector & 0xFFF8).zx(64))
 
 
@@ -214,7 +214,7 @@ def read_descriptor(base: Any, selector: Any, vector: Any, ext: Any) -> Any:
     """Host address of a descriptor; 0 with a fault noted (`vector` if outside of the table)."""
     cpu = CPU.view(base)
     at = descriptor_address(base, selector)
-    if at == BAD:
+    if at == NO_DESCRIPTOR:
         mmu.raise_exception(base, vector, (selector & 0xFFFC) | ext)
         return u64(0)
     return sys_load(base, at, 8, kernel_mmu(cpu))
@@ -355,7 +355,7 @@ def load_system(base: Any, seg: Any, selector: Any, vector: Any) -> Any:
     error = selector & 0xFFFC
     wide = is_long(cpu)
     at = descriptor_address(base, selector)
-    if at == BAD:
+    if at == NO_DESCRIPTOR:
         return fault(base, vector, error)
     if wide and (selector & 0xFFF8) + 15 > cpu.gdtr_limit:
         return fault(base, vector, error)
@@ -399,7 +399,7 @@ def examine(base: Any, selector: Any, what: Any) -> Any:
     """The descriptor if LAR, LSL, VERR or VERW accepts it, else 0; NONE with a fault noted."""
     cpu = CPU.view(base)
     at = descriptor_address(base, selector)
-    if ((selector & 0xFFFC) == 0) | (at == BAD):
+    if ((selector & 0xFFFC) == 0) | (at == NO_DESCRIPTOR):
         return u64(0)
     d = sys_load(base, at, 8, kernel_mmu(cpu))
     if d == 0:

@@ -32,7 +32,7 @@ from workbench.core.layout import (
     VM,
 )
 from workbench.core.segload import (
-    BAD,
+    NO_DESCRIPTOR,
     TYPE_ACCESSED,
     TYPE_CONFORMING,
     attr_of,
@@ -94,7 +94,7 @@ def set_busy(base: Any, selector: Any, busy: Any) -> Any:
     """Set or clear the busy bit of a TSS descriptor; 1, or 0 with a fault noted."""
     cpu = CPU.view(base)
     at = descriptor_address(base, selector)
-    if at == BAD:
+    if at == NO_DESCRIPTOR:
         return u32(1)
     p = sys_load(base, at + 5, 1, kernel_mmu(cpu))
     if p == 0:

@@ -56,7 +56,7 @@ class Outcome:
 def plan(trace: Trace, most: int) -> list[Part]:
     """Cut a trace into so many parts or fewer, about equally long; one if it cannot be cut."""
     try:
-        icounts = listed(trace) if trace.closed else []
+        icounts = listed(trace)[0] if trace.closed else []
     except FormatError:
         icounts = []
     cuts: list[int] = []

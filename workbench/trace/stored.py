@@ -102,14 +102,14 @@ class Saver:
         self._put(CHECKPOINTS, dump_json(listed), rows=0)
 
 
-def listed(trace: Trace) -> list[int]:
-    """The instruction counts of the checkpoints in a trace.
+def listed(trace: Trace) -> tuple[list[int], object]:
+    """The instruction counts of the checkpoints in a trace, and how the pages begin (`first`).
 
     Raises `FormatError` for a list that is damaged, or of another engine.
     """
     chunks = trace.chunks(CHECKPOINT)
     if not chunks:
-        return []
+        return [], None
     if len(chunks) > MAX_CHECKPOINTS:
         raise FormatError(f"there are {len(chunks):,} of them, too many")
     lists = trace.chunks(CHECKPOINTS)
@@ -129,11 +129,7 @@ def listed(trace: Trace) -> list[int]:
     rising = all(a < b for a, b in zip([0, *icounts], icounts, strict=False))
     if not rising or icounts[-1] > trace.icount:
         raise FormatError("they are not in order")
-    return icounts
-
-
-def _first_pages(trace: Trace) -> object:
-    return load_json(trace.payload(trace.chunks(CHECKPOINTS)[0])).get("first")
+    return icounts, found.get("first")
 
 
 class Stored:
@@ -149,11 +145,11 @@ class Stored:
         self._last: tuple[Any, Ram] | None = None
         self._pages: PageReader | None = None
         try:
-            self.icounts = listed(trace)
+            self.icounts, pages_before = listed(trace)
             self._chunks = trace.chunks(CHECKPOINT)[: len(self.icounts)]
             if self.icounts:
                 self._pages = PageReader(trace, machine.save().ram)
-                if self._pages.first != _first_pages(trace):
+                if self._pages.first != pages_before:
                     raise FormatError("they are of a run that began otherwise")
         except FormatError as error:
             self.give_up(error.what)
