@@ -80,6 +80,50 @@ def test_an_input_is_taken_once_at_a_moment() -> None:
     assert taken == [(3, b"late")]
 
 
+def test_an_input_wakes_an_idle_guest_before_its_deadline() -> None:
+    machine = real_mode("fb f4 43 f4")  # sti; hlt; inc bx; hlt
+    line = OneLine(machine)
+    fired: list[int] = []
+    machine.clock.timer("far", lambda: fired.append(machine.clock.now_ps)).arm(10**12)
+    taken: list[tuple[int, int, list[int]]] = []
+
+    def take(kind: str, data: bytes) -> None:
+        taken.append((machine.clock.now_ps, machine.cpu.get("rbx"), fired.copy()))
+        line.write(0, 1, 0)
+
+    machine.inputs.register("x", take)
+    asked: list[int] = []
+
+    def rest(ps: int) -> int:
+        asked.append(ps)
+        if ps != 10**12 or taken:
+            return ps
+        machine.inputs.post("x", "k", b"")
+        return 5 * 10**9
+
+    machine.rest = rest
+    assert machine.run(100).kind == "halted"
+    assert taken == [(5 * 10**9, 0, [])]
+    assert (asked, fired) == ([10**12, 10**12], [10**12])
+    assert machine.cpu.get("rbx") == 1
+
+
+def test_an_input_that_waits_is_taken_before_time_goes_on() -> None:
+    machine = real_mode("fb f4")  # sti; hlt
+    taken: list[int] = []
+    machine.inputs.register("x", lambda kind, data: taken.append(machine.clock.now_ps))
+    machine.clock.timer("far", lambda: None).arm(10**12)
+
+    def late(kind: str, data: bytes) -> None:
+        machine.inputs.post("x", "k", b"")
+
+    machine.inputs.register("y", late)
+    machine.inputs.post("y", "k", b"")
+    machine.run(100)
+    assert len(taken) == 1
+    assert taken[0] < 10**9
+
+
 DR7_CODE_0, DR7_WRITE_0_WORD = 0x1, 0x1 | 0x1 << 16 | 0x1 << 18
 
 

@@ -48,4 +48,9 @@ DEAD = multiboot(
     "b0 00 e6 40 b0 10 e6 40"  # xor al, al; out 0x40, al; mov al, 0x10; out 0x40, al
     "f4 eb fd"  # again: hlt; jmp again (a timer that nobody hears)
 )
+SLOW = multiboot(
+    "fa b0 34 e6 43"  # cli; mov al, 0x34; out 0x43, al
+    "b0 00 e6 40 e6 40"  # xor al, al; out 0x40, al; out 0x40, al
+    "f4 eb fd"  # again: hlt; jmp again (a timer every 55 ms)
+)
 FAULT = multiboot("0f 0b")  # ud2, without an interrupt table

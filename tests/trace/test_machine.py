@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -200,3 +201,26 @@ def test_a_guest_that_hears_no_timer_ends_when_it_is_told(tmp_path: Path) -> Non
         timeline = Timeline(trace)
         assert timeline.go().kind == "end"
         assert timeline.seek(timeline.end_icount).kind in ("icount", "end")
+
+
+def test_an_idle_guest_gets_an_input_between_its_deadlines(tmp_path: Path) -> None:
+    """Not at the deadline, where it would find that all its timers have run out."""
+    path = tmp_path / "idle.wbt"
+    path = tmp_path / "idle.wbt"
+    recording = Recording(str(path), CONFIG.to_json(), guests.SLOW, limits=Limits(wall_s=0.5))
+    recording.interactive = True
+    machine = recording.machine
+    assert isinstance(machine, Machine)
+    pit = next(t for t in machine.clock.timers if t.name.startswith("pit"))
+    later = threading.Timer(0.2, lambda: machine.inputs.post("com1", "rx", b"x"))
+    later.start()
+    outcome = recording.run()
+    later.join()
+    assert outcome.stop == "limit"
+    period_ps = 65536 * 10**12 // 1_193_182
+    with open_trace(path) as trace:
+        (row,) = trace.inputs.to_pylist()
+    assert pit.deadline_ps is not None
+    distance_ps = (pit.deadline_ps - row["time_ps"]) % period_ps
+    assert 10**6 < distance_ps < period_ps - 10**6
+    assert replay(path).identical

@@ -168,6 +168,10 @@ class Machine:
         self.mmio.tracer = self._tracer("mmio")
         self.restart: Callable[[], None] | None = None
         """Starts the guest again after a reset; None: a reset ends the run."""
+        self.rest: Callable[[int], int] | None = None
+        """Asked before a halted guest goes on to a moment: `rest(ps)` gives how far it goes, at
+        most to `ps`. It may wait meanwhile for an input, which is then taken there.
+        """
         # state
         self._resets = False
         self._halted = False
@@ -411,10 +415,13 @@ class Machine:
         scheduled = self.inputs.scheduled_ps
         if scheduled is not None:
             deadline = scheduled if deadline is None else min(deadline, scheduled)
-        if deadline is None and self.inputs.waiting:
-            deadline = self.clock.now_ps + 1  # a new moment, to take it in
-        if deadline is None:
+        if self.inputs.waiting:
+            soon = self.clock.now_ps + 1  # a new moment, to take it in
+            deadline = soon if deadline is None else min(deadline, soon)
+        elif deadline is None:
             return False
+        elif self.rest is not None:
+            deadline = self.rest(deadline)
         self.clock.skip_to(deadline)
         return True
 

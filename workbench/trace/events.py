@@ -37,9 +37,6 @@ class EventObserver(Observer):
     console_sink: Callable[[str, bytes], None] | None = None
     """Also gets what the guest prints, with the name of the device."""
 
-    halt_hook: Callable[[], None] | None = None
-    """Called when the guest halts, before its time goes on."""
-
     def __init__(self) -> None:
         self._append: Callable[[Event], None] = discard
 
@@ -62,8 +59,6 @@ class EventObserver(Observer):
     def on_exit(self, kind: str, icount: int, pc: int, detail: int) -> None:
         """Another exit from guest code."""
         self._append((EXIT, icount, pc, kind, detail & _MASK64))
-        if kind == "hlt" and self.halt_hook is not None:
-            self.halt_hook()
 
     def on_interrupt(self, vector: int, icount: int, pc: int) -> None:
         """A delivered interrupt."""

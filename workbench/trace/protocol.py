@@ -67,6 +67,10 @@ class InputsLike(Protocol):
     wake: Callable[[], None] | None
     """Called by `post`, from the thread that posts."""
 
+    @property
+    def waiting(self) -> bool:
+        """Is there an input of the host that is not delivered yet?"""
+
     def post(self, target: str, kind: str, data: bytes) -> None:
         """Add an input from the host; ignored in replay."""
 
@@ -88,6 +92,8 @@ class MachineLike(Protocol):
     """A machine that can run, be watched, and be compared."""
 
     observers: list[Any]
+    rest: Callable[[int], int] | None
+    """How far a halted guest goes that would go on to a guest time in ps; it may wait there."""
 
     @property
     def clock(self) -> ClockLike:

@@ -24,6 +24,8 @@ _CHECKPOINT_SECONDS = 0.5
 _HASHING_SECONDS = 2.0
 
 _LOOK_UP_SECONDS = 0.1
+_LEAD_SECONDS = 0.001
+"""What guest time may be ahead of real time: waiting takes longer than a device's short work."""
 _NEVER = 1 << 62
 _GOES_ON = frozenset({"icount", "idle", "interrupted", "breakpoint", "watch"})
 
@@ -244,8 +246,6 @@ class Recording:
             self._next_digest += self.limits.digest_every or 0
         elif stop.kind == "halted" and self.over is None:
             self._rest(_IDLE_SECONDS)
-        elif stop.kind == "idle" and self.interactive:
-            self._halted()
         self._poll = None
         return stop
 
@@ -275,20 +275,32 @@ class Recording:
         if self.interactive and self._ahead is None:
             self._pace = Pace(_INTERACTIVE_SLICE)
             self._ahead = _Ahead(now - self.machine.clock.now_ps / 1e12)
-            self.recorder.halt_hook = self._halted
+            self.machine.rest = self._wait
 
-    def _halted(self) -> None:
-        """Let real time catch up with an idle guest, which skips from one deadline to the next.
+    def _wait(self, deadline_ps: int) -> int:
+        """Let real time come to where an idle guest goes next, or an input come before that, which
+        the guest then gets at the time that it is. Were it to go there first, it would find its
+        timers run out before a network could have answered.
 
-        This only delays the run; inputs still get their stamps when they are delivered.
+        What comes of real time here is in the stamp of an input only: without one, the guest goes
+        to its deadline as it would have anyway.
         """
-        if not self._interrupted:
-            assert self._ahead is not None
-            seconds = self._ahead.seconds(self.machine.clock.now_ps)
-            if self.limits.wall_s is not None:
-                seconds = min(seconds, self._start() + self.limits.wall_s - time.monotonic())
-            if self._rest(seconds):
-                self.machine.interrupt()
+        if self._interrupted:
+            return deadline_ps
+        assert self._ahead is not None
+        now_ps = self.machine.clock.now_ps
+        self._ahead.keep_up(now_ps)
+        seconds = self._ahead.seconds(deadline_ps)
+        if seconds <= _LEAD_SECONDS:
+            return deadline_ps
+        if self.limits.wall_s is not None:
+            seconds = min(seconds, self._start() + self.limits.wall_s - time.monotonic())
+        if self._rest(seconds):
+            self.machine.interrupt()
+            return now_ps
+        if self.machine.inputs.waiting:
+            return min(deadline_ps, max(now_ps + 1, self._ahead.guest_ps()))
+        return deadline_ps
 
     def _rest(self, seconds: float) -> bool:
         """Wait, at most until there is an input or an interruption; True if `poll` wants a stop."""
@@ -310,14 +322,19 @@ class Recording:
 
 
 class _Ahead:
-    """How far guest time is ahead of real time since it last was behind."""
+    """How guest time goes with real time, since it last was behind."""
 
     def __init__(self, now_s: float) -> None:
         self._offset_s = now_s
 
+    def keep_up(self, guest_ps: int) -> None:
+        """The guest is at `guest_ps`: a guest that is late does not make up for it."""
+        self._offset_s = max(self._offset_s, time.monotonic() - guest_ps / 1e12)
+
     def seconds(self, guest_ps: int) -> float:
-        """Give the seconds to wait until real time has caught up; negative when it is behind."""
-        behind = time.monotonic() - (self._offset_s + guest_ps / 1e12)
-        if behind > 0:
-            self._offset_s += behind
-        return -behind
+        """Give the seconds until real time is there; negative when that is past."""
+        return self._offset_s + guest_ps / 1e12 - time.monotonic()
+
+    def guest_ps(self) -> int:
+        """The guest time that it is now."""
+        return int((time.monotonic() - self._offset_s) * 1e12)
