@@ -121,16 +121,15 @@ def test_counts_are_those_of_a_plain_loop(
 
 
 @pytest.mark.parametrize("by", ["register", "value", "bucket"])
-def test_counts_of_two_processes_are_those_of_one(
+def test_counts_of_several_threads_are_those_of_one(
     chips: Path, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stats, "LONG_ROWS", 1)
-    monkeypatch.setattr(stats, "_TURN_ROWS", 1)
-    monkeypatch.setattr(analysis, "CHUNK_ROWS", 31)  # what is selected holds in the next process
+    monkeypatch.setattr(stats, "_BATCH_ROWS", 31)
+    monkeypatch.setattr(analysis, "CHUNK_ROWS", 31)  # what is selected holds in the next piece
     analysis.repeat(chips, tmp_path / "long.wbt", 1500)
     with open_trace(tmp_path / "long.wbt") as trace:
         one = stats.count(trace, (by,), buckets=7)
-        assert stats.count(trace, (by,), buckets=7, jobs=2) == one
+        assert stats.count(trace, (by,), buckets=7, jobs=3) == one
 
 
 def test_keys_that_are_joined(chips: Path) -> None:

@@ -17,6 +17,13 @@ def threads() -> int:
     return min(MOST_THREADS, os.cpu_count() or 1)
 
 
+def in_turn(tasks: Iterable[Callable[[], T]], jobs: int | None) -> Iterator[T]:
+    """Give the results of tasks in order, done in so many threads; with 1 here, one by one."""
+    if jobs == 1:
+        return (task() for task in tasks)
+    return ahead(tasks, threads() if jobs is None else jobs)
+
+
 def ahead(tasks: Iterable[Callable[[], T]], jobs: int) -> Iterator[T]:
     """Give the results of tasks in order; three for each thread are under way or waiting."""
     with ThreadPoolExecutor(jobs) as pool:

@@ -147,7 +147,6 @@ def _piece_of_tail(trace: Trace, chosen: Filter, tail: int, start: int) -> int:
 
 def _of_registers(batch: pa.Table, chosen: Filter, registers: Registers) -> Mask:
     """The accesses to registers that are wanted, and perhaps a few more; takes all in order."""
-    registers.take(registers.handed())
     codes, about = registers.code(batch)
     registers.follow(about)
     found = np.flatnonzero(np.bincount(codes))

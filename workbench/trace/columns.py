@@ -24,12 +24,15 @@ def _numbers(part: pa.Array) -> np.ndarray[Any, Any]:
     """One chunk without nulls; a flag is 0 or 1."""
     import pyarrow as pa
 
-    if pa.types.is_boolean(part.type):
-        part = part.cast(pa.uint8())
-    dtype = np.dtype(str(part.type))
     buffer = part.buffers()[1]
+    flags = pa.types.is_boolean(part.type)
+    dtype = np.dtype(np.uint8) if flags else np.dtype(str(part.type))
     if buffer is None or not len(part):
         return np.empty(0, dtype)
+    if flags:
+        first, skip = divmod(part.offset, 8)
+        bits = np.frombuffer(buffer, np.uint8, -(-(skip + len(part)) // 8), first)
+        return np.unpackbits(bits, count=skip + len(part), bitorder="little")[skip:]
     return np.frombuffer(buffer, dtype, len(part), part.offset * dtype.itemsize)
 
 

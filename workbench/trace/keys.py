@@ -3,7 +3,7 @@
 The first (`code`) is arithmetic on columns and knows nothing of other batches; the second (`names`)
 sees only the few different codes of a batch. So the work for each access is a dozen operations on
 arrays, whatever is counted. Registers, which depend on what was written before, are in
-`keys_registers`: there `follow` sees one batch after the other, in whichever process they are.
+`keys_registers`: there `follow` sees one batch after the other.
 """
 
 from __future__ import annotations
@@ -42,26 +42,16 @@ class Key(Protocol):
 
     columns: tuple[str, ...]
     """The columns of `accesses` that it looks at."""
-    follows: bool
-    """Whether `follow` has to be called for each batch in order, before `names`; what it then knows
-    is `handed` on to the process with the next ones, which can `take` it.
-    """
 
     def code(self, batch: pa.Table) -> tuple[Ints, Any]:
         """Give each access of a batch a small number, and what `names` needs to know of them.
 
-        The array of numbers is the caller's.
+        May be called in several threads at once. The array of numbers is the caller's.
         """
 
     def follow(self, about: Any) -> None:
-        """Follow what the accesses of a batch change for later ones."""
-
-    def handed(self) -> Any:
-        """Give all that later batches need to know, as plain values."""
-
-    def take(self, handed: Any) -> None:
-        """Take what a key of the same kind has handed on; no names of batches before are asked
-        for.
+        """Follow what the accesses of a batch change for later ones; called for one batch after
+        the other, before their `names`.
         """
 
     def names(self, about: Any, found: Ints) -> Ints:
@@ -77,16 +67,8 @@ class Key(Protocol):
 class Unordered:
     """A key whose accesses have the same name wherever they are."""
 
-    follows = False
-
     def follow(self, about: Any) -> None:
         """Nothing is followed."""
-
-    def handed(self) -> None:
-        """Nothing is handed on."""
-
-    def take(self, handed: None) -> None:
-        """Nothing is taken."""
 
 
 class Names:
@@ -285,7 +267,6 @@ class Joined:
         self._names = [Names() for _ in parts]
         self._pairs = [Names() for _ in parts[1:]]
         self.columns = tuple(dict.fromkeys(name for part in parts for name in part.columns))
-        self.follows = any(part.follows for part in parts)
 
     def code(self, batch: pa.Table) -> tuple[Ints, Any]:
         """Number the different combinations."""
@@ -307,15 +288,6 @@ class Joined:
         first, rest = about
         for part, own in zip(self._parts, (first, *(own for own, _, _ in rest)), strict=True):
             part.follow(own)
-
-    def handed(self) -> list[Any]:
-        """What each part hands on."""
-        return [part.handed() for part in self._parts]
-
-    def take(self, handed: list[Any]) -> None:
-        """Give each part its own."""
-        for part, own in zip(self._parts, handed, strict=True):
-            part.take(own)
 
     def names(self, about: Any, found: Ints) -> Ints:
         """Name the combinations."""

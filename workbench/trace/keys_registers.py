@@ -8,7 +8,9 @@ different pairs of segment and place are decoded, not the accesses.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 _MOST_KEPT: Final = 1 << 17
 _MOST_STEPS: Final = 1 << 16
-_MOST_STATES: Final = 1 << 23  # more than a turn has accesses
+_MOST_STATES: Final = 1 << 21  # more than a batch has accesses
+_FEW: Final = 4
+"""Accesses of a segment that are not worth looking for those that are equal."""
 _MOST_VALUES: Final = 1 << 20
 _WORD: Final = (1 << 64) - 1
 
@@ -36,22 +40,26 @@ class _Window:
     def __init__(self, device: str, decoder: WindowDecoder | None) -> None:
         self.device = device
         self.decoder = decoder
-        self.initial: Any = None if decoder is None else decoder.state
         self.states = Texts(_MOST_STATES)
         """What was selected, by number."""
         self.steps: dict[tuple[int, _Place, int], tuple[int, int]] = {}
         """By state, place and value of a write that selects: its register, and the next state."""
         self.registers: dict[tuple[int, _Place], int] = {}
         """By state and place of an access that selects nothing."""
-        self.select(self.initial)
+        self.select(None if decoder is None else decoder.state)
 
     def select(self, selected: Any) -> None:
-        """Select something; numbers of states are forgotten here when there are many."""
+        """Select something."""
+        self.state = self.states.number(selected)
+
+    def forget(self) -> None:
+        """Forget the numbers of states when there are many; none may be in use."""
         if max(len(self.states.known), len(self.steps), len(self.registers)) > _MOST_STEPS:
+            selected = self.states[self.state]
             self.states = Texts(_MOST_STATES)
             self.steps.clear()
             self.registers.clear()
-        self.state = self.states.number(selected)
+            self.select(selected)
 
 
 class _Place:
@@ -95,7 +103,7 @@ class _Segments:
 class _Batch:
     """What the codes of a batch stand for: its places, and from `first` on the ones in segments."""
 
-    places: dict[int, _Place]
+    places: list[_Place]
     first: int
     segments: list[_Segments]
     states: dict[_Window, int] = field(default_factory=dict)
@@ -106,13 +114,13 @@ class Registers:
     """Counts by device and register; a name is a number in `_labels`."""
 
     columns: tuple[str, ...] = ("kind", "device", "offset", "size", "write", "value")
-    follows = True
 
     def __init__(self, trace: Trace) -> None:
         self._labels = Texts(_MOST_KEPT)
         self._decoder = Decoder(trace.header.machine)
         self._windows: dict[tuple[str, str], _Window] = {}
         self._places: dict[tuple[str, str, int, int, bool], _Place] = {}
+        self._lock = Lock()
 
     def label(self, name: int) -> Label:
         """Give device and register."""
@@ -139,10 +147,9 @@ class Registers:
     def code(self, batch: pa.Table) -> tuple[Ints, _Batch]:
         """Number the places of a batch, apart for each segment where something is selected."""
         codes, places = self._find(batch)
-        span = first = max(places, default=0) + 1
+        span = first = len(places)
         about = _Batch(places, first, [])
-        selects = np.zeros(span, np.bool_)
-        selects[[code for code, place in places.items() if place.selects]] = True
+        selects = np.array([place.selects for place in places], np.bool_)
         selecting = np.flatnonzero(selects[codes])
         if not len(selecting):
             return codes, about
@@ -151,9 +158,8 @@ class Registers:
         number: dict[_Window, int] = {}
         for code in np.flatnonzero(np.bincount(at)).tolist():
             number.setdefault(places[code].window, len(number) + 1)
-        window_of = np.zeros(span, np.uint8 if len(number) < 256 else np.int64)
-        for code, place in places.items():
-            window_of[code] = number.get(place.window, 0)
+        kind = np.uint8 if len(number) < 256 else np.int64
+        window_of = np.array([number.get(place.window, 0) for place in places], kind)
         inside = window_of[codes]
         inside_selecting = inside[selecting]
         for window, n in number.items():
@@ -163,20 +169,20 @@ class Registers:
             begins[np.searchsorted(rows, selecting[steps]) + 1] = span
             segment = np.cumsum(begins[:-1])
             segment += codes[rows]
-            pairs, own = encode(segment)
+            alone = len(rows) < _FEW * len(steps)
+            pairs, own = (segment, np.arange(len(rows))) if alone else encode(segment)
             codes[rows] = own + first
             chosen = (at[steps].tolist(), values[steps].tolist())
             about.segments.append(_Segments(window, span, pairs, chosen))
             first += len(pairs)
         return codes, about
 
-    def _find(self, batch: pa.Table) -> tuple[Ints, dict[int, _Place]]:
-        """Number the different places of a batch; the numbers have gaps."""
+    def _find(self, batch: pa.Table) -> tuple[Ints, list[_Place]]:
+        """Number the different places of a batch."""
         kinds, kind_names = coded(batch["kind"])
         devices, device_names = coded(batch["device"])
         different_offsets, offsets = encode_words(words(batch["offset"]))
-        offset_values = different_offsets.tolist()
-        names, many = max(1, len(device_names)), max(1, len(offset_values))
+        names, many = max(1, len(device_names)), max(1, len(different_offsets))
         if len(kind_names) * names * many >= 1 << 53:
             raise FormatError("the accesses have too many different devices and offsets")
         codes = kinds * names
@@ -184,7 +190,6 @@ class Registers:
         codes *= many
         codes += offsets
         different, codes = encode(codes)
-        pairs = different.tolist()
         size = integers(batch["size"])
         sizes = int(size.max(initial=0)) + 1
         codes *= sizes
@@ -192,24 +197,31 @@ class Registers:
         codes *= 2
         codes += integers(batch["write"])
         found = np.flatnonzero(np.bincount(codes))
+        pair, size_of = np.divmod(found >> 1, sizes)
+        window, at = np.divmod(different[pair], many)
+        kind, device = np.divmod(window, names)
+        keys = zip(
+            [kind_names[n] for n in kind.tolist()],
+            [device_names[n] for n in device.tolist()],
+            different_offsets[at].tolist(),
+            size_of.tolist(),
+            (found & 1 != 0).tolist(),
+            strict=True,
+        )
         known = self._places
-        places: dict[int, _Place] = {}
-        for code in found.tolist():
-            pair, size_of = divmod(code >> 1, sizes)
-            window, offset = divmod(pairs[pair], many)
-            kind, device = divmod(window, names)
-            name, write = device_names[device], code & 1 == 1
-            key = (kind_names[kind], name, offset_values[offset], size_of, write)
-            places[code] = known.get(key) or self._place(*key)
-        return codes, places
+        with self._lock:
+            places = [known.get(key) or self._place(*key) for key in keys]
+        dense = np.empty(int(found.max(initial=0)) + 1, np.int64)
+        dense[found] = np.arange(len(found))
+        return dense[codes], places
 
     # -- in order --------------------------------------------------------------------------------
 
     def follow(self, about: _Batch) -> None:
-        """Go through the writes that select."""
-        for place in about.places.values():
-            if place.moves:
-                about.states[place.window] = place.window.state
+        """Go through the writes that select; the names of batches before have been asked for."""
+        for window in {place.window for place in about.places if place.moves}:
+            window.forget()
+            about.states[window] = window.state
         for part in about.segments:
             window, here = part.window, part.window.state
             assert window.decoder is not None
@@ -228,17 +240,10 @@ class Registers:
                 part.states.append(here)
             window.state = here
 
-    def handed(self) -> dict[tuple[str, str], Any]:
-        """What is selected in each window, unless it is as in the beginning."""
-        selected = {key: window.states[window.state] for key, window in self._windows.items()}
-        return {key: s for key, s in selected.items() if s != self._windows[key].initial}
-
-    def take(self, handed: dict[tuple[str, str], Any]) -> None:
-        """Select the same; called when no names are to be given for batches before."""
-        for key, window in self._windows.items():
-            window.select(handed.get(key, window.initial))
-        for key in handed.keys() - self._windows.keys():
-            self._window(*key).select(handed[key])
+    def take(self, states: Mapping[tuple[str, str], Any]) -> None:
+        """Begin where a decoder is that has seen all before: with the states of its windows."""
+        for key, state in states.items():
+            self._window(*key).select(state)
 
     # -- for each code ---------------------------------------------------------------------------
 
@@ -253,7 +258,7 @@ class Registers:
         inside = np.concatenate([self._in_segments(s, about.places) for s in about.segments])
         return np.concatenate([numbers, inside[found[plain:] - about.first]])
 
-    def _in_segments(self, part: _Segments, places: dict[int, _Place]) -> Ints:
+    def _in_segments(self, part: _Segments, places: list[_Place]) -> Ints:
         segment, code = np.divmod(part.pairs, part.span)
         ends = code == np.array([*part.steps[0], -1], np.int64)[segment]
         found = np.array([*part.registers, NO_NAME], np.int64)[segment]
@@ -287,7 +292,6 @@ class Values:
     """Counts by device, register and value."""
 
     columns: tuple[str, ...] = Registers.columns
-    follows = True
 
     def __init__(self, registers: Registers) -> None:
         self._registers = registers
@@ -305,14 +309,6 @@ class Values:
     def follow(self, about: Any) -> None:
         """Follow what is selected."""
         self._registers.follow(about[0])
-
-    def handed(self) -> Any:
-        """What is selected."""
-        return self._registers.handed()
-
-    def take(self, handed: Any) -> None:
-        """Select the same."""
-        self._registers.take(handed)
 
     def names(self, about: Any, found: Ints) -> Ints:
         """Give numbers of pairs of register and value."""

@@ -1,24 +1,24 @@
 """Counts of register accesses: by device, register, direction, value, PC, function, phase or time.
 
-A trace is read batch by batch, only the columns that are needed, a long one by several processes
-(`relay`). A batch becomes a few counts: of each different code of its key (`keys`), direction and
-time bucket. What the codes mean is asked afterwards. The counts of several processes, or traces,
-are merged.
+A trace is read batch by batch, only the columns that are needed. A batch becomes a few counts: of
+each different code of its key (`keys`), direction and time bucket. That is done in threads, for it
+is all in Arrow and NumPy; what the codes mean is asked afterwards, in order. The counts of several
+traces are merged.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from workbench.trace import keys, relay
+from workbench.trace import keys
+from workbench.trace.ahead import in_turn
 from workbench.trace.columns import Ints, encode, integers
 from workbench.trace.keys import Label
-from workbench.trace.reader import open_trace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,16 +28,19 @@ if TYPE_CHECKING:
 
 BUCKET: Final = "bucket"
 BY: Final = (*keys.NAMES, BUCKET)
-_BATCH_ROWS: Final = 1 << 15
-"""So many that the arrays of a batch stay in a core's cache."""
-_TURN_ROWS: Final = 1 << 18
-LONG_ROWS: Final = 1 << 23
-"""From so many accesses on, another process is worth its start."""
+_BATCH_ROWS: Final = 1 << 17
+"""So few that the arrays of a batch stay in a core's cache, so many that what is done for each
+different code hardly counts.
+"""
 _DENSE: Final = 1 << 16
 _KEPT_BYTES: Final = 24 << 20
 _MAX_LABELS: Final = 1 << 17
 _LEAST_LABELS: Final = 1024
 _MAX_CELLS: Final = 1 << 24
+
+
+_Coded = tuple[Ints, Ints, Any]
+"""Cells of a batch, how often each is there, and what `keys` needs to know of their codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +79,23 @@ def count(
 ) -> Stats:
     """Count the accesses of a trace; each repetition of a string instruction counts.
 
-    `bucket_icount` is the width of a bucket, by default so that all of them cover the run. A long
-    trace is counted in `jobs` processes, by default in this one alone; None: one for each core.
+    `bucket_icount` is the width of a bucket, by default so that all of them cover the run. Pieces
+    are read and coded in `jobs` threads, by default in this one; None: one for each core.
     """
     width = bucket_icount or max(1, -(-(trace.icount + 1) // buckets))
-    arguments = (by, symbols, buckets, width, _TURN_ROWS)
-    if jobs != 1 and trace.rows("accesses") >= LONG_ROWS and not keys.in_order(by):
-        return merge(relay.run(_opened, (trace.path, *arguments), jobs))
-    counter = _Counter(trace, *arguments)
-    return merge(relay.run(contextlib.nullcontext, (counter,), 1))
-
-
-@contextlib.contextmanager
-def _opened(path: str, *arguments: Any) -> Iterator[_Counter]:
-    with open_trace(path) as trace:
-        yield _Counter(trace, *arguments)
+    counter = _Counter(trace, by, symbols, buckets, width)
+    groups = _groups(trace.pieces("accesses"), _BATCH_ROWS)
+    if keys.in_order(by):
+        for table in in_turn((partial(counter.read, group) for group in groups), jobs):
+            counter.add(counter.code(table))
+    else:
+        for batches in in_turn((partial(counter.read_codes, group) for group in groups), jobs):
+            counter.add(batches)
+    return counter.result()
 
 
 class _Counter:
-    """Counts turns of a trace, each of some pieces (`relay.Runner`)."""
+    """Reads and codes groups of pieces, in any order; adds up what was coded, in order."""
 
     def __init__(
         self,
@@ -103,36 +104,36 @@ class _Counter:
         symbols: SymbolTable | None,
         buckets: int,
         width: int,
-        turn_rows: int,
     ) -> None:
         _keep_memory()
         self._trace = trace
         self._by, self._buckets, self._width = by, buckets, width
         self._key = None if by == (BUCKET,) else keys.make(by, trace, symbols)
-        self.follows = self._key is not None and self._key.follows
         time = ("icount",) if buckets > 1 else ()
         own = self._key.columns if self._key else ()
         self._columns = dict.fromkeys((*time, "write", "count", *own))
-        self._groups = list(_groups(trace.pieces("accesses"), turn_rows))
-        self.turns = len(self._groups)
-        self._pending: list[tuple[Ints, Ints, Any]] = []
         self._names = keys.Names(max(_LEAST_LABELS, min(_MAX_LABELS, _MAX_CELLS // buckets)))
         self._cells = 2 * buckets
         self._table = np.zeros(self._cells, np.int64)
         """Cells of one name after the other, the first of NO_NAME."""
 
-    def prepare(self, turn: int) -> None:
-        """Read some pieces and make counts of codes."""
+    def read(self, group: range) -> pa.Table:
+        """Read some pieces."""
         import pyarrow as pa
 
-        group = self._groups[turn]
-        for some in _groups([self._trace.pieces("accesses")[n] for n in group], _BATCH_ROWS):
-            parts = [self._trace.piece("accesses", group[n], self._columns) for n in some]
-            table = parts[0] if len(parts) == 1 else pa.concat_tables(parts)
-            for first in range(0, table.num_rows, _BATCH_ROWS):
-                self._pending.append(self._code(table.slice(first, _BATCH_ROWS)))
+        parts = [self._trace.piece("accesses", n, self._columns) for n in group]
+        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
 
-    def _code(self, batch: pa.Table) -> tuple[Ints, Ints, Any]:
+    def code(self, table: pa.Table) -> list[_Coded]:
+        """Make counts of codes."""
+        starts = range(0, table.num_rows, _BATCH_ROWS)
+        return [self._code(table.slice(first, _BATCH_ROWS)) for first in starts]
+
+    def read_codes(self, group: range) -> list[_Coded]:
+        """Do both."""
+        return self.code(self.read(group))
+
+    def _code(self, batch: pa.Table) -> _Coded:
         """Count the cells of a batch: (code, direction, bucket)."""
         key, buckets = self._key, self._buckets
         place, about = (
@@ -145,28 +146,18 @@ class _Counter:
             place += np.clip(integers(batch["icount"]) // self._width, 0, buckets - 1)
         return *_count(place, integers(batch["count"])), about
 
-    def follow(self, handed: Any) -> Any:
-        """Follow what is selected."""
-        key = self._key
-        if key is None or not key.follows:
-            return None
-        key.take(key.handed() if handed is None else handed)
-        for _, _, about in self._pending:
-            key.follow(about)
-        return key.handed()
-
-    def finish(self) -> None:
-        """Name the codes and add up."""
+    def add(self, batches: list[_Coded]) -> None:
+        """Follow what is selected, name the codes and add up."""
         key, cells = self._key, self._cells
-        for place, counts, about in self._pending:
+        for place, counts, about in batches:
             if key is not None:
+                key.follow(about)
                 codes, cell = np.divmod(place, cells)
                 first = np.flatnonzero(np.diff(codes, prepend=-1))
                 numbers = self._names.numbers(key.names(about, codes[first])) + 1
                 place = np.repeat(numbers, np.diff(first, append=len(codes))) * cells + cell
                 self._make_room((len(self._names.known) + 1) * cells)
             np.add.at(self._table, place, counts)
-        self._pending.clear()
 
     def _make_room(self, size: int) -> None:
         have = len(self._table)
@@ -175,7 +166,7 @@ class _Counter:
             self._table = np.concatenate([self._table, more])
 
     def result(self) -> Stats:
-        """All counts of the turns that were done."""
+        """All counts."""
         key, by, width, buckets = self._key, self._by, self._width, self._buckets
         counted = self._table.reshape(-1, 2, buckets)
         if key is None:
