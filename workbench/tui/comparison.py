@@ -191,10 +191,17 @@ class Comparison:
         first.aside.ask(find, found)
 
     def _select(self) -> None:
-        """Select the line where the first trace is."""
-        log = self.first.log
+        """Select the line where the first trace is; it is looked up, aside."""
+        first = self.first
+        icount, log = first.icount, first.log
+
+        def found(row: int) -> None:
+            if first.icount == icount:
+                self.line = self.line_of(min(row, log.rows - 1))
+                first.changed()
+
         if self.ready and log.rows:
-            self.line = self.line_of(min(log.row_at(self.first.icount), log.rows - 1))
+            first.aside.ask(lambda: log.row_at(icount), found)
 
     # The first instruction that differs.
 

@@ -10,11 +10,14 @@ import numpy as np
 from workbench.trace.columns import coded, integers
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from workbench.trace.reader import Trace
 
 BUCKETS: Final = 2048
 _MOST_DEVICES: Final = 256
 OTHERS: Final = "(others)"
+Count = Callable[[int, int, int], "Density"]
 
 
 class Density:
@@ -27,20 +30,33 @@ class Density:
         self.counts: dict[str, Any] = {}
         self._pieces = 0
 
-    def read(self, trace: Trace, stopping: Callable[[], bool]) -> None:
-        """Count the accesses of a trace that have not been counted yet."""
-        for batch in trace.batches("accesses", ("icount", "device"), first=self._pieces):
-            if stopping():
-                return
-            icounts = integers(batch["icount"])
-            self._cover(int(icounts[-1]) if len(icounts) else 0)
-            places = icounts.astype(np.float64) * (BUCKETS / self.span)
-            places = np.clip(places.astype(np.int64), 0, BUCKETS - 1)
-            codes, names = coded(batch["device"])
-            for code, name in enumerate(names):
-                found = np.bincount(places[codes == code], minlength=BUCKETS)
-                self._add(name or "(nobody)", found)
-            self._pieces += 1
+    def read(
+        self, pieces: int, count: Count, stopping: Callable[[], bool], at_a_time: int = 1
+    ) -> None:
+        """Count the pieces of a table that have not been counted yet: up to the last of `pieces`.
+
+        `stopping` is asked every so many; `count` does as `counted` for a trace.
+        """
+        while self._pieces < pieces and not stopping():
+            last = min(self._pieces + at_a_time, pieces)
+            self._take(count(self._pieces, last, self.span))
+            self._pieces = last
+
+    def _take(self, more: Density) -> None:
+        self._cover(more.span)
+        for name, found in more.counts.items():
+            self._add(name, found)
+
+    def count(self, batch: pa.Table) -> None:
+        """Count the accesses of a piece."""
+        icounts = integers(batch["icount"])
+        self._cover(int(icounts[-1]) if len(icounts) else 0)
+        places = icounts.astype(np.float64) * (BUCKETS / self.span)
+        places = np.clip(places.astype(np.int64), 0, BUCKETS - 1)
+        codes, names = coded(batch["device"])
+        for code, name in enumerate(names):
+            found = np.bincount(places[codes == code], minlength=BUCKETS)
+            self._add(name or "(nobody)", found)
 
     def extend(self, end_icount: int) -> None:
         """The run has become longer."""
@@ -74,3 +90,11 @@ class Density:
         if width <= used:
             return [int(n) for n in sums[edges[1:]] - sums[edges[:-1]]]
         return [int(whole[min(int(x * used / width), BUCKETS - 1)]) for x in range(width)]
+
+
+def counted(trace: Trace, first: int, last: int, span: int) -> Density:
+    """Count some pieces of the accesses, with buckets for a span."""
+    found = Density(span)
+    for number in range(first, last):
+        found.count(trace.piece("accesses", number, ("icount", "device")))
+    return found

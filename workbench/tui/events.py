@@ -85,6 +85,10 @@ class Events:
             if held.ends and held.ends[-1] == _NEVER
         }
 
+    def only_requests(self) -> Events:
+        """What `request_of` needs, for another process."""
+        return Events(requests=self.requests, by_device=dict(self.by_device))
+
     # Reading.
 
     def read(self, trace: Trace) -> None:

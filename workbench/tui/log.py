@@ -12,7 +12,7 @@ import contextlib
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 BLOCK = 1 << 12
 _KEPT_BLOCKS = 64
 _KEPT_ROWS = 1 << 20
-_COLUMNS = ("icount", "pc", "kind", "device", "offset", "size", "write", "value", "addr", "count")
+COLUMNS = ("icount", "pc", "kind", "device", "offset", "size", "write", "value", "addr", "count")
+_SIGNED = ("icount", "write")
 Numbers = np.ndarray[Any, Any]
 State = dict[tuple[str, str], Any]
+Follow = Callable[[int, int, State], list[State]]
 
 
 class Access(NamedTuple):
@@ -68,7 +70,7 @@ class Block:
     registers: list[Register] | None = None
 
     def __len__(self) -> int:
-        return len(self.numbers["icount"])
+        return len(next(iter(self.numbers.values())))
 
     def kind(self, place: int) -> str:
         """Kind of access: pio, mmio or cfg."""
@@ -82,8 +84,10 @@ class Block:
 class AccessLog:
     """Rows of the table of accesses; methods may be called from any thread."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, columns: Collection[str] = COLUMNS) -> None:
+        """`columns` are those that blocks have: at least one."""
         self.trace = trace
+        self._columns = [name for name in COLUMNS if name in columns]
         self._measure()
         self._lock = threading.RLock()
         self._pieces: OrderedDict[int, pa.Table] = OrderedDict()
@@ -92,6 +96,8 @@ class AccessLog:
         self._decoder = Decoder(trace.header.machine)
         self._reset: State = {}
         self._states: list[State] = [{}]
+        self._followed = self._states[0], Decoder(trace.header.machine)
+        """What was selected where `follow` ended, and a decoder that knows it."""
         self.indexed = 0
         """Blocks whose start is known exactly; `index` moves it on."""
 
@@ -124,7 +130,7 @@ class AccessLog:
             if table is not None:
                 self._pieces.move_to_end(number)
                 return table
-        table = self.trace.piece("accesses", number, _COLUMNS)
+        table = self.trace.piece("accesses", number, self._columns)
         with self._lock:
             self._pieces[number] = table
             while len(self._pieces) > 1 and self._held() > _KEPT_ROWS:
@@ -187,13 +193,14 @@ class AccessLog:
         exact = number <= self.indexed
         first = number * BLOCK
         table = self._rows(first, min(first + BLOCK, self.rows))
-        numbers: dict[str, Numbers] = {"icount": integers(table["icount"])}
-        for name in ("pc", "offset", "size", "value", "addr", "count"):
-            numbers[name] = words(table[name])
-        numbers["write"] = integers(table["write"])
-        numbers["kind"], kinds = coded(table["kind"])
-        numbers["device"], devices = coded(table["device"])
-        return Block(first, numbers, kinds, devices, exact)
+        numbers: dict[str, Numbers] = {}
+        names: dict[str, list[str]] = {"kind": [], "device": []}
+        for name in self._columns:
+            if name in names:
+                numbers[name], names[name] = coded(table[name])
+            else:
+                numbers[name] = (integers if name in _SIGNED else words)(table[name])
+        return Block(first, numbers, names["kind"], names["device"], exact)
 
     def register_names(self, middle: int) -> list[str]:
         """Names of registers that were accessed around a block, in what is at hand."""
@@ -228,7 +235,7 @@ class AccessLog:
 
     def _decoder_at(self, number: int, block: Block) -> Decoder:
         """The decoder, with all that is selected at the start of a block."""
-        state = self._states[min(number, len(self._states) - 1)]
+        state = self.state(number)
         for kind in block.kinds:
             for device in block.devices:
                 key = kind, device
@@ -272,20 +279,42 @@ class AccessLog:
 
     # What registers mean.
 
-    def index(self, stopping: Callable[[], bool]) -> None:
-        """Follow what is selected through the whole log; ends early when `stopping` gives True."""
-        decoder, state = self.decoder(), self._states[-1]
-        for number in range(len(self._states) - 1, self.blocks):
-            if stopping():
-                return
+    def state(self, number: int) -> State:
+        """What is selected at the start of a block, as far as that is known."""
+        return self._states[min(number, len(self._states) - 1)]
+
+    def index(
+        self, stopping: Callable[[], bool], follow: Follow | None = None, blocks: int = 1
+    ) -> None:
+        """Follow what is selected through the whole log; ends early when `stopping` gives True.
+
+        It is asked every so many blocks; `follow` does as the method of this name.
+        """
+        follow = follow or self.follow
+        while (first := len(self._states) - 1) < self.blocks and not stopping():
+            last = min(first + blocks, self.blocks)
+            self._states += follow(first, last, self._states[-1])
+            self.indexed = last
+
+    def follow(self, first: int, last: int, state: State) -> list[State]:
+        """What is selected behind each of some blocks, from what is before the first."""
+        if state != self._followed[0]:
+            self._followed = state, self._decoder_of(state)
+        decoder = self._followed[1]
+        found: list[State] = []
+        for number in range(first, last):
             state = self._follow(decoder, number, state)
-            self._states.append(state)
-            self.indexed = number + 1
+            found.append(state)
+        self._followed = state, decoder
+        return found
 
     def decoder(self) -> Decoder:
         """One that knows what is selected where `index` has come to: in the end, behind the log."""
+        return self._decoder_of(self._states[-1])
+
+    def _decoder_of(self, state: State) -> Decoder:
         decoder = Decoder(self.trace.header.machine)
-        for (kind, device), selected in self._states[-1].items():
+        for (kind, device), selected in state.items():
             window = decoder.window(kind, device)
             assert window is not None
             window.state = selected

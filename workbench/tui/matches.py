@@ -8,10 +8,10 @@ at yet), and the matches where they are few, so that a screen of rare ones is th
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,8 @@ Names = Callable[[int], str]
 _KEPT: Final = 64
 _FEW: Final = 256
 """Matches of a block that are kept for good: two bytes each."""
+_COLUMNS: Final = {"count": "icount", "times": "count"}
+"""What filters call otherwise than the table."""
 _OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "=": np.equal,
     "!=": np.not_equal,
@@ -60,6 +62,28 @@ class Budget:
         return not self.spent
 
 
+def columns(node: Node) -> set[str]:
+    """The columns of the log that an expression asks for."""
+    match node:
+        case Join(parts=parts):
+            return set().union(*map(columns, parts))
+        case Not(part=part):
+            return columns(part)
+        case Flag(name=name):
+            return {"write" if name in ("read", "write") else "kind"}
+        case Number(name="row"):
+            return set()
+        case Number(name=name):
+            return {_COLUMNS.get(name, name)}
+        case Pattern(name="device" | "kind" as name):
+            return {name}
+        case Pattern(name="function"):
+            return {"pc"}
+        case Pattern(name="request"):
+            return {"device", "icount"}
+    return {"kind", "device", "offset", "size", "value", "write"}
+
+
 def _cost(node: Node) -> int:
     match node:
         case Pattern(name=name):
@@ -70,6 +94,14 @@ def _cost(node: Node) -> int:
             return _cost(part)
         case _:
             return 0
+
+
+class Found(NamedTuple):
+    """What was found in a block: how many rows match, and which in it if they are few."""
+
+    number: int
+    matching: int
+    few: Rows | None
 
 
 class Matches:
@@ -132,15 +164,50 @@ class Matches:
         self.counts[number] = len(found)
         return found
 
-    def scan(self, stopping: Callable[[float], bool]) -> None:
-        """Look at every block, those around `center` first; `stopping` is told the share done."""
+    def look(self, numbers: Iterable[int]) -> list[Found]:
+        """Look through some blocks; gives for each how many match, and which if they are few."""
+        found = []
+        for number in numbers:
+            self._look(number)
+            found.append(Found(number, int(self.counts[number]), self._few.get(number)))
+        return found
+
+    def take(self, found: Iterable[Found]) -> None:
+        """Learn what another one has found in the same log."""
+        for number, count, few in found:
+            if few is not None:
+                self._few[number] = few
+            self.counts[number] = count
+
+    def scan(
+        self,
+        stopping: Callable[[float], bool],
+        look: Callable[[list[int]], None] | None = None,
+        at_a_time: int = 1,
+    ) -> None:
+        """Look at every block, those around `center` first; `stopping` is told the share done.
+
+        `look` has some blocks looked through, which lie beside each other.
+        """
         while self.node is not None:
             unknown = np.flatnonzero(self.counts < 0)
             if not len(unknown) or stopping(1 - len(unknown) / self.log.blocks):
                 return
             place = int(np.searchsorted(unknown, self.center))
             near = unknown[max(place - 1, 0) : place + 1]
-            self._look(int(min(near, key=lambda number: abs(number - self.center))))
+            first = int(min(near, key=lambda number: abs(number - self.center)))
+            numbers = self.unknown(first, 1 if first >= self.center else -1, at_a_time)
+            (look or self.look)(numbers)
+
+    def unknown(self, first: int, way: int, most: int) -> list[int]:
+        """A block that has not been looked through, and those beside it that have not either."""
+        last = first
+        while len(range(first, last, way)) < most - 1 and self._is_unknown(last + way):
+            last += way
+        return list(range(first, last + way, way))
+
+    def _is_unknown(self, number: int) -> bool:
+        return 0 <= number < len(self.counts) and self.counts[number] < 0
 
     def _next(self, number: int, way: int) -> int | None:
         """This block or the next one, that way, which may have a match."""
@@ -226,8 +293,7 @@ class Matches:
         if node.name == "row":
             values: Any = (places + block.first).astype(np.uint64)
         else:
-            column = {"count": "icount", "times": "count"}.get(node.name, node.name)
-            values = block.numbers[column][places].astype(np.uint64)
+            values = block.numbers[_COLUMNS.get(node.name, node.name)][places].astype(np.uint64)
         if node.mask is not None:
             values = values & np.uint64(node.mask)
         return _OPERATORS[node.op](values, np.uint64(node.value))

@@ -65,7 +65,7 @@ class Search:
 
     def _scan(self, scanned: Callable[[Matches], None]) -> None:
         """Look at the whole log for the filter, beside the screen."""
-        matches = self.matches
+        matches, apart = self.matches, self._session.apart
         self.scanning.cancel()
         self.searching.cancel()
         if matches.complete:
@@ -78,7 +78,7 @@ class Search:
                     time.sleep(_STEP_BACK_S)
                 return self._session.closing or job.stopping()
 
-            matches.scan(stopping)
+            matches.scan(stopping, lambda numbers: apart.look(matches, numbers), apart.at_a_time)
 
         self.scanning.submit("filter", scan, lambda _: scanned(matches))
 

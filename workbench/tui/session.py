@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from workbench.errors import WorkbenchError
 from workbench.trace.bookmarks import Bookmarks
 from workbench.tui import names
+from workbench.tui.apart import Apart
 from workbench.tui.aside import Aside
 from workbench.tui.density import Density
 from workbench.tui.driver import Driver
@@ -78,6 +79,7 @@ class Session:
         self.aside = aside or Aside()
         self.pages = Pages(self.log, self.aside, self._arrived)
         self.names = Names(symbols)
+        self.apart = Apart(self.log, self.names, self.events)
         self.function = self.names.text
         self.driver: Driver = Driver(self, make_jobs("machine", self.fail))
         self.read_jobs = make_jobs("reader", self.fail)
@@ -179,6 +181,7 @@ class Session:
         self.aside.close()
         for jobs in self.all_jobs:
             jobs.cancel()
+        self.apart.close()
         return {jobs: jobs.close() for jobs in self.all_jobs}[self.machine_jobs]
 
     def make_jobs(self, name: str) -> Jobs:
@@ -203,10 +206,12 @@ class Session:
         def stopping() -> bool:
             return self.closing or job.stopping()
 
+        apart = self.apart
         self.events.read(self.trace)
-        self.density.read(self.trace, stopping)
+        pieces = len(self.trace.pieces("accesses"))
+        self.density.read(pieces, apart.count, stopping, apart.at_a_time)
         self.changed()
-        self.log.index(stopping)
+        self.log.index(stopping, apart.follow, apart.at_a_time)
 
     def _find_symbols(self, job: Job) -> SymbolTable:
         return names.find(self.trace)

@@ -176,7 +176,12 @@ class Travel:
         """
         session = self._session
         if row is None:
-            row = session.log.row_at(session.icount)
+            icount = session.icount
+            session.aside.ask(
+                lambda: session.log.row_at(icount),
+                lambda row: self.find_write(device, register, row),
+            )
+            return
         parts = (Flag("write"), Pattern("device", "=", device.lower()),
                  Pattern("register", "=", register.lower()))  # fmt: skip
         matches = Matches(session.log, Join("and", parts), session.context)
