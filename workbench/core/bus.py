@@ -10,8 +10,9 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+from workbench.core.polls import Steady
 from workbench.core.regs import RegBank, RegMap
 
 __all__ = ["Bus", "OverlapError", "Tracer", "Window"]
@@ -24,6 +25,14 @@ class OverlapError(ValueError):
     """Two windows claim the same address."""
 
 
+@runtime_checkable
+class Polled(Protocol):
+    """A register bank that is polled (see `Window`)."""
+
+    def steady(self, offset: int, size: int) -> Steady | None:
+        """What the register gives from now on."""
+
+
 @dataclass(slots=True, eq=False)
 class Window:
     """`size` addresses from `base` that belong to `device`; read and write get offsets.
@@ -31,6 +40,9 @@ class Window:
     A device with a data port may offer blocks for string instructions: `read_block(offset, size,
     count)` gives the bytes of `count` reads of `size` bytes at one offset, `write_block(offset,
     size, data)` writes; None and False say that this register has to be accessed one by one.
+
+    A device that is polled may say by `steady(offset, size)` what a register that was just read
+    gives until something happens to the device, if reading it has no other effect; None: ask again.
     """
 
     name: str
@@ -44,6 +56,7 @@ class Window:
     writes: int = field(default=0, repr=False)
     read_block: Callable[[int, int, int], bytes | None] | None = field(default=None, repr=False)
     write_block: Callable[[int, int, bytes], bool] | None = field(default=None, repr=False)
+    steady: Callable[[int, int], Steady | None] | None = field(default=None, repr=False)
 
     @property
     def end(self) -> int:
@@ -67,7 +80,9 @@ class Window:
         """
         size = size or bank.map.length - start
         if not start:
-            return cls(name or bank.map.name, device, base, size, bank.read, bank.write, bank.map)
+            window = cls(name or bank.map.name, device, base, size, bank.read, bank.write, bank.map)
+            window.steady = bank.steady if isinstance(bank, Polled) else None
+            return window
 
         def read(offset: int, count: int) -> int:
             return bank.read(offset + start, count)

@@ -223,6 +223,17 @@ CPU = Layout(
         ("acc_cursor", "i32"),
         ("acc_value", "i64", 16),
         ("bounce", "i8", 64),
+        # the register that may be read without leaving (see polls.py)
+        ("poll_at", "i64"),
+        ("poll_size", "i64"),
+        ("poll_hz", "i64"),
+        ("poll_add", "i64"),
+        ("poll_mask", "i64"),
+        ("poll_left", "i64"),
+        ("poll_count", "i64"),
+        ("poll_rows", "i64"),
+        ("poll_cost_ps", "i64"),
+        ("slow_icount", "i64"),  # of the instruction at `rip`, when it is alone in a slow block
         ("nmi_blocked", "i32"),  # until the next IRET
         # exceptions delivered one after the other without an instruction done between them
         ("fault_icount", "i64"),

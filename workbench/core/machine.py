@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from workbench.core import layout as lay
 from workbench.core import snapshot
@@ -20,6 +20,7 @@ from workbench.core.lang import bits_of
 from workbench.core.layout import CPU
 from workbench.core.memory import PhysMemory
 from workbench.core.pages import PageStore
+from workbench.core.polls import Place, Polls, PollTable
 from workbench.core.requests import Burst, RequestEvent, Requests
 from workbench.core.snapshot import Snapshot
 from workbench.core.spans import Spans, pairs
@@ -75,6 +76,9 @@ class Stop:
 class Observer:
     """Hears everything that a run does; all methods are empty here."""
 
+    each_access: ClassVar[bool] = False
+    """It looks at the machine at each access, or stops it: none may be told later."""
+
     def on_access(
         self,
         kind: str,
@@ -89,6 +93,15 @@ class Observer:
         count: int = 1,
     ) -> None:
         """A device register was accessed; `count` is the number of repetitions of string I/O."""
+
+    def on_polls(self, polls: Polls) -> None:
+        """A register was read again and again (see core/polls.py)."""
+        place = polls.place
+        for icount, pc, value in polls.each():
+            self.on_access(
+                place.kind, place.device, place.offset, place.size, False, value, place.addr,
+                icount, pc,
+            )  # fmt: skip
 
     def on_exit(self, kind: str, icount: int, pc: int, detail: int) -> None:
         """Guest code was left for another reason."""
@@ -156,12 +169,14 @@ class Machine:
         self.msr_handlers: dict[int, tuple[Callable[[], int], Callable[[int], None]]] = {}
         self.system = System(msr_handlers=self.msr_handlers)
         self.cpu.handlers = self.system.handlers()
+        self.polls = PollTable(self.cpu, config.access_cost_ps)
         # book-keeping
         self.observers: list[Observer] = []
         self.undefined: dict[bytes, int] = {}
         self._moment: tuple[int, int] | None = None  # (count, bias) when inputs were last taken
         self._stop: Stop | None = None
         self._string_count = 1
+        self._offers = True
         self._access_cost_ps = config.access_cost_ps
         self.pages = PageStore()  # of snapshots
         self.pio.tracer = self._trace_pio = self._tracer("pio")
@@ -312,6 +327,9 @@ class Machine:
         patience = IDLE_DEADLINES
         until = NEVER if until_icount is None else until_icount
         exits, ps_per_insn, replaying = self._exits, clock.ps_per_insn, inputs.replaying
+        polls = self.polls
+        polls.withdraw()
+        self._offers = not any(o.each_access for o in self.observers)
         while True:
             if self._resets:
                 self._reset()
@@ -323,9 +341,11 @@ class Machine:
             if moment != self._moment:
                 self._moment = moment
                 if inputs.any_due(icount, now_ps):
+                    polls.withdraw()
                     self._deliver_inputs()
             due = clock.next_ps
             if due is not None and due <= now_ps:
+                polls.withdraw()
                 try:
                     clock.run_due()
                 except ReplayMissing as missing:
@@ -351,9 +371,16 @@ class Machine:
                 limit = min(limit, -((bias - due) // ps_per_insn))
             if replaying or inputs.scheduled:
                 limit = self._limit(limit)
+            if polls.offered:
+                limit = self._allow_polls(limit, now_ps, due)
             q[_BIAS] = bias
             reason = cpu.enter(limit)
             clock.icount = cpu.icount
+            if polls.offered:
+                clock.bias_ps = q[_BIAS]
+                self._tell_polls()
+                if reason != lay.EXIT_BUDGET:
+                    polls.withdraw()
             patience = IDLE_DEADLINES
             try:
                 exits[reason]()
@@ -389,6 +416,37 @@ class Machine:
         if scheduled is not None:
             limit = min(limit, self.clock.icount_at(scheduled))
         return limit
+
+    def _allow_polls(self, limit: int, now_ps: int, due_ps: int | None) -> int:
+        """How far to run with reads on offer: not when an input waits for a moment between
+        instructions, which only an access makes.
+        """
+        clock, inputs = self.clock, self.inputs
+        stamp = inputs.next_stamp()
+        if stamp is not None and stamp[0] <= clock.icount:
+            self.polls.withdraw()
+            return limit
+        scheduled = inputs.scheduled_ps
+        deadline = min(NEVER if ps is None else ps for ps in (due_ps, scheduled))
+        spare = self.polls.allow(deadline - now_ps)
+        return min(limit, clock.icount - (-spare // clock.ps_per_insn))
+
+    def _tell_polls(self) -> None:
+        polls = self.polls.take()
+        if polls is not None:
+            window = (self.pio if polls.place.kind == "pio" else self.mmio).find(polls.place.addr)
+            assert window is not None
+            window.reads += len(polls)
+            for o in self.observers:
+                o.on_polls(polls)
+
+    def _offer(self, kind: str, window: Window, addr: int, size: int) -> None:
+        """A register was read that may be polled."""
+        offset = addr - window.base
+        if self._offers and window.steady is not None and offset + size <= window.size:
+            steady = window.steady(offset, size)
+            if steady is not None:
+                self.polls.offer(Place(kind, window.name, offset, size, addr), steady)
 
     def _deliver_inputs(self) -> None:
         """Inputs are taken once at a moment (count, time), before anything else happens at it: so
@@ -437,6 +495,9 @@ class Machine:
             cpu.access_result(0)
         else:
             cpu.access_result(self.pio.read(port, size))
+            window = self.pio.find(port)
+            if window is not None and window.steady is not None:
+                self._offer("pio", window, port, size)
         self.clock.bias_ps += self._access_cost_ps
 
     def _string_io(self, port: int, size: int, is_write: int, count: int, linear: int) -> None:
@@ -506,6 +567,9 @@ class Machine:
             cpu.access_result(0)
         else:
             cpu.access_result(self.mmio.read(gpa, size))
+            window = self.mmio.find(gpa)
+            if window is not None and window.steady is not None:
+                self._offer("mmio", window, gpa, size)
         self.clock.bias_ps += self._access_cost_ps
 
     def _exit_irq(self) -> None:

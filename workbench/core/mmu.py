@@ -60,6 +60,7 @@ from workbench.core.layout import (
     WATCH_WRITE,
     WATCHED,
 )
+from workbench.core.polls import polled
 
 READ, WRITE, FETCH = 0, 1, 2
 PAGE = 0xFFF
@@ -605,9 +606,13 @@ def slow_load(base: Any, mmu: Any, addr: Any, size: Any, icount: Any) -> Any:
         else:
             phys = cpu.walk_page | (at & PAGE)
             if access_done(base, phys, n, icount) == 0:
-                cpu.exit_reason = EXIT_MMIO
-                cpu.exit_info[2] = 0
-                return u64(0)
+                made = u32(0)
+                if cpu.slow_icount == icount:
+                    made = polled(base, phys, n, icount, cpu.rip)
+                if made == 0:
+                    cpu.exit_reason = EXIT_MMIO
+                    cpu.exit_info[2] = 0
+                    return u64(0)
             store(bounce_at(cpu, pos), cpu.acc_value[cpu.acc_cursor - 1])
         pos += n
     return bounce_at(cpu, u64(0))

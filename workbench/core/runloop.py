@@ -217,6 +217,7 @@ def run_inner(base: Any) -> Any:
                 cpu.trap_dropped = 0
             if kind == SLOW:
                 cpu.n_slow = cpu.n_slow + 1
+                cpu.slow_icount = now
                 code = find_code(base, u32(1))
             else:
                 code = temporary(base, select(single, u64(1), cpu.budget))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.core import mmu, segload
+from workbench.core import mmu, polls, segload
 from workbench.core.lang import fn, inline, load, select, u32, u64, unlikely
 from workbench.core.layout import (
     ATTR_UNUSABLE,
@@ -76,14 +76,19 @@ def io_allowed(base: Any, port: Any, size: Any) -> Any:
     return u32(0)
 
 
-@fn("ptr", "i64", "i64", "i64", "i64", "i64", ret="i32")
-def port_access(base: Any, port: Any, size: Any, is_write: Any, value: Any, icount: Any) -> Any:
+@fn("ptr", "i64", "i64", "i64", "i64", "i64", "i64", ret="i32")
+def port_access(
+    base: Any, port: Any, size: Any, is_write: Any, value: Any, icount: Any, pc: Any
+) -> Any:
     """IN or OUT: 1 when it was made (acc_value has the result), 0 to leave."""
     cpu = CPU.view(base)
     if io_allowed(base, port, size) == 0:
         return u32(0)
     if mmu.access_done(base, port, size, icount) != 0:
         return u32(1)
+    if is_write == 0:
+        if polls.polled(base, port | polls.PORT, size, icount, pc) != 0:
+            return u32(1)
     cpu.exit_reason = EXIT_PIO
     cpu.exit_info[2] = is_write
     cpu.exit_info[3] = value
@@ -108,7 +113,7 @@ def port_size(s: Any) -> int:
 @inline
 def do_in(s: Any, port: Any) -> None:
     size = port_size(s)
-    if unlikely(port_access(s.base, port, u64(size), u64(0), u64(0), s.icount) == 0):
+    if unlikely(port_access(s.base, port, u64(size), u64(0), u64(0), s.icount, s.pc) == 0):
         s.fault()
     set_part(s, RAX, s.cpu.acc_value[s.cpu.acc_cursor - 1].to(size * 8))
     after_access(s)
@@ -118,7 +123,7 @@ def do_in(s: Any, port: Any) -> None:
 def do_out(s: Any, port: Any) -> None:
     size = port_size(s)
     value = s.cpu.gpr[RAX] & ((1 << (size * 8)) - 1)
-    if unlikely(port_access(s.base, port, u64(size), u64(1), value, s.icount) == 0):
+    if unlikely(port_access(s.base, port, u64(size), u64(1), value, s.icount, s.pc) == 0):
         s.fault()
     after_access(s)
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from workbench.core.bus import Window
 from workbench.core.clock import PS_PER_SECOND, Clock
 from workbench.core.irq import IrqLine
+from workbench.core.polls import Steady
 from workbench.core.regs import (
     RO,
     W1C,
@@ -190,6 +191,12 @@ class PmIo(RegBank[PmIoState]):
     @on_read(PMTMR)
     def _read_pmtmr(self) -> int:
         return self.ticks() & (1 << PMTMR_BITS) - 1
+
+    def steady(self, offset: int, size: int) -> Steady | None:
+        """The timer can be told in advance; the rest is not polled."""
+        if (offset, size) == (PMTMR.offset, PMTMR.size):
+            return Steady(0, PM_TIMER_HZ, (1 << PMTMR_BITS) - 1)
+        return None
 
     def _halves(self) -> int:
         """How often the timer's top bit has changed, which is what sets TMROF_STS."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from workbench.core.machine import Observer
+from workbench.core.polls import Polls
 from workbench.core.requests import RequestEvent
 from workbench.core.spans import Spans, pairs
 from workbench.trace.protocol import InputLike
@@ -55,6 +56,12 @@ class EventObserver(Observer):
     ) -> None:
         """One access to a device register."""
         self._append((ACCESS, icount, pc, kind, device, offset, size, is_write, value, addr, count))
+
+    def on_polls(self, polls: Polls) -> None:
+        """Many accesses to one register."""
+        append, (kind, device, offset, size, addr) = self._append, polls.place
+        for icount, pc, value in polls.each():
+            append((ACCESS, icount, pc, kind, device, offset, size, False, value, addr, 1))
 
     def on_exit(self, kind: str, icount: int, pc: int, detail: int) -> None:
         """Another exit from guest code."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from workbench.core.machine import Machine, Observer
 from workbench.core.requests import END, RequestEvent
@@ -123,6 +123,8 @@ class Hit(NamedTuple):
 @dataclass(slots=True)
 class WatchLog(Observer):
     """Notes events that are watched; it is an observer only while there are any."""
+
+    each_access: ClassVar[bool] = True
 
     machine: Machine
     stopping: bool = True

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from workbench.core.inputs import Batch
+from workbench.core.polls import Polls
 from workbench.core.requests import Burst
 from workbench.core.spans import Spans
 from workbench.errors import TraceWriteError
@@ -27,6 +28,7 @@ FLUSH_SECONDS = 0.25
 _BACKLOG = 1_000_000
 _BACKLOG_DATA_BYTES = 256 << 20
 _SWITCH_SECONDS = 0.0005
+_ROW_BYTES = 160  # of one that the encoder has made a row of
 
 
 class Recorder(EventObserver):
@@ -71,6 +73,11 @@ class Recorder(EventObserver):
         *columns, rows = burst
         self._data_bytes += len(rows) * rows.itemsize
         self._append((tables.REQUEST, icount, *columns, rows.tobytes()))
+
+    def on_polls(self, polls: Polls) -> None:
+        """Many reads of one register: one event, of which the writer makes rows."""
+        self._data_bytes += _ROW_BYTES * len(polls)
+        self._append((tables.ACCESS, polls.last_icount, *polls.place, polls.rows))
 
     def on_dma_spans(self, device: str, spans: Spans, is_write: bool, icount: int) -> None:
         """The transfers of a request: one event, of which the writer makes rows."""

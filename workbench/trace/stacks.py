@@ -55,6 +55,8 @@ class Stacks:
 
 
 class _Observer(EventObserver):
+    each_access = True
+
     def __init__(
         self, replay: Replay, devices: tuple[str, ...], first: int, last: int, most: int
     ) -> None:

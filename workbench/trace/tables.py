@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from workbench.core.polls import Place, Polls
 from workbench.core.requests import Burst
 from workbench.core.spans import pairs
 from workbench.errors import FormatError
@@ -26,7 +27,9 @@ Event = tuple[Any, ...]
 
 While recording, one event may stand for all DMA transfers of a request: it has the bytes of their
 spans (`core.spans`) instead of `gpa` and `length`. Or for a burst of requests with their transfers
-(`core.requests.Burst`): it has the columns of that, rows as bytes. `split` makes rows of both.
+(`core.requests.Burst`): it has the columns of that, rows as bytes. Or for many reads of
+one register (`core.polls.Polls`): the last one's count, the columns of its place, and rows as
+bytes. `split` makes rows of them.
 """
 
 SEQ: Final = "seq"
@@ -174,6 +177,8 @@ BY_CHUNK: Final[dict[bytes, TableSpec]] = {table.chunk: table for table in TABLE
 
 _ZSTD_LEVEL: Final = 6
 _SMALL_ROWS: Final = 256
+_POLLS: Final = 8  # columns of an event that stands for many reads
+_POLL_BYTES: Final = 24
 _MANY_DMA: Final = 5  # columns of an event that stands for many transfers
 _SPAN_BYTES: Final = 16
 _BURST: Final = 7  # columns of an event that stands for a burst
@@ -317,6 +322,8 @@ def weight(event: Event) -> tuple[int, int]:
     number = event[0]
     if number in _WITH_DATA:
         return 1, len(event[-1])
+    if number == ACCESS and len(event) == _POLLS:
+        return len(event[-1]) // _POLL_BYTES, 0
     if number == DMA and len(event) == _MANY_DMA:
         return len(event[3]) // _SPAN_BYTES, 0
     if number == REQUEST and len(event) == _BURST:
@@ -372,6 +379,17 @@ def split(
             seq += 1
             continue
         number = event[0]
+        if number == ACCESS and len(event) == _POLLS:
+            (kind, device, offset, size, addr), data = event[2:-1], event[-1]
+            polls = Polls(Place(kind, device, offset, size, addr), data)
+            read = [
+                (ACCESS, icount, pc, kind, device, offset, size, False, value, addr, 1)
+                for icount, pc, value in polls.each()
+            ]
+            rows[ACCESS] += read
+            seqs[ACCESS] += range(seq, seq + len(read))
+            seq += len(read)
+            continue
         if number == DMA and len(event) == _MANY_DMA:
             _, icount, device, spans, write = event
             numbers = array("Q", spans)

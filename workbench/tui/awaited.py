@@ -69,6 +69,8 @@ class NextInterrupt(Awaited):
 class NextAccess(Awaited):
     """A device register is accessed; `fits` may choose."""
 
+    each_access = True
+
     def __init__(self, what: str, fits: Filter | None = None) -> None:
         super().__init__(what)
         self._fits = fits

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from workbench.core.clock import Clock
+from workbench.core.polls import Steady
 from workbench.core.regs import RegBank, on_command, on_read
 from workbench.core.requests import Requests, RequestState
 from workbench.hw.ata.drive import (
@@ -268,6 +269,10 @@ class Channel(RegBank[ChannelState]):
             self.sync_irq()
         return status
 
+    def steady(self, offset: int, size: int) -> Steady | None:
+        """A driver without interrupts polls Status; reading it once has cleared the interrupt."""
+        return Steady(self.status()) if (offset, size) == (STATUS.offset, STATUS.size) else None
+
     def status(self) -> int:
         """Status without clearing the interrupt."""
         if self._drive is not None:
@@ -327,6 +332,11 @@ class ControlBlock(RegBank[ChannelState]):
     @on_read(ALTERNATE_STATUS)
     def _read_alternate(self) -> int:
         return self._channel.status()
+
+    def steady(self, offset: int, size: int) -> Steady | None:
+        """Alternate Status, likewise."""
+        alternate = (ALTERNATE_STATUS.offset, ALTERNATE_STATUS.size)
+        return Steady(self._channel.status()) if (offset, size) == alternate else None
 
     @on_command(DEVICE_CONTROL)
     def _write_control(self, value: int) -> None:

@@ -165,7 +165,10 @@ class E1000(PciFunction[E1000State]):
 
     def connected(self) -> None:
         assert self.mac is not None
-        self.add_bar(0, self.mac.read, self.mac.write, name=self.name, regmap=self.mac.map)
+        registers = self.add_bar(
+            0, self.mac.read, self.mac.write, name=self.name, regmap=self.mac.map
+        )
+        registers.window.steady = self.mac.steady
         self.add_bar(2, self.io.read, self.io.write, name=f"{self.name}.io", regmap=self.io.map)
 
     def set_state(self, state: E1000State) -> None:

@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import Final
 
 from workbench.core.clock import Clock
+from workbench.core.polls import Steady
 from workbench.core.regs import RegBank, RegMap, on_command, on_read, on_write
 from workbench.core.requests import Requests
 from workbench.hw.e1000 import registers as r
@@ -151,10 +152,15 @@ class Mac(RegBank[MacState]):
     def _read_icr(self) -> int:
         state = self.state
         value = state.icr
-        if value:  # a driver that polls reads 0 a million times a second
+        if value:
             state.icr = 0
             self._sync_interrupt()
         return value
+
+    def steady(self, offset: int, size: int) -> Steady | None:
+        """A driver that polls reads an empty ICR a million times a second."""
+        is_icr = (offset, size) == (r.ICR.offset, r.ICR.size)
+        return Steady(0) if is_icr and not self.state.icr else None
 
     @on_command(r.ICR)
     def _write_icr(self, value: int) -> None:
