@@ -10,6 +10,7 @@ from workbench.core.clock import Clock
 from workbench.hw.e1000.e1000 import E1000
 from workbench.hw.e1000.mac import LINK_PS, MAP
 from workbench.hw.pci_root import PciRoot
+from workbench.net.port import Large
 
 MAC = bytes.fromhex("525400123456")
 OTHER = bytes.fromhex("525400abcdef")
@@ -31,10 +32,16 @@ class FakePort:
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
+        self.large: list[Large] = []
         self.receiver: Callable[[str, Sequence[bytes]], None] = lambda kind, data: None
 
     def send(self, frame: bytes) -> None:
         self.sent.append(frame)
+
+    def send_large(self, large: Large) -> None:
+        self.large.append(large)
+        for frame in large.cut():
+            self.send(frame)
 
     def connect(self, receiver: Callable[[str, Sequence[bytes]], None]) -> None:
         self.receiver = receiver

@@ -30,6 +30,7 @@ from tests.hw.e1000_rig import (
 from workbench.core.checksum import internet_sum
 from workbench.core.requests import Burst
 from workbench.hw.e1000.offload import check_received
+from workbench.hw.e1000.transmit import BATCH
 
 TXDW, TXQE, RXDMT0, RXO, TXD_LOW = 1, 2, 1 << 4, 1 << 6, 1 << 15
 SEND = EOP | IFCS | RS
@@ -179,6 +180,15 @@ def test_tcp_segmentation(ipv6: bool, size: int, mss: int) -> None:
         assert frame[:14] == headers[:14]
         got += segment[20:]
     assert got == data
+    whole = [large.whole() for large in rig.port.large]
+    assert b"".join(frame[34 + l3 :] for frame in whole) == data
+    assert len(whole) == -(-len(frames) // BATCH), "what leaves at once is one frame"
+    for large, frame in zip(rig.port.large, whole, strict=True):
+        checks = check_received(frame, ALL_CHECKS, internet_sum(frame))
+        assert (checks.status, checks.errors) == (0x20 if ipv6 else 0x60, 0)
+        cut = large.cut()
+        assert frame[18 + l3 : 22 + l3] == cut[0][18 + l3 : 22 + l3]
+        assert frame[27 + l3] == cut[-1][27 + l3]
     assert rig.get("TSCTC") == 1
     assert rig.get("GPTC") == len(frames)
     assert rig.get("TDH") == rig.get("TDT")

@@ -19,6 +19,7 @@ from workbench.hw.virtio.blk import VirtioBlk
 from workbench.hw.virtio.net import VirtioNet
 from workbench.hw.virtio.rng import VirtioRng
 from workbench.hw.virtio.spec import F_VERSION_1
+from workbench.net.port import Large
 
 Row = tuple[Any, ...]
 NAMES = (
@@ -231,6 +232,10 @@ class Cable:
 
     def send(self, frame: bytes) -> None:
         self.sent.append(frame)
+
+    def send_large(self, large: Large) -> None:
+        for frame in large.cut():
+            self.send(frame)
 
     def connect(self, receiver: Any) -> None:
         self.receiver = receiver

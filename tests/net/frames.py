@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 MAC = bytes.fromhex("525400123456")
 BROADCAST = b"\xff" * 6
+SYN, ACK = 0x02, 0x10
 GUEST, GATEWAY = bytes([10, 0, 2, 15]), bytes([10, 0, 2, 2])
 
 
@@ -36,6 +37,15 @@ def ipv4(to_mac: bytes, protocol: int, body: bytes, target: bytes = GATEWAY) -> 
 
 def udp(to_mac: bytes, source: int, port: int, data: bytes) -> bytes:
     return ipv4(to_mac, 17, struct.pack(">HHHH", source, port, 8 + len(data), 0) + data)
+
+
+def tcp(
+    to_mac: bytes, source: int, port: int, sequence: int, acknowledged: int, flags: int,
+    data: bytes = b"",
+) -> bytes:  # fmt: skip
+    head = struct.pack(">HHIIBBHHH", source, port, sequence, acknowledged, 0x50, flags, 64240, 0, 0)
+    pseudo = GUEST + GATEWAY + struct.pack(">HH", 6, len(head) + len(data))
+    return ipv4(to_mac, 6, head[:16] + checksum(pseudo + head + data) + head[18:] + data)
 
 
 def ping(to_mac: bytes, data: bytes = b"ping") -> bytes:

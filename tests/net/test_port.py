@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from workbench.core.inputs import Input, Inputs
-from workbench.net.port import MAX_FRAME_BYTES, MAX_WAITING, NetPort
+from workbench.net.port import MAX_FRAME_BYTES, MAX_WAITING, Large, NetPort
 
 
 class FakeBackend:
@@ -21,6 +21,10 @@ class FakeBackend:
 
     def send(self, frame: bytes) -> None:
         self.sent.append(frame)
+
+    def send_large(self, large: Large) -> None:
+        for frame in large.cut():
+            self.send(frame)
 
     def close(self) -> None:
         self.closed += 1

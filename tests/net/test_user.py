@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import time
 
 import pytest
 
-from tests.net.frames import GATEWAY, GUEST, Host, arp_reply, arp_request, is_arp_reply, ping, udp
+from tests.net.frames import (
+    ACK,
+    GATEWAY,
+    GUEST,
+    SYN,
+    Host,
+    arp_reply,
+    arp_request,
+    is_arp_reply,
+    ping,
+    tcp,
+    udp,
+)
 from tests.net.test_sockets import free_port
+from workbench.core.checksum import internet_sum
 from workbench.errors import UsageError, WorkbenchError
+from workbench.hw.e1000.offload import Context
+from workbench.hw.e1000.segments import Segments
 from workbench.net import slirp
+from workbench.net.port import Large
 from workbench.net.user import Forward, UserBackend
 
 try:
@@ -54,6 +71,37 @@ def test_the_hosts_loopback_is_the_gateway():
     assert host.wait(lambda f: f[23:24] == b"\x11").endswith(b"answer")
     backend.close()
     server.close()
+
+
+def test_segments_of_a_guest_are_one_frame_to_libslirp_and_arrive_whole() -> None:
+    """It answers with one acknowledgement of them all."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        backend, host, gateway = start()
+        port = server.getsockname()[1]
+        backend.send(tcp(gateway, 4000, port, 1000, 0, SYN))
+        answer = host.wait(lambda f: f[23:24] == b"\6")
+        theirs = int.from_bytes(answer[38:42], "big") + 1
+        backend.send(tcp(gateway, 4000, port, 1001, theirs, ACK))
+        peer, _ = server.accept()
+        peer.settimeout(10)
+        data = random.Random(1).randbytes(60_000)
+        context = Context(14, 24, 33, 34, 50, 0, 1460, 54, len(data), tcp=True, ip=True)
+        whole = tcp(gateway, 4000, port, 1001, theirs, ACK, data)
+        header = bytearray(whole[:54])
+        header[16:18] = header[24:26] = b"\0\0"
+        header[50:52] = (internet_sum(header[26:34]) + 6).to_bytes(2, "big")
+        segments = Segments(bytes(header), data, 1460, context, 3, b"", 0, 0, True)
+        assert segments.whole() == whole
+        backend.send_large(Large(42, segments.cut, segments.whole))
+        assert host.wait(lambda f: f[23:24] == b"\6")[42:46] == (1001 + 60_000).to_bytes(4, "big")
+        assert not host.frames
+        got = b""
+        while len(got) < len(data):
+            got += peer.recv(1 << 16)
+        assert got == data
+        peer.close()
+        backend.close()
 
 
 def test_forwards():

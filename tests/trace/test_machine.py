@@ -206,7 +206,6 @@ def test_a_guest_that_hears_no_timer_ends_when_it_is_told(tmp_path: Path) -> Non
 def test_an_idle_guest_gets_an_input_between_its_deadlines(tmp_path: Path) -> None:
     """Not at the deadline, where it would find that all its timers have run out."""
     path = tmp_path / "idle.wbt"
-    path = tmp_path / "idle.wbt"
     recording = Recording(str(path), CONFIG.to_json(), guests.SLOW, limits=Limits(wall_s=0.5))
     recording.interactive = True
     machine = recording.machine

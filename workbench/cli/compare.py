@@ -16,7 +16,7 @@ from workbench.errors import EXIT_BAD_INPUT, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from workbench.block.image import Image
-    from workbench.net.port import Backend
+    from workbench.net.port import Backend, Large
 
 EXAMPLES = """\
 examples:
@@ -194,6 +194,11 @@ class _Echo:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def send_large(self, large: Large) -> None:
+        """Segments are frames like others here."""
+        for frame in large.cut():
+            self.send(frame)
 
     def send(self, frame: bytes) -> None:
         """Answer an ARP request or an echo request for our address (RFC 826, RFC 792)."""

@@ -141,6 +141,9 @@ class Observer:
         for inp in batch:
             self.on_input(inp)
 
+    hears_frames = False
+    """Is `on_frame` wanted? Segments of TCP are cut for it."""
+
     def on_frame(self, device: str, frame: bytes, icount: int) -> None:
         """A network controller sends a frame, without FCS; not in the trace."""
 
@@ -264,10 +267,12 @@ class Machine:
             for o in self.observers:
                 o.on_console(device, piece, self.clock.icount)
 
-    def frame_sent(self, device: str, frame: bytes) -> None:
-        """A frame goes out over a cable."""
+    def frames_sent(self, device: str, frames: Callable[[], Sequence[bytes]]) -> None:
+        """Frames go out over a cable; `frames` makes them for who hears of them."""
         for o in self.observers:
-            o.on_frame(device, frame, self.clock.icount)
+            if o.hears_frames:
+                for frame in frames():
+                    o.on_frame(device, frame, self.clock.icount)
 
     def _tracer(self, kind: str) -> Tracer:
         clock, q, observers = self.clock, self.cpu._q, self.observers

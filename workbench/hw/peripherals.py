@@ -172,7 +172,7 @@ class _Builder:
         """A network interface and its cable."""
         machine = self._machine
         port = NetPort(nic.name, machine.inputs)
-        port.tap = machine.frame_sent
+        port.tap = machine.frames_sent
         self.made.ports[nic.name] = port
         if nic.model == "e1000":
             from workbench.hw.e1000.e1000 import E1000

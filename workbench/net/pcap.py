@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from workbench.errors import FormatError, InputFileError, os_error_text
 from workbench.net.pcapng import SECTION, blocks_to_frames
-from workbench.net.port import MAX_FRAME_BYTES, Backend
+from workbench.net.port import MAX_FRAME_BYTES, Backend, Large
 
 __all__ = ["Packet", "PcapBackend", "PcapTee", "read_pcap"]
 
@@ -100,6 +100,9 @@ class PcapBackend:
     def send(self, frame: bytes) -> None:
         """Nobody listens."""
 
+    def send_large(self, large: Large) -> None:
+        """Nobody listens."""
+
     def close(self) -> None:
         """Stop playing."""
         self._stop.set()
@@ -154,6 +157,12 @@ class PcapTee:
         """Note a frame and pass it on."""
         self._note(frame)
         self.inner.send(frame)
+
+    def send_large(self, large: Large) -> None:
+        """Note segments and pass them on."""
+        for frame in large.cut():
+            self._note(frame)
+        self.inner.send_large(large)
 
     def close(self) -> None:
         """Close the network, then the file."""

@@ -9,11 +9,12 @@ The input kind "link" (one byte, 0 or 1) pulls the cable out or puts it in.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from workbench.core.inputs import Inputs
 
-__all__ = ["FRAME", "LINK", "MAX_FRAME_BYTES", "Backend", "NetPort", "Receiver"]
+__all__ = ["FRAME", "LINK", "MAX_FRAME_BYTES", "Backend", "Large", "NetPort", "Receiver"]
 
 FRAME, LINK = "frame", "link"
 MAX_FRAME_BYTES = 65536 + 14 + 4
@@ -23,6 +24,19 @@ MAX_WAITING = 2048
 
 Receiver = Callable[[str, Sequence[bytes]], None]
 """Takes inputs: their kind, and all of them that came at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """TCP segments that a controller makes of what its driver gave it at once. Most of that is done
+    when it is asked for, perhaps in another thread: some networks take the whole as one frame.
+    """
+
+    count: int
+    cut: Callable[[], list[bytes]]
+    """The `count` frames that a wire would carry."""
+    whole: Callable[[], bytes]
+    """One frame with what is in all of them."""
 
 
 class Backend(Protocol):
@@ -39,12 +53,16 @@ class Backend(Protocol):
         """Take a frame, without FCS. Never waits; a network that cannot keep up loses frames."""
         ...
 
+    def send_large(self, large: Large) -> None:
+        """Take segments, as they are or in one frame."""
+        ...
+
     def close(self) -> None:
         """Stop and give everything back; a second call does nothing."""
         ...
 
 
-def _untapped(name: str, frame: bytes) -> None:
+def _untapped(name: str, frames: Callable[[], Sequence[bytes]]) -> None:
     """Nobody listens."""
 
 
@@ -61,8 +79,8 @@ class NetPort:
         self._posted = 0
         self._receiver: Receiver | None = None
         self._backend: Backend | None = None
-        self.tap: Callable[[str, bytes], None] = _untapped
-        """Also hears what the controller sends, in a replay too: name and frame."""
+        self.tap: Callable[[str, Callable[[], Sequence[bytes]]], None] = _untapped
+        """Also hears what the controller sends, in a replay too: name, what gives the frames."""
         inputs.register_batches(name, self._deliver)
         if backend is not None:
             self.attach(backend)
@@ -89,9 +107,16 @@ class NetPort:
     def send(self, frame: bytes) -> None:
         """A frame from the controller, without FCS."""
         self.sent += 1
-        self.tap(self.name, frame)
+        self.tap(self.name, lambda: (frame,))
         if self._backend is not None and not self._inputs.replaying:
             self._backend.send(frame)
+
+    def send_large(self, large: Large) -> None:
+        """Segments of TCP from the controller."""
+        self.sent += large.count
+        self.tap(self.name, large.cut)
+        if self._backend is not None and not self._inputs.replaying:
+            self._backend.send_large(large)
 
     def close(self) -> None:
         """Pull the plug."""

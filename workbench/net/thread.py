@@ -9,6 +9,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from workbench.net.port import Large
+
 __all__ = ["HostThread", "failure_of"]
 
 MAX_OUTGOING = 4096
@@ -49,6 +51,11 @@ class HostThread:
             return
         self.outgoing.append(frame)
         self._kick()
+
+    def send_large(self, large: Large) -> None:
+        """Leave segments for the thread, which takes them one by one."""
+        for frame in large.cut():
+            self.send(frame)
 
     def close(self) -> None:
         """End the thread, then what it used."""

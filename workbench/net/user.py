@@ -19,6 +19,7 @@ from typing import Any, Final
 from workbench.errors import UsageError, WorkbenchError
 from workbench.net import slirp
 from workbench.net.coalesce import coalesce
+from workbench.net.port import Large
 from workbench.net.slirp import Callbacks, Config, In6Addr, InAddr
 from workbench.net.thread import HostThread
 
@@ -178,6 +179,10 @@ class UserBackend(HostThread):
         arrived, self._arrived = self._arrived, []
         if arrived:
             self._receive(coalesce(arrived) if self.large_frames else arrived)
+
+    def send_large(self, large: Large) -> None:
+        """Segments go into libslirp in one frame, which it acknowledges at once."""
+        self.send(large.whole())
 
     def shut(self) -> None:
         if self._slirp:

@@ -290,8 +290,8 @@ class Recording:
         assert self._ahead is not None
         now_ps = self.machine.clock.now_ps
         self._ahead.keep_up(now_ps)
-        seconds = self._ahead.seconds(deadline_ps)
-        if seconds <= _LEAD_SECONDS:
+        seconds = self._ahead.seconds(deadline_ps) - _LEAD_SECONDS
+        if seconds <= 0:
             return deadline_ps
         if self.limits.wall_s is not None:
             seconds = min(seconds, self._start() + self.limits.wall_s - time.monotonic())

@@ -29,6 +29,9 @@ class Port:
     def send(self, frame):
         self.sent = [*self.sent[-10:], frame]
 
+    def send_large(self, large):
+        self.sent = [*self.sent[-10:], *large.cut()]
+
 
 DEVICES = {
     "blk": lambda clock: VirtioBlk("d", MemoryDisk(64), clock, packed=True, num_queues=2),

@@ -81,6 +81,10 @@ class Peer:
     def close(self):
         pass
 
+    def send_large(self, large):
+        for frame in large.cut():
+            self.send(frame)
+
     def send(self, frame):
         sender = frame[6:12]
         if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\1":

@@ -22,6 +22,7 @@ CTRL = net.F_CTRL_VQ | net.F_CTRL_RX | net.F_CTRL_RX_EXTRA | net.F_CTRL_VLAN | n
 class Port:
     def __init__(self):
         self.sent = []
+        self.large = []
 
     def connect(self, receiver):
         self.receive_all = receiver
@@ -29,6 +30,11 @@ class Port:
 
     def send(self, frame):
         self.sent.append(frame)
+
+    def send_large(self, large):
+        self.large.append(large)
+        for frame in large.cut():
+            self.send(frame)
 
 
 def frame_to(mac=MAC, length=60, kind=b"\x12\x34"):
@@ -315,6 +321,19 @@ def test_segmentation(build, kind, at):
             assert struct.unpack(">HH", frame[16:20]) == (len(frame) - 14, 7 + n)
         else:
             assert struct.unpack(">H", frame[18:20])[0] == len(frame) - 54
+    (large,) = rig.port.large
+    assert large.count == 4
+    whole = large.whole()
+    assert whole[at + 20 :] == payload
+    assert transport_sum(whole) == 0
+    assert whole[at + 13] & 8
+    if kind == 1:
+        assert checksum(whole[14:34]) == 0
+
+
+def test_more_than_an_ip_packet_holds_is_cut():
+    frames = segments(tcp4(b"") + b"x" * 65600, 1, 1000, 34)
+    assert [len(f) - 54 for f in frames] == [1000] * 65 + [600]
 
 
 def test_udp_segmentation():
@@ -370,7 +389,7 @@ def test_a_large_frame_of_a_peer(build, flags, features, expected):
     assert struct.unpack("<BBHHHHH", data[:12]) == (*expected, 3)
     if expected[0] == 1:
         assert data[12:] == partial
-        sent = segments(data[12:], expected[1], expected[3], expected[4])
+        sent = segments(data[12:], expected[1], expected[3], expected[4]).cut()
         assert b"".join(s[expected[2] :] for s in sent) == b"z" * 4000
     else:
         assert data[12:] == whole

@@ -24,6 +24,7 @@ from workbench.hw.virtio.spec import (
     F_RING_RESET,
     F_VERSION_1,
 )
+from workbench.net.port import Large
 
 
 class Port:
@@ -32,6 +33,10 @@ class Port:
 
     def send(self, frame: bytes) -> None:
         """Nowhere."""
+
+    def send_large(self, large: Large) -> None:
+        for frame in large.cut():
+            self.send(frame)
 
 
 def disk_rig(queues: int = 1, **transport: bool) -> Rig:

@@ -33,7 +33,7 @@ from workbench.hw.e1000.state import MacState
 from workbench.hw.pci import msi
 from workbench.hw.pci.config import Bar, Capability, PciState, config_map
 from workbench.hw.pci.function import PciFunction
-from workbench.net.port import FRAME, LINK, Receiver
+from workbench.net.port import FRAME, LINK, Large, Receiver
 
 __all__ = ["E1000", "IO_MAP", "E1000State", "Port"]
 
@@ -67,6 +67,10 @@ class Port(Protocol):
 
     def send(self, frame: bytes) -> None:
         """A frame without FCS goes out."""
+        ...
+
+    def send_large(self, large: Large) -> None:
+        """Segments of TCP go out."""
         ...
 
     def connect(self, receiver: Receiver) -> None:
@@ -153,6 +157,7 @@ class E1000(PciFunction[E1000State]):
             self.dma,
             self.set_intx,
             port.send,
+            port.send_large,
             self.requests,
             state=state.mac,
             phy=state.phy,

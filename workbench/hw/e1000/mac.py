@@ -24,6 +24,7 @@ from workbench.hw.e1000.state import MacState
 from workbench.hw.e1000.statistics import HIGH, LOW, Statistics
 from workbench.hw.e1000.transmit import Transmitter
 from workbench.hw.pci.function import DmaHandle
+from workbench.net.port import Large
 
 __all__ = ["LINK_PS", "MAP", "Mac"]
 
@@ -60,6 +61,7 @@ class Mac(RegBank[MacState]):
         dma: DmaHandle,
         interrupt: Callable[[bool], None],
         send: Callable[[bytes], None],
+        send_large: Callable[[Large], None],
         requests: Requests,
         *,
         state: MacState,
@@ -67,17 +69,18 @@ class Mac(RegBank[MacState]):
         eeprom: EepromState,
         name: str,
     ) -> None:
-        """`interrupt(level)` drives INTx, `send(frame)` the wire."""
+        """`interrupt(level)` drives INTx, `send(frame)` and `send_large(segments)` the wire."""
         # Wires
         self.clock = clock
         self.dma = dma
         self._interrupt = interrupt
         self._send = send
+        self._send_large = send_large
         self.requests = requests
         self.eeprom = Eeprom(eeprom)
         self.phy = Phy(phy, self._negotiate, lambda: self.raise_causes(PHYINT))
         self.statistics = Statistics(state.stats)
-        self.transmitter = Transmitter(self, clock, name, self._wire)
+        self.transmitter = Transmitter(self, clock, name, self._wire, self._wire_large)
         self.receiver = Receiver(self, clock, name)
         self.flow_control = FlowControl(self, clock, name, self._wire)
         self._throttle = clock.timer(f"{name}.itr", self._sync_interrupt)
@@ -306,11 +309,23 @@ class Mac(RegBank[MacState]):
 
     def _wire(self, frame: bytes) -> None:
         """A finished frame: to the cable, or back (RCTL.LBM, the PHY's loopback)."""
-        state = self.state
-        if state.rctl >> 6 & 3 in (MAC_LOOPBACK, PHY_LOOPBACK) or (self.phy.state.pctrl & LOOPBACK):
+        if self._loops:
             self.receiver.frames((frame,))
-        elif state.link:
+        elif self.state.link:
             self._send(frame)
+
+    def _wire_large(self, large: Large) -> None:
+        """Finished segments."""
+        if self._loops:
+            for frame in large.cut():
+                self.receiver.frames((frame,))
+        elif self.state.link:
+            self._send_large(large)
+
+    @property
+    def _loops(self) -> bool:
+        in_mac = self.state.rctl >> 6 & 3 in (MAC_LOOPBACK, PHY_LOOPBACK)
+        return in_mac or bool(self.phy.state.pctrl & LOOPBACK)
 
     def receive(self, frames: Sequence[bytes]) -> None:
         """Frames from the cable."""

@@ -1,4 +1,4 @@
-"""Checksums and segmentation of the 82540EM, on bytes (317453, 3.2.9, 3.3.5 to 3.5).
+"""Checksums of the 82540EM, on bytes (317453, 3.2.9, 3.3.5 to 3.5).
 
 All functions take any values: an offset outside the frame means that nothing is done.
 """
@@ -16,7 +16,6 @@ __all__ = [
     "RxChecks",
     "check_received",
     "insert_checksum",
-    "segment_headers",
 ]
 
 ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN = 0x0800, 0x86DD, 0x8100
@@ -25,7 +24,6 @@ PLAIN_IPV4 = b"\x08\0\x45"  # EtherType, and version and length of a header with
 STATUS_IXSM, STATUS_TCPCS, STATUS_IPCS = 1 << 2, 1 << 5, 1 << 6
 ERROR_TCPE, ERROR_IPE = 1 << 5, 1 << 6
 IPOFLD, TUOFLD, IPV6OFL = 1 << 8, 1 << 9, 1 << 10
-FIN_PSH = 0x09
 
 
 @dataclass(slots=True)
@@ -77,38 +75,6 @@ def insert_checksum(
     if udp and not value:
         value = 0xFFFF
     frame[at : at + 2] = value.to_bytes(2, "big")
-
-
-def segment_headers(
-    frame: bytearray, context: Context, index: int, sent_bytes: int, *, last: bool
-) -> None:
-    """Make the copied headers those of segment `index` (317453, 3.5.6): lengths, identification,
-    sequence number, flags, and the length in the partial checksum of the pseudo header.
-    """
-    length = len(frame)
-    ip, tu = context.ipcss, context.tucss
-    if context.ip:
-        if ip + 6 <= length:
-            _put(frame, ip + 2, length - ip)
-            _put(frame, ip + 4, int.from_bytes(frame[ip + 4 : ip + 6], "big") + index)
-    elif ip + 6 <= length:
-        _put(frame, ip + 4, length - ip - 40)
-    if context.tcp:
-        if tu + 14 <= length:
-            sequence = int.from_bytes(frame[tu + 4 : tu + 8], "big") + sent_bytes
-            frame[tu + 4 : tu + 8] = (sequence & 0xFFFF_FFFF).to_bytes(4, "big")
-            if not last:
-                frame[tu + 13] &= ~FIN_PSH
-    elif tu + 6 <= length:
-        _put(frame, tu + 4, length - tu)
-    at = context.tucso
-    if at + 2 <= length and tu < length:
-        partial = int.from_bytes(frame[at : at + 2], "big") + length - tu
-        _put(frame, at, partial % 0xFFFF or (0xFFFF if partial else 0))
-
-
-def _put(frame: bytearray, at: int, value: int) -> None:
-    frame[at : at + 2] = (value & 0xFFFF).to_bytes(2, "big")
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,15 +127,16 @@ class Statistics:
         """A flow control frame of another kind."""
         self.bump(_FCRUC)
 
-    def sent(self, frame: bytes, length: int) -> None:
-        """A frame went out."""
-        self.bump(_PTC64 + _size_class(length))
-        self.bump(_GPTC)
-        self.bump(_TPT)
-        self._octets(_GOTCL, length)
-        self._octets(_TOTL, length)
-        if frame[0] & 1:
-            self.bump(_BPTC if frame[:6] == b"\xff" * 6 else _MPTC)
+    def sent(self, to: bytes, lengths: Sequence[int]) -> None:
+        """Frames of these lengths went out to an address."""
+        for length, count in Counter(lengths).items():
+            self.bump(_PTC64 + _size_class(length), count)
+        self.bump(_GPTC, len(lengths))
+        self.bump(_TPT, len(lengths))
+        self._octets(_GOTCL, sum(lengths))
+        self._octets(_TOTL, sum(lengths))
+        if to[0] & 1:
+            self.bump(_BPTC if to == b"\xff" * 6 else _MPTC, len(lengths))
 
     def segmented(self, *, failed: bool = False) -> None:
         """A segmentation context was used, or could not be."""

@@ -11,14 +11,15 @@ collisions, and an MSS below 64, which counts as 64.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from workbench.core.checksum import internet_sums
 from workbench.core.clock import Clock
 from workbench.core.requests import OK
-from workbench.hw.e1000.offload import Context, insert_checksum, segment_headers
+from workbench.hw.e1000.offload import Context, insert_checksum
+from workbench.hw.e1000.segments import Segments, insert_checksums, on_wire
 from workbench.hw.e1000.state import MIN_FRAME_BYTES
+from workbench.net.port import Large
 
 if TYPE_CHECKING:
     from workbench.hw.e1000.mac import Mac
@@ -27,17 +28,18 @@ __all__ = ["MAX_PACKET_BYTES", "Transmitter"]
 
 START_PS: Final = 1_000_000
 BIT_PS: Final = 1000  # 1000 Mb/s
-OVERHEAD_BYTES: Final = 8 + 4 + 12  # preamble, FCS, gap between frames
+FCS_BYTES: Final = 4
+OVERHEAD_BYTES: Final = 8 + 12  # preamble, gap between frames
 MAX_PACKET_BYTES: Final = 16288  # 317453, 3.3.3: of one packet that is not segmented
 BATCH: Final = 64
 FETCH: Final = 32
 IDLE_DESCRIPTORS: Final = 512  # descriptors without frames that one go looks at
 LEAST_MSS: Final = 64
+MOST_GATHERED: Final = 1 << 16  # bytes of a packet before its first segments leave
 MAX_HEADER_BYTES: Final = 255
 
 EOP, IFCS, TSE, IC, RS, DEXT, VLE, IDE = (1 << n for n in (24, 25, 26, 26, 27, 29, 30, 31))
 DTYP_DATA: Final = 1
-IXSM, TXSM = 1, 2
 DD: Final = 1
 TUCMD_TCP, TUCMD_IP = 1 << 24, 1 << 25
 TXDW, TXQE, TXD_LOW = 1 << 0, 1 << 1, 1 << 15
@@ -46,12 +48,20 @@ TICK_PS: Final = 1_024_000  # of TIDV and TADV
 
 
 class Transmitter:
-    """The engine of one MAC; `wire` takes finished frames without FCS."""
+    """The engine of one MAC; `wire` takes finished frames without FCS, `wire_large` segments."""
 
-    def __init__(self, mac: Mac, clock: Clock, name: str, wire: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        mac: Mac,
+        clock: Clock,
+        name: str,
+        wire: Callable[[bytes], None],
+        wire_large: Callable[[Large], None],
+    ) -> None:
         self.mac = mac
         self.clock = clock
         self._wire = wire
+        self._wire_large = wire_large
         self._timer = clock.timer(f"{name}.tx", self._run, work=True)
         self._delay = clock.timer(f"{name}.tidv", self._delayed)
         self._absolute = clock.timer(f"{name}.tadv", self._delayed)
@@ -107,7 +117,7 @@ class Transmitter:
         mac, state = self.mac, self.mac.state
         frames = looked_at = 0
         while frames < BATCH and looked_at < IDLE_DESCRIPTORS and self._ready():
-            if self._segment_waits():
+            if self._segments_go():
                 frames += self._send_segments(BATCH - frames)
                 continue
             count = state.tdlen >> 4
@@ -122,7 +132,7 @@ class Transmitter:
                 before = state.tdt - state.tdh
                 state.tdh = (state.tdh + 1) % count
                 self._low_water(count, before)
-                if self._segment_waits() or frames >= BATCH:
+                if self._segments_go() or frames >= BATCH:
                     break
         if self._ready():
             self._timer.arm(max(self.clock.now_ps + START_PS, state.tx_free_ps))
@@ -214,8 +224,9 @@ class Transmitter:
         frame = state.tx_buffer
         sent = 0
         if len(frame) <= MAX_PACKET_BYTES and len(frame) >= 14:
-            self._checksums(frame, state.tx_context)
-            self._send(frame)
+            insert_checksums(frame, state.tx_context, state.tx_options)
+            self._occupy(frame, (len(frame),))
+            self._wire(on_wire(frame, self._tag()))
             sent = 1
         self._close()
         return sent
@@ -259,16 +270,6 @@ class Transmitter:
         state.tx_open = state.tx_ended = state.tx_segmented = False
         state.tx_buffer = bytearray()
 
-    def _checksums(
-        self, frame: bytearray, context: Context, tail: tuple[int, int] | None = None
-    ) -> None:
-        options = self.mac.state.tx_options
-        tu, ip = context.tucss, context.ipcss
-        if options & TXSM:
-            insert_checksum(frame, tu, context.tucso, context.tucse, udp=not context.tcp, tail=tail)
-        if options & IXSM:
-            insert_checksum(frame, ip, context.ipcso, context.ipcse)
-
     # -- segments --------------------------------------------------------------------------------
 
     def _segment_waits(self) -> bool:
@@ -282,43 +283,57 @@ class Transmitter:
         # one byte more than a segment: the last one is known only by EOP
         return payload > max(tso.mss, LEAST_MSS)
 
+    def _segments_go(self) -> bool:
+        """Are there segments, and is nothing gathered that could go with them?"""
+        state = self.mac.state
+        if not self._segment_waits():
+            return False
+        return state.tx_ended or state.tdh == state.tdt or len(state.tx_buffer) >= MOST_GATHERED
+
     def _send_segments(self, most: int) -> int:
         """Segments of what has been gathered, at most so many of those that can go; how many."""
         state = self.mac.state
         tso, buffer = state.tx_tso, state.tx_buffer
         mss = min(max(tso.mss, LEAST_MSS), MAX_PACKET_BYTES - tso.hdrlen)
-        header, waiting = buffer[: tso.hdrlen], len(buffer) - tso.hdrlen
+        header, waiting = bytes(buffer[: tso.hdrlen]), len(buffer) - tso.hdrlen
         # the last one is known only by EOP
         count = min(-(-waiting // mss) if state.tx_ended else (waiting - 1) // mss, most)
         data = bytes(memoryview(buffer)[tso.hdrlen : tso.hdrlen + count * mss])
-        parts = [data[at : at + mss] for at in range(0, len(data), mss)]
-        last = len(parts) - 1 if state.tx_ended and len(data) == waiting else -1
+        ends = state.tx_ended and len(data) == waiting
         del buffer[tso.hdrlen : tso.hdrlen + len(data)]
-        for n, (part, total) in enumerate(zip(parts, internet_sums(parts), strict=True)):
-            frame = header + part
-            segment_headers(frame, tso, state.tx_segment, state.tx_sent_bytes, last=n == last)
-            self._checksums(frame, tso, (tso.hdrlen, total))
-            self._send(frame)
-            state.tx_segment += 1
-            state.tx_sent_bytes += len(part)
-        if last >= 0:
+        burst = Segments(
+            header, data, mss, tso, state.tx_options, self._tag(), state.tx_segment,
+            state.tx_sent_bytes, ends,
+        )  # fmt: skip
+        sizes = burst.sizes()
+        self._occupy(header, sizes)
+        if burst.fit_in_one:
+            self._wire_large(Large(len(sizes), burst.cut, burst.whole))
+        else:
+            for frame in burst.cut():
+                self._wire(frame)
+        state.tx_segment += len(sizes)
+        state.tx_sent_bytes += len(data)
+        if ends:
             self._close()
-        return len(parts)
+        return len(sizes)
 
     # -- the wire --------------------------------------------------------------------------------
 
-    def _send(self, frame: bytearray) -> None:
+    def _tag(self) -> bytes:
         state = self.mac.state
-        if state.tx_vlan >= 0:
-            frame[12:12] = struct.pack(">HH", state.vet & 0xFFFF, state.tx_vlan & 0xFFFF)
-        if len(frame) < MIN_FRAME_BYTES:
-            frame += bytes(
-                MIN_FRAME_BYTES - len(frame)
-            )  # TCTL.PSP; the wire carries no shorter ones
-        now = self.clock.now_ps
-        begin = max(now, state.tx_free_ps)
-        state.tx_free_ps = begin + (len(frame) + OVERHEAD_BYTES) * 8 * BIT_PS
-        data = bytes(frame)
-        state.tx_frames += 1
-        self.mac.statistics.sent(data, len(data) + 4)
-        self._wire(data)
+        if state.tx_vlan < 0:
+            return b""
+        return struct.pack(">HH", state.vet & 0xFFFF, state.tx_vlan & 0xFFFF)
+
+    def _occupy(self, frame: bytes | bytearray, sizes: Sequence[int]) -> None:
+        """Frames of these sizes, before they have tags and padding, begin like `frame`: count them,
+        and the time that they take.
+        """
+        state = self.mac.state
+        tag_bytes = len(self._tag())
+        lengths = [max(size + tag_bytes, MIN_FRAME_BYTES) + FCS_BYTES for size in sizes]
+        octets = sum(lengths) + len(lengths) * OVERHEAD_BYTES
+        state.tx_free_ps = max(self.clock.now_ps, state.tx_free_ps) + octets * 8 * BIT_PS
+        state.tx_frames += len(lengths)
+        self.mac.statistics.sent(bytes(frame[:6]), lengths)

@@ -38,6 +38,7 @@ from workbench.hw.virtio.offload import (
     upper_layer,
 )
 from workbench.hw.virtio.queue import Chain, Virtqueue, VirtqueueError
+from workbench.net.port import Large
 
 __all__ = ["FramePort", "NetState", "VirtioNet"]
 
@@ -95,6 +96,9 @@ CONFIG = regmap(
 
 class FramePort(Protocol):
     """Where the cable goes (`net.port.NetPort`)."""
+
+    def send_large(self, large: Large, /) -> None:
+        """Segments of TCP go out."""
 
     def send(self, frame: bytes, /) -> None:
         """A frame without FCS."""
@@ -263,15 +267,18 @@ class VirtioNet(VirtioDevice[NetState]):
             raise VirtqueueError("a frame without its header")
         length = chain.readable_bytes - size
         request = self.begin(index, chain, "tx", length=length, write=True)
-        frames: list[bytes] = []
+        frames: Large | list[bytes] = []
         if length <= MOST_FRAME_BYTES and self.state.link:
-            data = chain.read()
-            frames = [f for f in self._frames(data, size) if f]
-        for frame in frames:
-            self.port.send(frame)
+            frames = self._frames(chain.read(), size)
+        if isinstance(frames, Large):
+            self.port.send_large(frames)
+        else:
+            frames = [frame for frame in frames if frame]
+            for frame in frames:
+                self.port.send(frame)
         self.finish(index, chain, 0, request, OK_STATUS if frames else "dropped")
 
-    def _frames(self, data: bytes, size: int) -> list[bytes]:
+    def _frames(self, data: bytes, size: int) -> Large | list[bytes]:
         """What a wire would carry for one buffer of the driver (5.1.6.2)."""
         flags, gso_type, _, gso_size, start, offset = _HDR.unpack_from(data)
         frame = data[size:]

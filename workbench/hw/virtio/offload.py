@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from workbench.core.checksum import internet_sum, internet_sums
+from workbench.net.port import Large
 
 __all__ = ["GSO_ECN", "GSO_TCPV4", "GSO_TCPV6", "GSO_UDP_L4", "checksum", "complete", "segments"]
 
 GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 1, 4, 5, 0x80
 ETH_IPV4, ETH_IPV6, ETH_VLAN = 0x0800, 0x86DD, 0x8100
 MOST_SEGMENTS: Final = 1024
+MOST_IP_BYTES: Final = 65535
 TCP_FIN, TCP_PSH, TCP_CWR = 0x01, 0x08, 0x80
 IP_TCP, IP_UDP = 6, 17
 
@@ -94,8 +96,10 @@ def network_layer(frame: bytes) -> tuple[int, int]:
     return 0, len(frame)
 
 
-def segments(frame: bytes, gso_type: int, gso_size: int, transport: int) -> list[bytes]:
-    """A large frame as those that go over the wire; `transport` is the offset of its header."""
+def segments(frame: bytes, gso_type: int, gso_size: int, transport: int) -> Large | list[bytes]:
+    """A large frame as those that go over the wire; `transport` is the offset of its header. TCP is
+    cut when it is asked for.
+    """
     kind, network = network_layer(frame)
     udp = gso_type & ~GSO_ECN == GSO_UDP_L4
     header = 8 if udp else 20
@@ -113,12 +117,22 @@ def segments(frame: bytes, gso_type: int, gso_size: int, transport: int) -> list
         return []
     head = frame[: transport + header]
     starts = range(0, len(payload), gso_size)
-    parts = [payload[at : at + gso_size] for at in starts]
     layers = (kind, network, transport)
-    return [
-        _segment(head, part, total, layers, n, at, udp, last=at == starts[-1])
-        for n, (at, part, total) in enumerate(zip(starts, parts, internet_sums(parts), strict=True))
-    ]
+
+    def cut() -> list[bytes]:
+        parts = [payload[at : at + gso_size] for at in starts]
+        sums = internet_sums(parts)
+        return [
+            _segment(head, part, total, layers, n, at, udp, last=at == starts[-1])
+            for n, (at, part, total) in enumerate(zip(starts, parts, sums, strict=True))
+        ]
+
+    def whole() -> bytes:
+        return _segment(head, payload, internet_sum(payload), layers, 0, 0, udp, last=True)
+
+    if udp or len(frame) - network > MOST_IP_BYTES:
+        return cut()
+    return Large(len(starts), cut, whole)
 
 
 def _segment(

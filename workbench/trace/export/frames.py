@@ -99,6 +99,8 @@ def _fits(size: int, row: dict[str, Any]) -> bool:
 class _Tap(EventObserver):
     """Notes what leaves a machine."""
 
+    hears_frames = True
+
     def __init__(self, clock: Any) -> None:
         super().__init__()
         self.frames: list[Frame] = []
