@@ -20,7 +20,7 @@ from workbench.errors import EXIT_INTERRUPTED, UsageError, WorkbenchError, os_er
 
 COMMANDS = (
     "record", "replay", "tui", "compare", "info", "log", "requests", "stats", "diff", "export",
-    "query", "inspect", "checkpoint", "gdb", "drgn", "qtest",
+    "query", "inspect", "checkpoint", "gdb", "drgn", "dump", "qtest",
     "demo", "doctor", "completion",
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from workbench.dump.linux import find_kernel
 from workbench.errors import InputFileError
 from workbench.gdbstub import debuginfo
 from workbench.gdbstub.memory import Memory
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["program"]
 
 _MOST_READ: Final = 64 << 20
-_MOST_VMCOREINFO: Final = 1 << 16
 _CODE: Final = frozenset("tTwW")
 
 
@@ -48,11 +48,11 @@ def program(machine: Machine) -> tuple[Any, str]:
 
 def _set_kernel(drgn: Any, made: Any, machine: Machine, symbols: list[Symbol]) -> bool:
     """Tell drgn that this is a Linux kernel, whose page tables it then walks itself."""
-    note = _vmcoreinfo(machine, symbols)
-    if note is None or not hasattr(made, "set_linux_kernel_custom"):
+    kernel = find_kernel(machine, symbols)
+    if kernel is None or not hasattr(made, "set_linux_kernel_custom"):
         return False
     try:
-        made.set_linux_kernel_custom(note, False)
+        made.set_linux_kernel_custom(kernel.vmcoreinfo, False)
     except (ValueError, LookupError, drgn.FaultError):
         return False
     return True
@@ -129,19 +129,3 @@ def _add_debug_info(made: Any, machine: Machine, symbols: list[Symbol]) -> str:
     except Exception as error:  # drgn's errors have no common base
         return f"{debug.path}: {error}"
     return ""
-
-
-def _vmcoreinfo(machine: Machine, symbols: list[Symbol]) -> bytes | None:
-    """The text of VMCOREINFO (Documentation/admin-guide/kdump/vmcoreinfo.rst of Linux)."""
-    places = {name: address for address, _, name in symbols}
-    memory = Memory(machine.cpu)
-
-    def word(name: str) -> int:
-        raw = memory.read(places.get(name, 0), 8)
-        return int.from_bytes(raw or b"", "little")
-
-    data, size = word("vmcoreinfo_data"), word("vmcoreinfo_size")
-    if not 0 < size <= _MOST_VMCOREINFO:
-        return None
-    text = memory.read(data, size)
-    return text if text is not None and text.startswith(b"OSRELEASE=") else None

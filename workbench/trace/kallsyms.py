@@ -263,7 +263,7 @@ class AddressSpace:
 
     def __init__(self, memory: MemoryLike, paging: Paging) -> None:
         self._memory = memory
-        self._paging = paging
+        self.paging = paging
         self._pages: dict[int, int | None] = {}
         self.word = WORD64 if paging.is_long else WORD32
         self._mask = (1 << 8 * self.word.size) - 1
@@ -272,7 +272,7 @@ class AddressSpace:
         """The physical address, None when it is not mapped."""
         page = gva // _PAGE
         if page not in self._pages:
-            self._pages[page] = self._paging.translate(self._memory.read, page * _PAGE)
+            self._pages[page] = self.paging.translate(self._memory.read, page * _PAGE)
         base = self._pages[page]
         return None if base is None else base + gva % _PAGE
 
