@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from workbench.core.layout import CR0_PG, CR4_PAE, CR4_PSE, EFER_LMA
-from workbench.core.mappings import Range, ranges
+from workbench.core.mappings import Piece, Range, pieces, ranges
 from workbench.core.pagewalk import Paging
 
 RAM = 1 << 20
@@ -88,3 +88,33 @@ def test_tables_that_point_at_themselves_end() -> None:
 def test_nothing_without_paging_and_beside_ram() -> None:
     assert list(ranges(Paging(0, 0x1000, 0, 0), Ram().read)) == []
     assert list(ranges(Paging(CR0_PG, RAM * 2, CR4_PAE, EFER_LMA), Ram().read)) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pieces_are_where_single_addresses_are(seed: int) -> None:
+    chance, ram = random.Random(seed), Ram()
+    for table in range(0x1000, 0x9000, 0x1000):
+        for _ in range(40):
+            where = chance.randrange(1, 24) << 12
+            ram.entry(table, chance.randrange(512), where | chance.choice((0, 3, 7, 0x83)))
+    tables: set[int] = set()
+    for piece in itertools.islice(pieces(LONG, ram.read), 2000):
+        for at in (0, piece.length - 1):
+            assert LONG.translate(ram.read, piece.start + at) == piece.gpa + at
+        tables.add(piece.start)
+    assert len(tables) > 20
+
+
+def test_a_table_in_two_places_counts_once_and_neighbours_are_one() -> None:
+    ram = Ram()
+    ram.entry(0x1000, 0, 0x2007)
+    ram.entry(0x1000, 511, 0x1003)  # the tables themselves
+    for n in range(512):
+        ram.entry(0x2000, n, 0x3007)  # one for all
+    ram.entry(0x3000, 0, 0x4007)
+    for n in range(4):
+        ram.entry(0x4000, n, 0x10007 + (n << 12))
+    ram.entry(0x4000, 4, 0x20007)
+    assert list(pieces(LONG, ram.read)) == [
+        Piece(0, 0x10000, 0x4000), Piece(0x4000, 0x20000, 0x1000),
+    ]  # fmt: skip

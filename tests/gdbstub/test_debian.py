@@ -16,6 +16,7 @@ import guests
 from guests.initramfs import run_option
 from tests.cli.conftest import command, environment
 from tests.gdbstub.test_gdb import Gdb
+from workbench import dump
 from workbench.gdbstub import debuginfo
 from workbench.gdbstub.drgn_program import program
 from workbench.gdbstub.memory import Memory
@@ -240,6 +241,23 @@ def test_drgn_sees_the_kernel(debian: Session) -> None:
     assert banner == debian.symbols["linux_banner"]
     assert made.read(banner, 13) == b"Linux version"
     assert made.symbol(debian.symbols["virtblk_probe"] + 5).name == "virtblk_probe"
+
+
+@pytest.mark.parametrize("form", ["plain", "paging", "compress"])
+def test_drgn_reads_a_dump(debian: Session, tmp_path: Path, form: str) -> None:
+    drgn = pytest.importorskip("drgn")
+    debian.gdb.do("monitor seek end")
+    machine = debian.timeline.machine
+    made = dump.write(
+        machine, tmp_path / "core", paging=form == "paging", compress=form == "compress"
+    )
+    opened = drgn.Program()
+    opened.set_core_dump(str(made.path))
+    assert opened.flags & drgn.ProgramFlags.IS_LINUX_KERNEL
+    assert opened["UTS_RELEASE"].string_().decode() == made.release != ""
+    banner = debian.symbols["linux_banner"]
+    assert opened.read(banner, 13) == b"Linux version"
+    assert opened.read(0x1000, 4096, physical=True) == machine.memory.read(0x1000, 4096)
 
 
 def test_to_the_start_and_to_the_end(debian: Session) -> None:

@@ -121,6 +121,19 @@ def test_who_wrote_a_register(session: Session, view: View) -> None:
     assert session.message.startswith("nobody has written to nonsense")
 
 
+def test_a_dump_of_this_position(view: View, tmp_path: Path) -> None:
+    session, path = view.session, tmp_path / "a core"
+    session.go(20_000)
+    commands.run(view, f"dump '{path}'")
+    assert "of memory at instruction 20,000" in session.message
+    assert path.read_bytes()[:4] == b"\x7fELF"
+    commands.run(view, f"dump '{path}'")
+    assert session.message == f"{path} exists: expected a new file"
+    session.go(20_001)
+    assert session.moment is not None
+    assert session.moment.icount == 20_001
+
+
 def test_breakpoints(session: Session) -> None:
     session.go_to_row(10)
     assert session.moment is not None

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from workbench.cli import engine, text, travel
-from workbench.errors import EXIT_OK, InputFileError, UsageError
+from workbench.errors import EXIT_OK, InputFileError, UsageError, os_error_text
 
 EXAMPLES = """\
 examples:
   workbench dump boot.wbt --at 1.2G -o vmcore
   drgn -c vmcore                                     # or: crash vmlinux vmcore
   workbench dump boot.wbt --at request:ide0/17 --paging -o core
-  gdb vmlinux core                                   # linear addresses: bt, x, info registers
-  workbench dump boot.wbt --compress -o vmcore.kdump # for crash and drgn, some tenth of the size
+  gdb -ex 'core-file core' -ex 'symbol-file vmlinux -o 0x38400000'   # bt, x, info registers
+  workbench dump boot.wbt --compress -o vmcore.kdump  # for crash and drgn, a part of the size
 
 A position is an instruction count (1234567, 1.2G), 50%, start, end, access:N, request:ide0/17 or
 bookmark:NAME. Pages of zeros are holes in the file.
@@ -56,8 +56,13 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("expected --paging or --compress, not both: kdump's form has no linear"
                          " addresses")  # fmt: skip
     target = Path(args.output)
-    if target.is_dir() or not target.parent.is_dir():
-        raise InputFileError(f"{target} cannot be written: it is not a place for a file")
+    try:
+        if target.is_dir() or not target.parent.is_dir():
+            raise InputFileError(f"{target} cannot be written: it is not a place for a file")
+        if target.exists() and Path(args.trace).exists() and target.samefile(args.trace):
+            raise UsageError(f"{target} is the trace: expected another file for the dump")
+    except OSError as error:
+        raise InputFileError(f"{target} cannot be written: {os_error_text(error)}") from None
     with open_trace(args.trace) as trace:
         at = position.parse(args.at, trace, Bookmarks(args.trace).places)
         engine.prepare()
@@ -82,5 +87,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         text.print_json(asdict(made))
     else:
-        print(text.safe(made.text))
+        print("\n".join(text.safe(line) for line in made.text.splitlines()))
     return EXIT_OK

@@ -49,18 +49,28 @@ class Dumped:
     """Pieces of linear addresses, 0 without paging."""
     release: str
     """Of the Linux kernel that the dump names; "" if there is none."""
+    kernel_offset: int
+    """How far that kernel was moved (KASLR): what its `vmlinux` needs in gdb."""
 
     @property
-    def text(self) -> str:
+    def line(self) -> str:
         """A line for people."""
         parts = [f"{self.memory_bytes >> 20:,} MiB of memory at instruction {self.icount:,}"]
         if self.segments:
             parts.append(f"{self.segments:,} pieces of linear addresses")
         if self.file_bytes:
             parts.append(f"{self.file_bytes / 1e6:,.1f} MB on disk")
-        parts.append(f"Linux {self.release}" if self.release else "no VMCOREINFO: crash and drgn "
-                     "need a Linux kernel that has booted so far")  # fmt: skip
+        parts.append(f"Linux {self.release}" if self.release else "no Linux kernel that has booted")
         return f"{self.path}: {', '.join(parts)}"
+
+    @property
+    def text(self) -> str:
+        """The same, and how to open it where that is not said by the file alone."""
+        line = self.line
+        if self.segments and self.release:
+            line += f"\nin gdb: core-file {self.path}"
+            line += f"\n        symbol-file vmlinux -o {self.kernel_offset:#x}"
+        return line
 
 
 def write(
@@ -69,15 +79,20 @@ def write(
     *,
     paging: bool = False,
     compress: bool = False,
+    new: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Dumped:
     """Write a dump; it gets its name when it is complete. `progress` is told of each piece's bytes.
+
+    new: a file that is there is not replaced.
 
     Raises `InputFileError` when the file cannot be written, `UsageError` for compressed linear
     addresses, which that form does not have.
     """
     if paging and compress:
         raise UsageError("expected paging or compress, not both: kdump's form has physical memory")
+    if new and os.path.lexists(path):
+        raise InputFileError(f"{path} exists: expected a new file")
     kernel = find_kernel(machine)
     cpu = machine.cpu
     long = bool(cpu.get("efer") & EFER_LMA)
@@ -99,6 +114,7 @@ def write(
     return Dumped(
         str(Path(path)), machine.clock.icount, cpu.ram_bytes, size, len(segments),
         "" if kernel is None else kernel.release,
+        0 if kernel is None else kernel.number("KERNELOFFSET", 16) or 0,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """A guest's memory as an ELF core file, as QEMU's `dump-guest-memory` writes it.
 
 Each range of physical memory is a PT_LOAD whose `p_paddr` says where it is. With paging there is
-one more for each piece of linear addresses, `p_vaddr`, which share the bytes of the file.
+one for each piece of linear addresses instead, `p_vaddr`, and several may share bytes of the file.
+`p_align` is 0 as in kdump's files: by that crash tells them from those of netdump.
 ELF: "Tool Interface Standard Executable and Linking Format", version 1.2; more than 65,534 program
 headers as in the System V ABI, "ELF header", PN_XNUM.
 """
@@ -69,7 +70,7 @@ def headers(segments: Iterable[Segment], notes: bytes, *, wide: bool, long: bool
         header += kind.section.pack(0, 0, 0, 0, 0, 0, 0, count, 0, 0)
     programs = [_program(kind, _PT_NOTE, 0, notes_at, 0, 0, len(notes), 4)]
     programs += [
-        _program(kind, _PT_LOAD, _RWX, memory_at + s.at, s.linear, s.gpa, s.length, PAGE)
+        _program(kind, _PT_LOAD, _RWX, memory_at + s.at, s.linear, s.gpa, s.length, 0)
         for s in found
     ]
     return (header + b"".join(programs) + notes).ljust(memory_at, b"\0")

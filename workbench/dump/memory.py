@@ -23,7 +23,7 @@ Run = tuple[int, int, bytes]
 
 def ranges(machine: Machine) -> list[tuple[int, int]]:
     """Where RAM is: (guest-physical address, bytes), by address."""
-    return [(start, length) for start, length in ram_ranges(machine.memory) if length]
+    return ram_ranges(machine.memory)
 
 
 def runs(machine: Machine, start: int, length: int) -> Iterator[Run]:

@@ -6,6 +6,7 @@ It runs inside gdb, whose Python has nothing of ours: (gdb) source gdb_commands.
 # mypy: allow-subclassing-any
 import contextlib
 import json
+import shlex
 import struct
 import tempfile
 from pathlib import Path
@@ -221,6 +222,44 @@ class Drop(Command):
     name, before, moves = "wb-drop", "drop", True
 
 
+class Dump(Command):
+    """Write memory and registers to a new core file: wb-dump FILE [paging|compress]
+
+    paging: with linear addresses, for gdb; compress: kdump's form, for crash and drgn.
+    """
+
+    name = "wb-dump"
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        words = gdb.string_to_argv(argument)
+        if not words:
+            raise gdb.GdbError("expected: wb-dump FILE [paging|compress]")
+        self.write(words[0], *words[1:])
+
+    def write(self, file: str, *form: str) -> None:
+        # The file is where gdb is, wherever the server was started.
+        path = Path(file).expanduser().absolute()
+        gdb.write(monitor(" ".join(["dump", shlex.quote(str(path)), *form])))
+
+    def complete(self, text: str, word: str | None) -> Any:
+        if " " in text.strip():
+            return [form for form in ("paging", "compress") if form.startswith(word or "")]
+        return gdb.COMPLETE_FILENAME
+
+
+class CoreFile(Dump):
+    """Save a core file of the guest as it is now: generate-core-file [FILE]
+
+    gdb's own command cannot do that for a machine; this is wb-dump FILE paging.
+    """
+
+    name = "generate-core-file"
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        words = gdb.string_to_argv(argument) or ["core"]
+        self.write(words[0], "paging", *words[1:])
+
+
 class Arch(Command):
     """Show the processor as auto, i386:x86-64, i386 or i8086: wb-arch NAME"""
 
@@ -372,7 +411,7 @@ class Symbols(Command):
 
 
 GUEST = Guest()
-for kind in (Wb, Accesses, Queue, Request, LastWriter, Seek, Drop, Arch, Symbols):
+for kind in (Wb, Accesses, Queue, Request, LastWriter, Seek, Drop, Dump, CoreFile, Arch, Symbols):
     kind()
 gdb.unwinder.register_unwinder(None, Frames(), replace=True)
 # To find the symbols of a guest, or who wrote to memory, may take some seconds.

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
+from workbench import dump
 from workbench.errors import WorkbenchError
 from workbench.gdbstub import watching
 from workbench.gdbstub.commands import Command, Wrong, complete, number, overview, usage
@@ -79,6 +80,13 @@ class Monitor:
                 "leave a diversion (after registers or memory were written)",
                 self._drop,
                 moves=True,
+            ),
+            "dump": Command(
+                ("dump FILE [paging|compress]",),
+                "write memory and registers to a new file, as 'workbench dump' does\n"
+                "paging: linear addresses, for gdb; compress: kdump's form, for crash and drgn",
+                self._dump,
+                lambda given: ("paging", "compress") if len(given) == 1 else (),
             ),
             "architecture": Command(
                 ("architecture [NAME]",),
@@ -202,6 +210,16 @@ class Monitor:
     def _drop(self, args: list[str]) -> str:
         self._timeline().drop_diversion()
         return self._when([])
+
+    def _dump(self, args: list[str]) -> str:
+        match args:
+            case [path] | [path, "paging" | "compress"] if path:
+                # Who is connected may be anybody: nothing that is there is overwritten.
+                form, machine = args[1:], self._target.machine
+                return dump.write(
+                    machine, path, paging="paging" in form, compress="compress" in form, new=True
+                ).text
+        raise Wrong("expected: dump FILE [paging|compress]")
 
     def _log(self, args: list[str]) -> str:
         count = number(args[0]) if args else 10

@@ -260,6 +260,14 @@ def _type(view: View, args: list[str]) -> None:
     live.type(" ".join(args).encode() + b"\r")
 
 
+def _dump(view: View, args: list[str]) -> None:
+    match args:
+        case [path] | [path, "paging" | "compress"]:
+            view.session.travel.dump(path, *args[1:])
+        case _:
+            raise UsageError("expected: dump FILE [paging|compress]")
+
+
 def _first(view: View, args: list[str]) -> None:
     view.compare(lambda comparison: comparison.first_instruction())
 
@@ -315,6 +323,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("inspect NAME", "look into a device, pci, irq, timers, cpu, tlb", _inspect),
     Command("stop", "end the recording and close the trace", _stop),
     Command("type TEXT", "type a line into the guest's console", _type),
+    Command("dump FILE [paging|compress]", "guest memory to a new core file", _dump),
     Command("first", "to the first instruction that differs between two traces", _first),
     Command("theme NAME", "auto, dark, light or mono", _theme),
     Command("when", "position and guest time", _when),
@@ -349,6 +358,8 @@ def completions(view: View, line: str) -> list[tuple[str, int, str]]:
         "bookmarks": [f"delete {name}" for name in view.session.bookmarks.places],
         "theme": ["auto", "dark", "light", "mono"],
     }.get(name, [])
+    if name == "dump" and " " in rest:
+        words = [f"{rest.partition(' ')[0]} {form}" for form in ("paging", "compress")]
     if name in ("x", "break", "writer") and " " not in rest:
         words = _addresses(view, rest)
     return [(word, -len(rest), "") for word in words if word.startswith(rest)]

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from glob import escape
 from typing import TYPE_CHECKING
 
+from workbench import dump
 from workbench.core.pagewalk import Paging
+from workbench.errors import WorkbenchError
 from workbench.gdbstub.memory import physical
 from workbench.tui import moves
 from workbench.tui.awaited import Awaited, Filter, NextAccess, NextInterrupt, NextRequest
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from workbench.tui.session import Session
 
 Poll = Callable[[], bool]
+
+
+class GivenUpError(WorkbenchError):
+    """The user has changed their mind."""
 
 
 class Travel:
@@ -107,6 +113,30 @@ class Travel:
                 return live.go(poll)
 
             session.driver.move("running", work)
+
+    def dump(self, path: str, form: str = "") -> None:
+        """Write the guest's memory at this position to a new file."""
+
+        def work(timeline: Timeline, poll: Poll) -> str:
+            total, done = timeline.machine.cpu.ram_bytes, 0
+
+            def progress(count: int) -> None:
+                nonlocal done
+                done += count
+                timeline.progress = done / total
+                if poll():
+                    raise GivenUpError(f"{path} was not written")
+
+            try:
+                made = dump.write(
+                    timeline.machine, path, paging=form == "paging", compress=form == "compress",
+                    new=True, progress=progress,
+                )  # fmt: skip
+            except WorkbenchError as error:
+                return str(error)
+            return made.line
+
+        self._session.driver.move("dump", work)
 
     # By the machine.
 

@@ -29,7 +29,9 @@ def ps_per_insn(trace: Trace) -> int:
 def written(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a file to write; it gets its name only when it is complete."""
     target = Path(path)
-    if target.exists() and not target.is_file():
+    with _named(target):
+        is_special = target.exists() and not target.is_file()
+    if is_special:
         # A pipe or a device: nothing to replace.
         with _named(target), target.open("wb") as file:
             yield file
@@ -41,7 +43,8 @@ def written(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
                 yield file
             part.replace(target)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 @contextlib.contextmanager
