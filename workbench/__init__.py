@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # importing `typing` takes as long as all else that a start needs first
 if TYPE_CHECKING:
+    import os
+
     from workbench.trace.reader import Trace
 
 __version__ = "0.1.0"

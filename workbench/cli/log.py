@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import deque
+import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli import symbols as symbol_options
@@ -24,6 +25,7 @@ examples:
   workbench log boot.wbt --device com1 --register LCR
   workbench log boot.wbt --device 'ide*' --from 1.2G --symbols
   workbench log boot.wbt --write --tail 20
+  workbench log boot.wbt --follow --tail 20 --device 'ide*' # while it is recorded
   workbench log boot.wbt --at 1414742623                    # as the screen's `y` copies it
   workbench log boot.wbt --device 'ide*' --device bmide --requests
   workbench log boot.wbt --device ide0 --from request:ide0/17 --stacks --limit 20
@@ -33,6 +35,7 @@ A line is: instruction count, function or PC, device, register, direction, value
 devices and registers may have * and ?; the case of a register's letters does not matter.
 """
 _FLUSH_LINES = 4096
+_POLL_S = 0.1
 _LINES_AT = 20
 _NOBODY = "(nobody)"
 
@@ -57,6 +60,8 @@ def add_parser(commands: Any) -> None:
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--limit", metavar="N", type=int, help="at most so many lines")
     some.add_argument("--tail", metavar="N", type=int, help="only the last so many lines")
+    add("-f", "--follow", action="store_true",
+        help="go on while the trace is recorded, until the recording ends")  # fmt: skip
     add("--requests", action="store_true", help="also the request that an access belongs to")
     add(
         "--stacks",
@@ -70,8 +75,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the log."""
+    from workbench.cli.replay import cut_notice
     from workbench.trace.chosen import Filter, accesses
-    from workbench.trace.reader import open_trace
 
     if args.limit is not None and args.limit < 0:
         raise UsageError(f"expected a limit of 0 or more lines, not {args.limit}")
@@ -82,7 +87,9 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError("expected --at without --from and --tail")
         args.first = args.at
         args.limit = _LINES_AT if args.limit is None else args.limit
-    with open_trace(args.trace) as trace:
+    if args.follow and (args.requests or args.stacks):
+        raise UsageError("expected --follow without --requests and --stacks, which look ahead")
+    with _opened(args.trace, args.follow) as trace:
         chosen = Filter(
             devices=tuple(args.device or ()),
             registers=tuple(name.upper() for name in args.register or ()),
@@ -92,26 +99,55 @@ def run(args: argparse.Namespace) -> int:
         )
         table = symbol_options.load(args, trace, always=args.stacks)
         make = json_lines if args.json else _styled_lines
-        pending: list[str] = []
         request = _request_of(trace) if args.requests else None
         stack = _stack_of(trace, chosen, table) if args.stacks else None
+        pending: list[str] = []
+        cut = False
+
+        def put() -> None:
+            if pending:
+                sys.stdout.write("\n".join(pending) + "\n")
+                pending.clear()
+
+        def more() -> bool:
+            nonlocal cut
+            put()
+            sys.stdout.flush()
+            grown: bool = args.follow and trace.wait(_POLL_S)
+            cut = args.follow and not grown and not trace.closed
+            return grown
+
         shown = 0
-        found: Found = accesses(trace, chosen, args.tail)
-        if args.tail is not None:
-            found = deque(found, args.tail)
-        for line in make(found, table, request, stack):
-            if shown == args.limit:
-                break
+        all_lines = make(accesses(trace, chosen, args.tail, more), table, request, stack)
+        for line in islice(all_lines, args.limit):
             shown += 1
             pending.append(line)
             if len(pending) >= _FLUSH_LINES:
-                sys.stdout.write("\n".join(pending) + "\n")
-                pending.clear()
-        if pending:
-            sys.stdout.write("\n".join(pending) + "\n")
+                put()
+        put()
         if not shown and args.limit != 0:
             text.note_unmatched("device", chosen.devices, _devices(trace))
+        if cut:
+            text.complain(cut_notice(trace))
     return EXIT_OK
+
+
+def _opened(path: str, follow: bool) -> Trace:
+    """Open a trace, with `follow` also one whose recording is about to start."""
+    from workbench.errors import FormatError
+    from workbench.trace.reader import open_trace
+    from workbench.trace.storage import open_source
+
+    while True:
+        source = open_source(path)
+        goes_on = follow and source.held()
+        source.close()
+        try:
+            return open_trace(path)
+        except FormatError:
+            if not goes_on:
+                raise
+            time.sleep(_POLL_S)
 
 
 def _devices(trace: Trace) -> Iterator[str]:

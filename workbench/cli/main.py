@@ -107,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if debug:
             raise
+        complain("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Who reads our output has gone; keep the interpreter's last flush quiet.

@@ -7,7 +7,8 @@ before the first of them are read in a few columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
@@ -64,11 +65,11 @@ class Filter:
 
 
 def accesses(
-    trace: Trace, chosen: Filter, tail: int | None = None
+    trace: Trace, chosen: Filter, tail: int | None = None, more: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[Row, Register]]:
-    """Give the accesses that are wanted, decoded; with `tail` so many from the end, or a few more.
+    """Give the accesses that are wanted, decoded; with `tail` (at least 1) so many from the end.
 
-    `tail` is at least 1.
+    At the end of the trace `more` is asked whether it has grown; what has come is given, too.
     """
     start = _piece_at(trace, chosen.first)
     if tail is not None:
@@ -77,8 +78,8 @@ def accesses(
     windows: set[tuple[str, str]] = set()
     for number in range(start):
         batch = trace.piece("accesses", number, _SELECTING)
-        rows = _selecting(batch, chosen, decoder)
-        for row in zip(*(values(column, rows) for column in batch.columns), strict=True):
+        selecting = _selecting(batch, chosen, decoder)
+        for row in zip(*(values(column, selecting) for column in batch.columns), strict=True):
             kind, device, offset, size, write, value = row
             decoder.decode(kind, device, offset, size, value, write)
             windows.add((kind, device))
@@ -88,7 +89,27 @@ def accesses(
         found = {key: decoder.window(*key) for key in windows}
         registers.take({key: each.state for key, each in found.items() if each is not None})
     known: dict[str, bool] = {}
-    for batch in trace.batches("accesses", first=start):
+    while True:
+        end = len(trace.pieces("accesses"))
+        batches = (trace.piece("accesses", number) for number in range(start, end))
+        rows = _decoded(batches, chosen, decoder, registers, known)
+        yield from rows if tail is None else deque(rows, tail)
+        start, tail = end, None
+        if trace.icount > chosen.last or not more():
+            return
+
+
+def _decoded(
+    batches: Iterable[pa.Table],
+    chosen: Filter,
+    decoder: Decoder,
+    registers: Registers | None,
+    known: dict[str, bool],
+) -> Iterator[tuple[Row, Register]]:
+    """Give the wanted accesses of some pieces; `known` says of names of registers whether they are
+    wanted.
+    """
+    for batch in batches:
         wanted = chosen.mask(batch)
         if registers is not None:
             wanted &= _of_registers(batch, chosen, registers)

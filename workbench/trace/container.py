@@ -168,6 +168,10 @@ class ContainerFile:
         """Close the file; idempotent."""
         self._source.close()
 
+    def held(self) -> bool:
+        """Whether somebody records into it."""
+        return self._source.held()
+
     def error(self, what: str, offset: int | None = None) -> FormatError:
         """Make the error that names this file."""
         return FormatError(what, path=self.path, offset=offset)
@@ -205,6 +209,8 @@ class ContainerFile:
     def grown(self, after: ChunkInfo) -> Layout:
         """Find the chunks that were appended behind one."""
         self.file_bytes = self._source.size()
+        if self.file_bytes < after.end:
+            raise self.error("the file has become shorter: it is recorded anew")
         return self._walked(after)
 
     def _walked(self, after: ChunkInfo | None) -> Layout:

@@ -114,7 +114,8 @@ def _executor(scheduler: str | None, jobs: int) -> Iterator[Executor]:
         spawn = get_context("spawn")
         with ProcessPoolExecutor(jobs, spawn, processes.end_at_interrupt) as pool:
             with processes.starting():
-                pool.submit(int)  # the first call starts all of them
+                for _ in range(jobs):
+                    pool.submit(int)  # a call starts another one as long as none is idle
             yield pool
         return
     try:

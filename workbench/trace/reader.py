@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from hashlib import sha256
@@ -108,6 +109,20 @@ class Trace:
             self._take(self._file.grown(self._mark))
             for name in (*tables.BY_NAME, "_by_kind"):
                 self.__dict__.pop(name, None)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until a recording that goes on has appended something; False when nothing comes any
+        more, because it has ended or was cut.
+        """
+        while not self.closed:
+            events, goes_on = self.events, self._file.held()  # asked before what it has written
+            self.refresh()
+            if self.events != events:
+                return True
+            if not goes_on:
+                return False
+            time.sleep(seconds)
+        return False
 
     def _parse(self, chunk: ChunkInfo, parse: Any) -> Any:
         try:

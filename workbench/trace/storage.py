@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from workbench.errors import InputFileError, UsageError, os_error_text
+from workbench.trace import held
 
 SUFFIX: Final = ".wbt"
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -35,6 +36,9 @@ class Source(Protocol):
 
     def read(self, count: int, offset: int) -> bytes:
         """Read so many bytes from an offset on, fewer at the end; raises `InputFileError`."""
+
+    def held(self) -> bool:
+        """Whether a recording into it goes on."""
 
     def close(self) -> None:
         """Close it; idempotent."""
@@ -97,6 +101,9 @@ class _Local:
             return _pread(self._file, count, offset)
         except OSError as error:
             raise InputFileError(f"{self._name}: {os_error_text(error)}") from None
+
+    def held(self) -> bool:
+        return held.is_held(self._file)
 
     def close(self) -> None:
         file, self._file = self._file, -1
@@ -177,6 +184,9 @@ class _Remote:
         except BaseException:
             self.close()
             raise
+
+    def held(self) -> bool:
+        return False
 
     def close(self) -> None:
         self._blocks.clear()

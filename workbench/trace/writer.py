@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from workbench.errors import TraceWriteError, os_error_text
-from workbench.trace import encoder, tables
+from workbench.trace import encoder, held, tables
 from workbench.trace.container import (
     BLOB,
     BLOB_PART_BYTES,
@@ -62,6 +62,9 @@ class TraceWriter:
             raise TraceWriteError(
                 f"{self.path}: the trace cannot be written: {os_error_text(error)}"
             ) from None
+        if not held.take(self._fd):
+            os.close(self._fd)
+            raise TraceWriteError(f"{self.path}: another process is recording this trace")
         try:
             if os.fstat(self._fd).st_size:
                 os.ftruncate(self._fd, 0)
