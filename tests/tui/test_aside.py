@@ -13,7 +13,7 @@ from workbench.tui import aside
 from workbench.tui.aside import Aside, Helper
 from workbench.tui.layout import Settings
 from workbench.tui.lines import plain
-from workbench.tui.log import AccessLog
+from workbench.tui.log import BLOCK, AccessLog, Block
 from workbench.tui.matches import Matches
 from workbench.tui.pages import Pages
 from workbench.tui.screen import compose
@@ -80,13 +80,13 @@ def test_the_cursor_moves_among_rows_that_are_not_there_yet(view: View, held: He
 
 def test_keys_that_come_faster_than_pages_leave_no_queue(view: View, held: Held) -> None:
     log, read = view.session.log, []
-    decode = log.registers
+    decode = log.decode
 
-    def note(number: int) -> Any:
-        read.append(number)
-        return decode(number)
+    def note(block: Block, places: Any = None) -> Any:
+        read.append(block.first // BLOCK)
+        return decode(block, places)
 
-    log.registers = note  # type: ignore[method-assign]
+    log.decode = note  # type: ignore[method-assign]
     log.blocks, log.rows = 100, 100 << 12
     for number in range(20, 40):
         view.session.pages.need([number], view.session.matches)
@@ -207,7 +207,8 @@ def test_neighbours_are_read_before_they_are_asked_for(trace: Trace) -> None:
     matches = Matches(log, None)
     pages = Pages(log, held, lambda: None)
     read: list[int] = []
-    log.registers = read.append  # type: ignore[assignment,method-assign]
+    log.block = read.append  # type: ignore[assignment,method-assign]
+    log.decode = lambda block, places: None  # type: ignore[assignment,method-assign]
     pages.prepare(1, matches)
     pages.prepare(1, matches)
     held.answer()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.tui.conftest import DEMO
@@ -200,6 +201,23 @@ def test_layouts_are_saved_and_checked(view: View, tmp_path: Path) -> None:
         path.write_text(wrong)
         with pytest.raises(FormatError):
             layout.load(path, NAMES)
+
+
+def test_single_rows_are_decoded_as_the_whole(trace: Trace) -> None:
+    log = AccessLog(trace)
+    log.index(lambda: False)
+    log.decode(log.block(0))
+    whole = [log.seen(row) for row in range(log.rows)]
+    ordered = ("pic0", "pic1", "rtc")  # what their registers mean follows from earlier writes
+    for row, access in enumerate(whole):
+        assert access is not None
+        if access.device in ordered or row % 20 == 0:
+            log._blocks.clear()
+            assert log.access(row) == access
+            assert not log.fresh(0)
+            assert log.fresh(0, np.array([row]))
+            assert {log.seen(other) for other in range(log.rows)} <= {None, *whole}
+            assert sum(log.seen(other) is not None for other in range(row + 1, log.rows)) == 0
 
 
 def test_comparing_moves_both(session: Session) -> None:

@@ -6,11 +6,15 @@ The first process answers it; the others end at once and say nothing, also while
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
+from typing import Final
 
-__all__ = ["end_at_interrupt", "starting"]
+__all__ = ["end_at_interrupt", "starting", "step_back"]
+
+_NICE: Final = 10
 
 
 @contextlib.contextmanager
@@ -22,6 +26,13 @@ def starting() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def step_back() -> None:
+    """Let whatever else there is to do go before this process, and wake up before it."""
+    os.nice(_NICE)
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def end_at_interrupt() -> None:

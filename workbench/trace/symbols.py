@@ -213,7 +213,8 @@ def find_apart(path: str) -> None:
     """Have another process find the symbols of a trace and put them into the cache."""
     # Killed with this process: 1 is PR_SET_PDEATHSIG.
     code = "import ctypes, sys; ctypes.CDLL(None).prctl(1, 9);"
-    code += "import workbench; from workbench.trace import symbols;"
+    code += "import workbench; from workbench.trace import processes, symbols;"
+    code += "processes.step_back();"
     code += "symbols.of_trace(workbench.open(sys.argv[1]))"
     where = {**os.environ, "PYTHONPATH": os.pathsep.join(part or "." for part in sys.path)}
     quiet = subprocess.DEVNULL

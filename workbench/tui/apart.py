@@ -9,7 +9,6 @@ short log is not worth that, and without the process all is done in this one.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 LEAST_BLOCKS: Final = 128
 """A log of fewer is gone through in about the time that a process takes to start."""
 _AT_A_TIME: Final = 16
-_NICE: Final = 10
 _END_S: Final = 1.0
 
 
@@ -197,7 +195,7 @@ class _Reader:
 def _serve(path: str, connection: Connection) -> None:
     """Answer until nobody asks any more."""
     processes.end_at_interrupt()
-    os.nice(_NICE)
+    processes.step_back()
     with contextlib.suppress(EOFError, OSError, WorkbenchError), open_trace(path) as trace:
         reader = _Reader(trace)
         while True:

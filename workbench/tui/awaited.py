@@ -121,7 +121,7 @@ class Filter:
         assert self._block is not None
         return self._block
 
-    def decode(self, block: Block) -> list[Register]:
+    def decode(self, block: Block, places: object) -> list[Register | None]:
         """What it means."""
         assert block.registers is not None
         return block.registers

@@ -67,7 +67,9 @@ class Block:
     kinds: list[str]
     devices: list[str]
     exact: bool
-    registers: list[Register] | None = None
+    registers: list[Register | None] | None = None
+    decoded: bool = False
+    """Are there registers for all rows?"""
 
     def __len__(self) -> int:
         return len(next(iter(self.numbers.values())))
@@ -175,19 +177,26 @@ class AccessLog:
         whole = len(block) == min(BLOCK, self.rows - block.first)
         return whole and (block.exact or number > self.indexed)
 
-    def fresh(self, number: int) -> bool:
-        """Is a block at hand, read and decoded as well as it can be?"""
+    def fresh(self, number: int, places: Numbers | None = None) -> bool:
+        """Is a block at hand, read, and decoded (all of it, or places) as well as it can be?"""
         block = self._blocks.get(number)
-        return block is not None and block.registers is not None and self._good(number, block)
+        if block is None or not self._good(number, block):
+            return False
+        if block.decoded or places is None or block.registers is None:
+            return block.decoded
+        registers = block.registers
+        return all(registers[place] is not None for place in places.tolist())
 
     def seen(self, row: int) -> Access | None:
         """A row that is at hand; None if it would have to be read or decoded."""
         block = self._blocks.get(row // BLOCK)
         if block is None or block.registers is None or row - block.first >= len(block):
             return None
+        if block.registers[row - block.first] is None:
+            return None
         with contextlib.suppress(KeyError):  # another thread has dropped it in this moment
             self._blocks.move_to_end(row // BLOCK)
-        return _access(row, block, block.registers)
+        return _access(row, block)
 
     def _read(self, number: int) -> Block:
         exact = number <= self.indexed
@@ -208,30 +217,48 @@ class AccessLog:
         for number in range(middle - 2, middle + 3):
             block = self._blocks.get(number)
             if block is not None:
-                names.update(register.name for register in block.registers or ())
+                names.update(found.name for found in block.registers or () if found is not None)
         return sorted(names)
 
-    def registers(self, number: int) -> tuple[Block, list[Register]]:
-        """A block with all its rows decoded."""
-        block = self.block(number)
-        return block, self.decode(block)
-
-    def decode(self, block: Block) -> list[Register]:
-        """Decode all rows of a block."""
-        if block.registers is None:
-            numbers = block.numbers
-            columns = (
-                numbers[name].tolist()
-                for name in ("kind", "device", "offset", "size", "value", "write")
-            )
-            kinds, devices = block.kinds, block.devices
-            with self._lock:
+    def decode(self, block: Block, places: Numbers | None = None) -> list[Register | None]:
+        """Decode rows of a block: all, or at least those in some places, which ascend."""
+        with self._lock:
+            registers = block.registers
+            if registers is None:
+                registers = [None] * len(block)
+            if not block.decoded:
                 decode = self._decoder_at(block.first // BLOCK, block).decode
-                block.registers = [
-                    decode(kinds[kind], devices[device], offset, size, value, bool(write))
-                    for kind, device, offset, size, value, write in zip(*columns, strict=True)
-                ]
-        return block.registers
+                rows = np.arange(len(block)) if places is None else self._before(block, places)
+                numbers, kinds, devices = block.numbers, block.kinds, block.devices
+                columns = (
+                    numbers[name][rows].tolist()
+                    for name in ("kind", "device", "offset", "size", "value", "write")
+                )
+                for row, kind, device, offset, size, value, write in zip(
+                    rows.tolist(), *columns, strict=True
+                ):
+                    registers[row] = decode(
+                        kinds[kind], devices[device], offset, size, value, bool(write)
+                    )
+                block.registers = registers
+                block.decoded = places is None
+        return registers
+
+    def _before(self, block: Block, places: Numbers) -> Numbers:
+        """Places, and those before them in the same windows, where what they mean may follow from
+        that.
+        """
+        numbers = block.numbers
+        wanted = np.zeros(len(block), np.bool_)
+        wanted[places] = True
+        windows = numbers["kind"] * len(block.devices) + numbers["device"]
+        for code in np.unique(windows[places]).tolist():
+            kind, device = divmod(code, len(block.devices))
+            window = self._decoder.window(block.kinds[kind], block.devices[device])
+            if window is not None and window.needs_order(False):
+                last = places[windows[places] == code][-1]
+                wanted[: last + 1] |= windows[: last + 1] == code
+        return np.flatnonzero(wanted)
 
     def _decoder_at(self, number: int, block: Block) -> Decoder:
         """The decoder, with all that is selected at the start of a block."""
@@ -248,7 +275,9 @@ class AccessLog:
 
     def access(self, row: int) -> Access:
         """One row, decoded."""
-        return _access(row, *self.registers(row // BLOCK))
+        block = self.block(row // BLOCK)
+        self.decode(block, np.array([row - block.first]))
+        return _access(row, block)
 
     # Places.
 
@@ -350,10 +379,12 @@ class AccessLog:
         return changed
 
 
-def _access(row: int, block: Block, registers: list[Register]) -> Access:
+def _access(row: int, block: Block) -> Access:
     place = row - block.first
     numbers = block.numbers
-    found = registers[place]
+    assert block.registers is not None
+    found = block.registers[place]
+    assert found is not None
     return Access(
         row,
         int(numbers["icount"][place]),

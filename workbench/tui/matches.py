@@ -21,7 +21,7 @@ from workbench.tui.log import BLOCK, AccessLog, Block
 Rows = np.ndarray[Any, Any]
 Names = Callable[[int], str]
 _KEPT: Final = 64
-_FEW: Final = 256
+FEW: Final = 256
 """Matches of a block that are kept for good: two bytes each."""
 _COLUMNS: Final = {"count": "icount", "times": "count"}
 """What filters call otherwise than the table."""
@@ -159,7 +159,7 @@ class Matches:
 
     def _look(self, number: int, keep: bool = False) -> Rows:
         found = self._evaluate(number, keep)
-        if 0 < len(found) <= _FEW:
+        if 0 < len(found) <= FEW:
             self._few[number] = (found - number * BLOCK).astype(np.uint16)
         self.counts[number] = len(found)
         return found
@@ -321,9 +321,10 @@ class Matches:
 
         keep: list[bool] = []
         if node.name in ("register", "fields", ""):
-            registers = self.log.decode(block)
+            registers = self.log.decode(block, places)
             for place in places.tolist():
                 register = registers[place]
+                assert register is not None
                 if node.name == "fields":
                     keep.append(fits(register.meaning))
                 elif node.name == "register":

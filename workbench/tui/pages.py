@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from workbench.tui.aside import Aside
+from workbench.tui.log import BLOCK
+from workbench.tui.matches import FEW
 
 if TYPE_CHECKING:
     from workbench.tui.log import AccessLog
-    from workbench.tui.matches import Matches
+    from workbench.tui.matches import Matches, Rows
 
 
 class Pages:
@@ -50,7 +52,8 @@ class Pages:
                 self._aside.later(lambda near=near: self._prepare(near, matches))  # type: ignore[misc]
 
     def _there(self, number: int, matches: Matches) -> bool:
-        return self._log.fresh(number) and matches.held(number) is not None
+        held = matches.held(number)
+        return held is not None and self._log.fresh(number, _places(number, held))
 
     def _load(self) -> None:
         wanted, self._wanted = self._wanted, None
@@ -63,5 +66,10 @@ class Pages:
             self._get(number, matches)
 
     def _get(self, number: int, matches: Matches) -> None:
-        self._log.registers(number)
-        matches.rows(number)
+        rows = matches.rows(number)
+        self._log.decode(self._log.block(number), _places(number, rows))
+
+
+def _places(number: int, rows: Rows) -> Rows | None:
+    """Places in a block that have to be decoded; None for all of it."""
+    return rows - number * BLOCK if len(rows) <= FEW else None
