@@ -35,6 +35,7 @@ __all__ = [
     "render",
     "resolve",
     "text",
+    "with_requests",
 ]
 
 REQUESTS = "requests"
@@ -89,17 +90,23 @@ def capture(machine: Machine, name: str, rows: int = ROWS, trace: Trace | None =
     With the trace that the machine replays, a page of a device has its last requests too, and
     `requests` is the page of those of all devices.
     """
-    from workbench.inspect import requests
-
     if trace is not None and name == REQUESTS:
+        from workbench.inspect import requests
+
         return requests.page(trace, machine.clock.icount, rows)
     key = resolve(machine, name)
     page = _inspectors(machine)[key](machine, key, max(rows, 1))
-    if trace is not None:
-        table = requests.requests(trace, machine.clock.icount, key, min(rows, LAST))
-        if table.rows:
-            return replace(page, tables=(*page.tables, table))
-    return page
+    return page if trace is None else with_requests(page, trace, machine.clock.icount, rows)
+
+
+def with_requests(page: Page, trace: Trace, icount: int, rows: int = ROWS) -> Page:
+    """A page of a device with the last requests that had begun at this moment."""
+    from workbench.inspect import requests
+
+    if page.name == REQUESTS:
+        return requests.page(trace, icount, rows)
+    table = requests.requests(trace, icount, page.name, min(rows, LAST))
+    return replace(page, tables=(*page.tables, table)) if table.rows else page
 
 
 def inspect(

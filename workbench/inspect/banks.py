@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.core.regs import Field, Reg, RegBank
 from workbench.inspect.page import Table, table
+from workbench.inspect.subject import Row, of_register
 
 __all__ = ["bits", "register", "registers"]
 
@@ -28,20 +29,23 @@ def bits(fields: Iterable[Field], value: int) -> str:
     return " ".join(parts) or "-"
 
 
-def register(reg: Reg, value: int, name: str = "") -> tuple[str, str, str]:
-    """Name, value and fields of one register."""
+def register(reg: Reg, value: int, device: str) -> Row:
+    """Name, value and fields of one register; `device` is whose it is."""
     shown = f"{value:#0{2 * reg.size + 2}x}"
-    return name or reg.name, shown, bits(reg.fields, value) if reg.fields else ""
+    fields = bits(reg.fields, value) if reg.fields else ""
+    return Row((reg.name, shown, fields), of_register(device, reg.name))
 
 
-def registers(title: str, bank: RegBank[Any], only: Iterable[Reg] | None = None) -> Table:
+def registers(
+    title: str, bank: RegBank[Any], device: str, only: Iterable[Reg] | None = None
+) -> Table:
     """The registers of a bank that are stored, or those of `only`; 64 at most."""
-    return table(title, ("register", "value", "fields"), _stored(bank, only))
+    return table(title, ("register", "value", "fields"), _stored(bank, device, only))
 
 
-def _stored(bank: RegBank[Any], only: Iterable[Reg] | None) -> Iterator[tuple[str, str, str]]:
+def _stored(bank: RegBank[Any], device: str, only: Iterable[Reg] | None) -> Iterator[Row]:
     for reg in bank.map.regs if only is None else only:
         if only is not None or hasattr(bank.state, reg.attr):
             value = bank.peek(reg)
             if isinstance(value, int):
-                yield register(reg, int(value))
+                yield register(reg, int(value), device)

@@ -15,6 +15,7 @@ from workbench.inspect.banks import bits, register, registers
 from workbench.inspect.guest import Ram, hexa, time_text
 from workbench.inspect.page import Page, Table, pairs, table
 from workbench.inspect.pci import header
+from workbench.inspect.subject import Bytes, Row, of_register
 
 if TYPE_CHECKING:
     from workbench.core.machine import Machine
@@ -30,6 +31,7 @@ _CONTEXT_COMMAND: Final = ("TCP", "IP", "TSE", "RS", "", "DEXT", "", "IDE")
 _DATA_COMMAND: Final = ("EOP", "IFCS", "TSE", "RS", "RPS", "DEXT", "VLE", "IDE")
 _TX_STATUS: Final = ("DD", "EC", "LC", "TU")
 _BUFFERS: Final = (2048, 1024, 512, 256)
+_REGADD: Final = next(field for field in r.MDIC.fields if field.name == "REGADD")
 _BEFORE: Final = 16
 """Rows before the head in the part of a ring that is shown."""
 
@@ -43,22 +45,31 @@ def e1000(machine: Machine, name: str, rows: int) -> Page:
     status = mac.read(r.STATUS.offset, 4)
     ram = Ram(machine)
     control = (r.CTRL, r.CTRL_EXT, r.RCTL, r.TCTL, r.RXDCTL, r.TXDCTL, r.RXCSUM, r.PBA, r.EECD)
+    rings = (r.RDBAL, r.RDBAH, r.RDLEN, r.RDH, r.RDT, r.TDBAL, r.TDBAH, r.TDLEN, r.TDH, r.TDT)
     timing = (r.ITR, r.RDTR, r.RADV, r.RSRPD, r.TIDV, r.TADV, r.TIPG, r.MDIC)
     tables = (
         _state(machine, card, state),
-        _interrupts(state),
+        _interrupts(state, name),
         table(
             "control", ("register", "value", "fields"),
-            [register(r.STATUS, status), *(register(reg, mac.peek(reg)) for reg in control)],
+            [
+                register(r.STATUS, status, name),
+                *(register(reg, mac.peek(reg), name) for reg in control),
+            ],
         ),
+        registers("ring registers", mac, name, rings),
         _ring(ram, state, "receive", rows),
         _ring(ram, state, "transmit", rows),
-        registers("timing", mac, timing),
-        _filters(state),
-        _phy(mac.phy),
+        registers("timing", mac, name, timing),
+        _filters(state, name),
+        _phy(mac.phy, name),
         table(
             "statistics that are not 0", ("register", "value"),
-            ((reg.name, f"{value:,}") for reg in STATISTICS if (value := mac.peek(reg))),
+            (
+                Row((reg.name, f"{value:,}"), of_register(name, reg.name))
+                for reg in STATISTICS
+                if (value := mac.peek(reg))
+            ),
         ),
         header(card),
     )  # fmt: skip
@@ -83,9 +94,10 @@ def _state(machine: Machine, card: E1000, state: MacState) -> Table:
     return pairs("state", items)
 
 
-def _interrupts(state: MacState) -> Table:
+def _interrupts(state: MacState, name: str) -> Table:
+    cleared = of_register(name, r.ICR.name)
     rows = (
-        (cause.name, _yes(cause.get(state.icr)), _yes(cause.get(state.ims)))
+        Row((cause.name, _yes(cause.get(state.icr)), _yes(cause.get(state.ims))), cleared)
         for cause in r.CAUSES
         if cause.get(state.icr | state.ims)
     )
@@ -115,7 +127,7 @@ def _ring(ram: Ram, state: MacState, which: str, limit: int) -> Table:
         note += "; head or tail is outside the ring"
     describe = _receive if x == "r" else _transmit
     columns = ("index", "", "owner", "address", "bytes", "state")
-    rows = _descriptors(ram, state, base, count, head, tail, limit, describe)
+    rows = _descriptors(ram, state, base, count, head, tail, limit, describe, f"e1000_{x}x")
     if count > limit:
         note += f"; {limit} of them are shown, around the head"
     return table(title, columns, rows, limit, note=note)
@@ -130,7 +142,8 @@ def _descriptors(
     tail: int,
     limit: int,
     describe: Callable[[bytes, MacState], tuple[str, str, str]],
-) -> Iterator[tuple[str, ...]]:
+    structure: str,
+) -> Iterator[Row]:
     head, tail = head % count, tail % count
     first = head - _BEFORE if count > limit else 0
     for k in range(min(limit, count)):
@@ -139,10 +152,11 @@ def _descriptors(
         mark = " ".join(word for word, at in (("head", head), ("tail", tail)) if n == at)
         raw = ram.read(base + 16 * n, 16)
         if raw is None:
-            yield str(n), mark, "", "?", "?", "outside RAM"
+            yield Row((str(n), mark, "", "?", "?", "outside RAM"))
             return
         address, size, text = describe(raw, state)
-        yield str(n), mark, "device" if ours else "driver", address, size, text
+        cells = str(n), mark, "device" if ours else "driver", address, size, text
+        yield Row(cells, Bytes(base + 16 * n, 16, structure))
 
 
 def _names(names: tuple[str, ...], value: int) -> str:
@@ -175,27 +189,37 @@ def _transmit(raw: bytes, state: MacState) -> tuple[str, str, str]:
     return hexa(address), f"{low & 0xFFFFF:,}", text.strip()
 
 
-def _filters(state: MacState) -> Table:
+def _filters(state: MacState, device: str) -> Table:
     rows = []
     for n, (low, high) in enumerate(zip(state.ral, state.rah, strict=True)):
         if high >> 31:
             address = low.to_bytes(4, "little") + (high & 0xFFFF).to_bytes(2, "little")
             what = bits(r.RAH[n].fields[1:2], high & 0x30000)
-            rows.append((f"RA{n}", f"{address.hex(':')} {what}"))
+            cells = f"RA{n}", f"{address.hex(':')} {what}"
+            rows.append(Row(cells, of_register(device, r.RAH[n].name)))
     for name, words in (("MTA", state.mta), ("VFTA", state.vfta)):
         found = [32 * w + b for w, word in enumerate(words) for b in range(32) if word >> b & 1]
         more = f" and {len(found) - 16} more" if len(found) > 16 else ""
-        rows.append((name, " ".join(f"{n:#x}" for n in found[:16]) + more or "empty"))
+        cells = name, " ".join(f"{n:#x}" for n in found[:16]) + more or "empty"
+        rows.append(Row(cells, of_register(device, f"{name}*")))
     return pairs("filters", rows)
 
 
-def _phy(phy: Phy) -> Table:
-    """The registers that a driver reads; none of these reads clears anything."""
+def _phy(phy: Phy, device: str) -> Table:
+    """The registers that a driver reads; none of these reads clears anything.
+
+    A driver gets at them through MDIC.
+    """
     regs = {reg.name: reg for reg in phy.map.regs}
     rows = []
     for name, reg in regs.items():
         if name in ("PSTATUS", "LPA", "GSTATUS", "PSSTAT"):
-            rows.append(register(reg, phy.read(reg.offset, 2)))
+            value = phy.read(reg.offset, 2)
         elif hasattr(phy.state, reg.attr):
-            rows.append(register(reg, phy.peek(reg)))
+            value = phy.peek(reg)
+        else:
+            continue
+        number = _REGADD.put(0, reg.offset // 2)
+        asked = of_register(device, r.MDIC.name, more=f"value&{_REGADD.mask:#x}={number:#x}")
+        rows.append(Row(register(reg, value, device).cells, asked))
     return table("PHY", ("register", "value", "fields"), rows)

@@ -24,7 +24,7 @@ def device(machine: Machine, name: str, rows: int) -> Page:
     found: Any = machine.devices[name]
     tables: list[Table] = []
     if isinstance(found, RegBank):
-        tables.append(registers("registers", found))
+        tables.append(registers("registers", found, name))
         state: Any = found.state
     else:
         state = found.save()

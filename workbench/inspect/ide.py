@@ -12,11 +12,30 @@ from workbench.hw.ata.ata import AtaDisk
 from workbench.hw.ata.atapi import AtapiDrive
 from workbench.hw.ata.channel import Channel
 from workbench.hw.ata.drive import Drive, Phase
-from workbench.hw.ata.registers import COMMANDS, DEVICE, DEVICE_CONTROL, ERR, ERROR, STATUS
-from workbench.hw.piix_ide import BMIC, BMIDTP, BMIS, DESCRIPTOR, EOT, MOST_DESCRIPTORS, PiixIde
+from workbench.hw.ata.registers import (
+    ALTERNATE_STATUS,
+    COMMAND,
+    COMMANDS,
+    DEVICE,
+    DEVICE_CONTROL,
+    ERR,
+    ERROR,
+    STATUS,
+)
+from workbench.hw.piix_ide import (
+    BMIC,
+    BMIDE_MAP,
+    BMIDTP,
+    BMIS,
+    DESCRIPTOR,
+    EOT,
+    MOST_DESCRIPTORS,
+    PiixIde,
+)
 from workbench.inspect.banks import bits, register
 from workbench.inspect.guest import Ram, hexa, time_text
 from workbench.inspect.page import Page, Table, pairs, table
+from workbench.inspect.subject import Bytes, Row, of_register
 
 if TYPE_CHECKING:
     from workbench.core.machine import Machine
@@ -60,7 +79,10 @@ def _channel(ide: PiixIde, n: int) -> Table:
         "channel",
         [
             ("selected", f"drive {found.state.selected}" + (f", {drive.name}" if drive else "")),
-            ("DEVICE_CONTROL", f"{control:#04x} {bits(DEVICE_CONTROL.fields, control)}"),
+            Row(
+                ("DEVICE_CONTROL", f"{control:#04x} {bits(DEVICE_CONTROL.fields, control)}"),
+                of_register(found.name, DEVICE_CONTROL.name),
+            ),
             ("INTRQ", f"{int(found.intrq)}, {line.name} is {'up' if line.level else 'down'}"),
         ],
     )
@@ -68,15 +90,19 @@ def _channel(ide: PiixIde, n: int) -> Table:
 
 def _drive(machine: Machine, ide: PiixIde, found: Channel, place: int, drive: Drive) -> list[Table]:
     s = drive.state
+    values = (
+        ("FEATURES", s.features), ("SECTOR_COUNT", s.count),
+        ("LBA_LOW", s.lbal), ("LBA_MID", s.lbam), ("LBA_HIGH", s.lbah),
+    )  # fmt: skip
     rows = [
-        register(STATUS, s.status),
-        _error(s.error, s.status),
-        ("FEATURES", _both(s.features), ""),
-        ("SECTOR_COUNT", _both(s.count), ""),
-        ("LBA_LOW", _both(s.lbal), ""),
-        ("LBA_MID", _both(s.lbam), ""),
-        ("LBA_HIGH", _both(s.lbah), ""),
-        register(DEVICE, s.device),
+        # The device sets it: who is to be found is who gave it the command.
+        Row(
+            register(STATUS, s.status, found.name).cells,
+            of_register(found.name, STATUS.name, ALTERNATE_STATUS.name, COMMAND.name),
+        ),
+        _error(s.error, s.status, found.name),
+        *(Row((reg, _both(value), ""), of_register(found.name, reg)) for reg, value in values),
+        register(DEVICE, s.device, found.name),
     ]
     title = f"drive {place}, {drive.name}: {_kind(drive)}"
     files = table(f"{title}; task file", ("register", "value", "fields"), rows)
@@ -84,11 +110,12 @@ def _drive(machine: Machine, ide: PiixIde, found: Channel, place: int, drive: Dr
     return [files, pairs(f"drive {place}, {drive.name}: command", command)]
 
 
-def _error(error: int, status: int) -> tuple[str, str, str]:
+def _error(error: int, status: int, device: str) -> Row:
     """The Error register, which holds a diagnostic code after a reset."""
+    cells = register(ERROR, error, device).cells
     if error == 1 and not status & ERR:
-        return ERROR.name, "0x01", "diagnostics passed"
-    return register(ERROR, error)
+        cells = ERROR.name, "0x01", "diagnostics passed"
+    return Row(cells, of_register(device, ERROR.name, COMMAND.name))
 
 
 def _both(value: int) -> str:
@@ -106,10 +133,10 @@ def _kind(drive: Drive) -> str:
 
 def _command(
     machine: Machine, ide: PiixIde, found: Channel, drive: Drive
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, str] | Row]:
     s = drive.state
     named = COMMANDS.get(s.command, "unknown command")
-    yield "last command", f"{s.command:#04x} {named}"
+    yield Row(("last command", f"{s.command:#04x} {named}"), of_register(found.name, COMMAND.name))
     yield "phase", s.phase.value
     if s.phase is not Phase.IDLE:
         unit = "bytes" if s.command == 0xA0 else "sectors"
@@ -134,7 +161,9 @@ def _command(
 def _master(ide: PiixIde, n: int) -> Table:
     s = ide.state.master
     values = ((BMIC[n], s.bmic[n]), (BMIS[n], s.bmis[n]), (BMIDTP[n], s.bmidtp[n]))
-    rows = [register(reg, value) for reg, value in values]
+    rows: list[Row | tuple[str, ...]] = [
+        register(reg, value, BMIDE_MAP.name) for reg, value in values
+    ]
     rows.append(("bus mastering", "on" if ide.dma.allowed else "off", "COMMAND.BME"))
     return table("bus master", ("register", "value", "fields"), rows)
 
@@ -145,12 +174,13 @@ def _descriptors(machine: Machine, ide: PiixIde, n: int, limit: int) -> Table:
     entry = ide.state.master.bmidtp[n]
     if not entry:
         return pairs("descriptor table (PRD)", [("address", "0: none")])
-    block, rows, total, end = entry & ~0xFFFF, [], 0, "no end: the table has no EOT"
+    rows: list[Row] = []
+    block, total, end = entry & ~0xFFFF, 0, "no end: the table has no EOT"
     for k in range(MOST_DESCRIPTORS):
         at = block | entry + 8 * k & 0xFFFF
         raw = ram.read(at, 8)
         if raw is None:
-            rows.append((str(k), hexa(at), "?", "?", "outside RAM"))
+            rows.append(Row((str(k), hexa(at), "?", "?", "outside RAM")))
             end = "the table leaves RAM"
             break
         gpa, word = DESCRIPTOR.unpack(raw)
@@ -160,7 +190,8 @@ def _descriptors(machine: Machine, ide: PiixIde, n: int, limit: int) -> Table:
         if not ram.contains(gpa & ~1, length):
             notes = f"{notes} outside RAM".strip()
         if len(rows) <= limit:
-            rows.append((str(k), hexa(at), hexa(gpa & ~1), f"{length:,}", notes))
+            cells = str(k), hexa(at), hexa(gpa & ~1), f"{length:,}", notes
+            rows.append(Row(cells, Bytes(at, 8, "prd")))
         if word & EOT:
             end = f"{k + 1} entries, {total:,} bytes"
             break

@@ -24,6 +24,7 @@ from workbench.hw.lapic import (
 from workbench.hw.lapic import MAP as LAPIC_MAP
 from workbench.inspect.banks import bits, register
 from workbench.inspect.page import Page, Table, pairs, table
+from workbench.inspect.subject import Row, of_register
 
 if TYPE_CHECKING:
     from workbench.core.machine import Machine
@@ -167,12 +168,16 @@ def _lapic(lapic: Lapic) -> list[Table]:
             ("IRR", _shown(_vectors(s.irr))),
             ("ISR", _shown(_vectors(s.isr))),
             ("TMR", _shown(_vectors(s.tmr))),
-            ("TPR", f"{s.tpr:#04x} {bits(TPR.fields, s.tpr)}"),
+            Row(
+                ("TPR", f"{s.tpr:#04x} {bits(TPR.fields, s.tpr)}"),
+                of_register(lapic.name, TPR.name),
+            ),
             ("PPR", f"{ppr:#04x}"),
             ("LINT0, LINT1", f"{s.lint[0]}, {s.lint[1]}"),
         ],
     )
-    rows = [register(reg, lapic.peek(reg)) for reg in (*_LAPIC, *(LAPIC_MAP[n] for n in _LVTS))]
+    shown = (*_LAPIC, *(LAPIC_MAP[n] for n in _LVTS))
+    rows = [register(reg, lapic.peek(reg), lapic.name) for reg in shown]
     return [state, table("local APIC registers", ("register", "value", "fields"), rows)]
 
 
@@ -182,12 +187,11 @@ def _pic(pair: I8259Pair) -> Table:
         s = chip.state
         on = ("special mask", s.special_mask), ("auto EOI", s.auto_eoi), ("poll", s.poll)
         modes = [name for name, is_on in (*on, ("SFNM", s.fully_nested)) if is_on]
-        rows.append(
-            (
-                chip.name, *(f"{value:08b}" for value in (s.irr, s.isr, s.imr, s.lines, s.elcr)),
-                f"{s.vector_base:#04x}", f"IR{s.lowest}", ", ".join(modes),
-            )
+        cells = (
+            chip.name, *(f"{value:08b}" for value in (s.irr, s.isr, s.imr, s.lines, s.elcr)),
+            f"{s.vector_base:#04x}", f"IR{s.lowest}", ", ".join(modes),
         )  # fmt: skip
+        rows.append(Row(cells, of_register(chip.name, "*")))
     columns = ("8259", "IRR", "ISR", "IMR", "lines", "ELCR", "base", "lowest", "modes")
     return table("8259 (bit 7 on the left)", columns, rows)
 
@@ -195,12 +199,15 @@ def _pic(pair: I8259Pair) -> Table:
 def _ioapic(ioapic: Ioapic) -> Table:
     s = ioapic.state
     rows = (
-        (
-            str(pin),
-            f"{entry & 0xFF:#04x}",
-            "up" if s.asserted >> pin & 1 else "",
-            bits(IOREDTBL[pin].fields, entry & ~_SHOWN_APART),
-            f"{entry >> 56:#x}",
+        Row(
+            (
+                str(pin),
+                f"{entry & 0xFF:#04x}",
+                "up" if s.asserted >> pin & 1 else "",
+                bits(IOREDTBL[pin].fields, entry & ~_SHOWN_APART),
+                f"{entry >> 56:#x}",
+            ),
+            of_register(ioapic.name, IOREDTBL[pin].name),
         )
         for pin, entry in enumerate(s.ioredtbl)
     )

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from workbench.inspect.subject import Row, Subject, to_json
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -22,6 +24,7 @@ ROWS: Final = 64
 MARK: Final = "*"
 """Stands before a row that has changed."""
 _CHANGED = "bold yellow"
+_WORD: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,12 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     keys: int = 1
     note: str = ""
+    subjects: tuple[Subject | None, ...] = ()
+    """What the rows stand for; none of them for anything if it is empty."""
+
+    def subject(self, row: int) -> Subject | None:
+        """What a row stands for."""
+        return self.subjects[row] if row < len(self.subjects) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +63,41 @@ class Page:
                     "columns": list(t.columns),
                     "rows": [list(row) for row in t.rows],
                     **({"note": t.note} if t.note else {}),
+                    **({"subjects": [to_json(s) for s in t.subjects]} if t.subjects else {}),
                 }
                 for t in self.tables
             ],
         }
 
 
-def pairs(title: str, items: Iterable[tuple[str, str]]) -> Table:
+def pairs(title: str, items: Iterable[tuple[str, str] | Row]) -> Table:
     """A table of names and values."""
-    return Table(title, (), tuple(items))
+    return _made(title, (), list(items), 1, "")
 
 
 def table(
     title: str,
     columns: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Sequence[str] | Row],
     limit: int = ROWS,
     keys: int = 1,
     note: str = "",
 ) -> Table:
     """A table of at most `limit` rows, which says when there are more."""
-    taken = [tuple(row) for row in itertools.islice(rows, limit + 1)]
+    taken = list(itertools.islice(rows, limit + 1))
     if len(taken) > limit:
         note = f"{note}; " * bool(note) + f"only the first {limit} are shown"
         del taken[limit:]
-    return Table(title, tuple(columns), tuple(taken), keys, note)
+    return _made(title, tuple(columns), taken, keys, note)
+
+
+def _made(
+    title: str, columns: tuple[str, ...], rows: Sequence[Sequence[str] | Row], keys: int, note: str
+) -> Table:
+    made = [row if isinstance(row, Row) else Row(row) for row in rows]
+    about = tuple(row.subject for row in made)
+    cells = tuple(tuple(row.cells) for row in made)
+    return Table(title, columns, cells, keys, note, about if any(about) else ())
 
 
 def _safe(text: str) -> str:
@@ -94,21 +113,27 @@ def _before(page: Page | None, like: Table) -> dict[tuple[str, ...], tuple[str, 
 
 
 def render(page: Page, previous: Page | None = None) -> RenderableType:
-    """Make a page visible; what is not as on the `previous` page is marked."""
+    """Make a page visible; what is not as on the `previous` page is marked.
+
+    The style of each cell has the numbers of its table and row as its `meta["row"]`.
+    """
     from rich.console import Group
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(_safe(page.title), style="bold")]
-    for shown in page.tables:
+    for number, shown in enumerate(page.tables):
         parts += [Text(), Text(_safe(shown.title), style="cyan")]
-        parts.append(_table(shown, _before(previous, shown)))
+        parts.append(_table(number, shown, _before(previous, shown)))
         if shown.note:
             parts.append(Text(f"  {_safe(shown.note)}", style="italic"))
     return Group(*parts)
 
 
-def _table(shown: Table, before: dict[tuple[str, ...], tuple[str, ...]] | None) -> RenderableType:
+def _table(
+    number: int, shown: Table, before: dict[tuple[str, ...], tuple[str, ...]] | None
+) -> RenderableType:
     from rich import box
+    from rich.style import Style
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -119,15 +144,20 @@ def _table(shown: Table, before: dict[tuple[str, ...], tuple[str, ...]] | None) 
     width = max((len(row) for row in shown.rows), default=len(shown.columns) or 1)
     out.add_column("", width=1)
     for n in range(width):
-        out.add_column(Text(shown.columns[n]) if n < len(shown.columns) else "", overflow="fold")
-    for row in shown.rows:
+        named = shown.columns[n] if n < len(shown.columns) else ""
+        column = [named, *(row[n] for row in shown.rows if n < len(row))]
+        # On a narrow screen sentences are folded, but not within words and numbers.
+        least = max((len(word) for cell in column for word in cell.split()), default=1)
+        out.add_column(Text(named), overflow="fold", min_width=min(least, _WORD))
+    for place, row in enumerate(shown.rows):
         old = None if before is None else before.get(row[: shown.keys], ())
         cells = [
             Text(_safe(cell), style=_CHANGED if old is not None and _differs(old, n, cell) else "")
             for n, cell in enumerate(row)
         ]
         marked = old is not None and old != row
-        out.add_row(Text(MARK if marked else " ", style=_CHANGED), *cells)
+        where = Style(meta={"row": (number, place)})
+        out.add_row(Text(MARK if marked else " ", style=_CHANGED), *cells, style=where)
     return out
 
 

@@ -12,6 +12,7 @@ from workbench.hw.pci.msix import ENABLE, FUNCTION_MASK, MASKED, Msix
 from workbench.hw.pci_root import PciRoot
 from workbench.inspect.banks import bits
 from workbench.inspect.page import Page, Table, pairs, table
+from workbench.inspect.subject import Row, of_register
 
 if TYPE_CHECKING:
     from workbench.core.machine import Machine
@@ -28,6 +29,7 @@ _CAPABILITIES: Final = {
     0x01: "power management", 0x05: "MSI", 0x09: "vendor specific", 0x10: "PCI Express",
     0x11: "MSI-X",
 }  # fmt: skip
+_VECTOR: Final = ("MSG_ADDR", "MSG_UPPER", "MSG_DATA", "VECTOR_CTRL")
 _DELIVERY: Final = ("Fixed", "LowestPriority", "SMI", "3", "NMI", "INIT", "6", "ExtINT")
 
 
@@ -62,7 +64,7 @@ def pci(machine: Machine, name: str, rows: int) -> Page:
     for at, function in functions:
         part = getattr(function, "msix", None)
         if isinstance(part, Msix):
-            tables += msix(f"{at} {function.name}", part)
+            tables += msix(f"{at} {function.name}", part, function.name)
         message = getattr(function, "msi", None)
         if isinstance(message, Msi):
             tables.append(msi(f"{at} {function.name}", message))
@@ -77,7 +79,7 @@ def _reset(function: PciFunction[Any], reg: str) -> int:
     return function.map[reg].reset
 
 
-def _function(at: str, function: PciFunction[Any]) -> tuple[str, ...]:
+def _function(at: str, function: PciFunction[Any]) -> Row:
     state = function.state
     kind = _reset(function, "CLASS")
     pin = _reset(function, "INTERRUPT_PIN")
@@ -85,7 +87,7 @@ def _function(at: str, function: PciFunction[Any]) -> tuple[str, ...]:
     if pin and function.port is not None and function.port.intx is not None:
         intx = f"INT{'ABCD'[pin - 1]} {'up' if function.port.intx.level else 'down'}"
         intx += f", line {state.interrupt_line}"
-    return (
+    cells = (
         at,
         function.name,
         f"{_reset(function, 'VENDOR_ID'):04x}:{_reset(function, 'DEVICE_ID'):04x}",
@@ -93,15 +95,17 @@ def _function(at: str, function: PciFunction[Any]) -> tuple[str, ...]:
         bits(COMMAND.fields, state.command),
         intx,
     )
+    return Row(cells, of_register(function.name, COMMAND.name, config=True))
 
 
-def _bars(at: str, function: PciFunction[Any]) -> Iterator[tuple[str, ...]]:
+def _bars(at: str, function: PciFunction[Any]) -> Iterator[Row]:
     for bar in function.BARS:
         kind = "ports" if bar.io else "memory, 64-bit" if bar.wide else "memory"
         on = function.state.command & (1 if bar.io else 2)
         base = function.bar_base(bar.index)
         shown = "yes" if on and base else "no"
-        yield at, str(bar.index), f"{base:#x}", f"{bar.size:#x}", kind, shown
+        cells = at, str(bar.index), f"{base:#x}", f"{bar.size:#x}", kind, shown
+        yield Row(cells, of_register(function.name, f"BAR{bar.index}", config=True))
 
 
 def _capabilities(at: str, function: PciFunction[Any]) -> Iterator[tuple[str, ...]]:
@@ -117,19 +121,22 @@ def _capabilities(at: str, function: PciFunction[Any]) -> Iterator[tuple[str, ..
         place = after.reset if after is not None else 0
 
 
-def msix(title: str, part: Msix) -> list[Table]:
+def msix(title: str, part: Msix, device: str) -> list[Table]:
     """The vectors of one function."""
     s = part.state
     on = "on" if s.control & ENABLE else "off"
     masked = ", function masked" if s.control & FUNCTION_MASK else ""
     rows = (
-        (
-            str(n),
-            "masked" if s.vector_ctrl[n] & MASKED else "open",
-            "pending" if s.pending >> n & 1 else "",
-            f"{s.msg_upper[n] << 32 | s.msg_addr[n]:#x}",
-            f"{s.msg_data[n]:#x}",
-            msi_text(s.msg_addr[n], s.msg_data[n]),
+        Row(
+            (
+                str(n),
+                "masked" if s.vector_ctrl[n] & MASKED else "open",
+                "pending" if s.pending >> n & 1 else "",
+                f"{s.msg_upper[n] << 32 | s.msg_addr[n]:#x}",
+                f"{s.msg_data[n]:#x}",
+                msi_text(s.msg_addr[n], s.msg_data[n]),
+            ),
+            of_register(device, *(f"{register}{n}" for register in _VECTOR)),
         )
         for n in range(part.vectors)
     )
@@ -165,10 +172,11 @@ def msi_text(address: int, data: int) -> str:
 def header(function: PciFunction[Any]) -> Table:
     """The two registers of a function that a driver of it looks at first."""
     status = function.state.status
+    command = of_register(function.name, COMMAND.name, config=True)
     return pairs(
         "PCI",
         [
-            ("COMMAND", bits(COMMAND.fields, function.state.command)),
+            Row(("COMMAND", bits(COMMAND.fields, function.state.command)), command),
             ("STATUS", bits(STATUS.fields, status)),
             ("INTx", "wanted" if function.state.intx else "not wanted"),
             ("DMA refused", f"{function.dma.refused:,}"),

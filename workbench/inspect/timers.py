@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from workbench.hw.hpet import GEN_CONF, GINTR_STA, TN_CONF, Hpet
 from workbench.hw.i8254 import I8254, Counter, tick_of_ps
@@ -14,11 +14,15 @@ from workbench.hw.piix4_pm import PMEN, PMSTS, Piix4Pm
 from workbench.inspect.banks import bits
 from workbench.inspect.guest import time_text
 from workbench.inspect.page import Page, Table, pairs, table
+from workbench.inspect.subject import Row, of_register
 
 if TYPE_CHECKING:
     from workbench.core.machine import Machine
 
 __all__ = ["timers"]
+
+
+_PM_WINDOW: Final = "pm"
 
 
 def timers(machine: Machine, name: str, rows: int) -> Page:
@@ -51,6 +55,10 @@ def _deadlines(machine: Machine, rows: int) -> Table:
     return table("deadlines", ("timer", "at", "in"), shown, rows)
 
 
+def _of(device: str, name: str, text: str) -> Row:
+    return Row((name, text), of_register(device, name))
+
+
 def _pit(device: Any, machine: Machine) -> Table:
     tick = tick_of_ps(machine.clock.now_ps)
     return table(
@@ -60,11 +68,11 @@ def _pit(device: Any, machine: Machine) -> Table:
     )
 
 
-def _counters(pit: I8254, tick: int) -> Iterator[tuple[str, ...]]:
+def _counters(pit: I8254, tick: int) -> Iterator[Row]:
     for n, state in enumerate(pit.state.counter):
         counter = Counter(copy.copy(state))  # looking lets a count that waits take over
         rise = counter.next_rise(tick)
-        yield (
+        cells = (
             str(n),
             str(state.mode) + (" BCD" if state.bcd else ""),
             str(state.count) + (f", then {state.next_count}" if state.next_count else ""),
@@ -73,6 +81,7 @@ def _counters(pit: I8254, tick: int) -> Iterator[tuple[str, ...]]:
             str(int(state.gate)),
             "-" if rise is None else f"{rise - tick:,} ticks",
         )
+        yield Row(cells, of_register(pit.name, f"COUNTER{n}"))
 
 
 def _hpet(device: Any, machine: Machine) -> Table:
@@ -86,7 +95,8 @@ def _hpet(device: Any, machine: Machine) -> Table:
         low = conf & 0xFFFF_FFFF
         rows.append((f"TN_CONF{n}", f"{conf:#x}", bits(TN_CONF[n].fields[:8], low)))
         rows.append((f"TN_COMP{n}", f"{s.tn_comp[n]:#x}", f"period {s.period[n]:#x}"))
-    return table("HPET", ("register", "value", "fields"), rows)
+    known = [Row(row, of_register(device.name, row[0])) for row in rows]
+    return table("HPET", ("register", "value", "fields"), known)
 
 
 def _lapic(device: Any, machine: Machine) -> Table:
@@ -94,10 +104,12 @@ def _lapic(device: Any, machine: Machine) -> Table:
     return pairs(
         "local APIC timer",
         [
-            ("LVT_TIMER", f"{s.lvt_timer:#x} {bits(LVT_TIMER.fields, s.lvt_timer)}"),
-            ("TMICT", f"{s.tmict:,}"),
-            ("TMCCT", f"{device.read(TMCCT.offset, 4):,}"),
-            ("TDCR", f"{s.tdcr:#x}"),
+            _of(
+                device.name, "LVT_TIMER", f"{s.lvt_timer:#x} {bits(LVT_TIMER.fields, s.lvt_timer)}"
+            ),
+            _of(device.name, "TMICT", f"{s.tmict:,}"),
+            _of(device.name, "TMCCT", f"{device.read(TMCCT.offset, 4):,}"),
+            _of(device.name, "TDCR", f"{s.tdcr:#x}"),
             ("TSC deadline", f"{s.tsc_deadline:,}"),
         ],
     )
@@ -109,9 +121,9 @@ def _pm(device: Any, machine: Machine) -> Table:
     return pairs(
         "ACPI PM timer",
         [
-            ("PMTMR", f"{io.ticks() & 0xFFFFFF:#08x}"),
-            ("PMSTS", f"{status:#06x} {bits(PMSTS.fields, status)}"),
-            ("PMEN", f"{io.state.pmen:#06x} {bits(PMEN.fields, io.state.pmen)}"),
+            _of(_PM_WINDOW, "PMTMR", f"{io.ticks() & 0xFFFFFF:#08x}"),
+            _of(_PM_WINDOW, "PMSTS", f"{status:#06x} {bits(PMSTS.fields, status)}"),
+            _of(_PM_WINDOW, "PMEN", f"{io.state.pmen:#06x} {bits(PMEN.fields, io.state.pmen)}"),
             ("SCI", "up" if io.sci_level() else "down"),
         ],
     )
@@ -129,7 +141,11 @@ def _rtc(device: Any, machine: Machine) -> Table:
             ("as of", f"{s.seen_ps / 1e12:.9f} s"),
             ("alarm", f"{cmos[5]:02x}:{cmos[3]:02x}:{cmos[1]:02x}"),
             *(
-                (reg.name, f"{cmos[reg.offset]:#04x} {bits(reg.fields, cmos[reg.offset])}")
+                _of(
+                    device.name,
+                    reg.name,
+                    f"{cmos[reg.offset]:#04x} {bits(reg.fields, cmos[reg.offset])}",
+                )
                 for reg in (REG_A, REG_B, REG_C)
             ),
         ],

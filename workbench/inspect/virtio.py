@@ -17,7 +17,8 @@ from workbench.inspect.banks import register
 from workbench.inspect.guest import Ram, hexa
 from workbench.inspect.page import Page, Table, pairs, table
 from workbench.inspect.pci import header, msi_text
-from workbench.inspect.virtio_chain import Chain
+from workbench.inspect.subject import Accesses, Bytes, Row, of_register
+from workbench.inspect.virtio_chain import DESC, Chain
 from workbench.inspect.virtio_names import KINDS, STATUS, feature_names, queue_name
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ _MOST_SIZE: Final = 1 << 15
 _RECENT: Final = 8
 _DESC_FLAGS: Final = ((1, "NEXT"), (2, "WRITE"), (4, "INDIRECT"))
 _PACKED_FLAGS: Final = (*_DESC_FLAGS, (1 << 7, "AVAIL"), (1 << 15, "USED"))
+_SPLIT_PARTS: Final = ("virtq_desc", "virtq_avail", "")
+_PACKED_PARTS: Final = ("pvirtq_desc", "", "")
+"""What lies in the descriptor, driver and device area."""
 _EVENT: Final = ("ENABLE", "DISABLE", "DESC", "3")
 
 
@@ -49,12 +53,19 @@ def virtio(machine: Machine, name: str, rows: int) -> Page:
         pairs(
             "device",
             [
-                ("status", f"{state.status:#04x} " + _flags(STATUS, state.status)),
+                Row(
+                    ("status", f"{state.status:#04x} " + _flags(STATUS, state.status)),
+                    of_register(name, "device_status", "Status"),
+                ),
                 ("broken", device.broken_because or ("yes" if state.broken else "no")),
                 ("configuration generation", str(state.generation)),
                 ("queues", str(len(state.queues))),
             ],
         ),
+    ]  # fmt: skip
+    for n, queue in enumerate(state.queues):
+        tables += _Queue(device, function, name, n, queue, ram, rows).tables()
+    tables.append(
         table(
             "features",
             ("bit", "name", "offered", "accepted"),
@@ -65,11 +76,9 @@ def virtio(machine: Machine, name: str, rows: int) -> Page:
                 )
                 for n, text in features
             ),
-        ),
-    ]  # fmt: skip
-    for n, queue in enumerate(state.queues):
-        tables += _Queue(device, function, n, queue, ram, rows).tables()
-    config = (register(reg, device.read(reg.offset, reg.size)) for reg in device.map.regs)
+        )
+    )  # fmt: skip
+    config = (register(reg, device.read(reg.offset, reg.size), name) for reg in device.map.regs)
     tables.append(table("configuration", ("register", "value", "fields"), config))
     if hasattr(function, "dma"):
         tables.append(header(function))
@@ -92,12 +101,15 @@ class _Queue:
         self,
         device: VirtioDevice[Any],
         function: Any,
+        device_name: str,
         index: int,
         queue: QueueState,
         ram: Ram,
         rows: int,
     ) -> None:
+        self.device = device_name
         self.features = device.state.driver_features
+        self.packed = bool(self.features & F_RING_PACKED)
         self.kind = device.TYPE
         self.index = index
         self.q = queue
@@ -117,9 +129,9 @@ class _Queue:
     def tables(self) -> list[Table]:
         if not self.q.ready or not self.size:
             return [pairs(self.title, [("ready", "no"), ("size", str(self.q.size))])]
-        return self._packed() if self.features & F_RING_PACKED else self._split()
+        return self._packed() if self.packed else self._split()
 
-    def _common(self) -> Iterator[tuple[str, str]]:
+    def _common(self) -> Iterator[tuple[str, str] | Row]:
         q = self.q
         yield "size", f"{q.size}, ready"
         if self.vector is not None and self.vector != NO_VECTOR:
@@ -127,27 +139,34 @@ class _Queue:
             if self.msix is not None and self.msix.enabled and self.vector < self.msix.vectors:
                 s = self.msix.state
                 text = ": " + msi_text(s.msg_addr[self.vector], s.msg_data[self.vector])
-            yield "MSI-X entry", f"{self.vector}{text}"
-        yield (
-            "addresses",
-            (f"descriptors {q.desc:#x}, driver {q.driver:#x}, device {q.device:#x}"),
-        )
+            vector = of_register(self.device, "queue_msix_vector", f"MSG_DATA{self.vector}")
+            yield Row(("MSI-X entry", f"{self.vector}{text}"), vector)
+        desc, avail, used = _PACKED_PARTS if self.packed else _SPLIT_PARTS
+        yield Row(("descriptors", f"{q.desc:#x}"), Bytes(q.desc, DESC.size, desc))
+        yield Row(("driver area", f"{q.driver:#x}"), Bytes(q.driver, 4, avail))
+        yield Row(("device area", f"{q.device:#x}"), Bytes(q.device, 4, used))
         if self.under_way:
             yield "executed, not reported yet", ", ".join(str(c.id) for c in self.under_way[:16])
 
     def _chains(self, found: list[tuple[str, Chain]], truncated: bool) -> list[Table]:
         """Chains with what they ask for, and the descriptors that they are made of."""
         requests = (
-            (
-                str(chain.head), where, str(len(chain.descs)),
-                chains.request_text(chain, self.ram, self.kind, self.name, self.features),
+            Row(
+                (
+                    str(chain.head), where, str(len(chain.descs)),
+                    chains.request_text(chain, self.ram, self.kind, self.name, self.features),
+                ),
+                self._desc(chain.head),
             )
             for where, chain in found
         )  # fmt: skip
         parts = (
-            (
-                str(chain.head), desc.place, hexa(desc.gpa), f"{desc.length:,}",
-                _flags(_DESC_FLAGS, desc.flags & 7) + ("" if desc.in_ram else " outside RAM"),
+            Row(
+                (
+                    str(chain.head), desc.place, hexa(desc.gpa), f"{desc.length:,}",
+                    _flags(_DESC_FLAGS, desc.flags & 7) + ("" if desc.in_ram else " outside RAM"),
+                ),
+                Bytes(desc.at, DESC.size, self.element),
             )
             for _, chain in found
             for desc in chain.descs
@@ -165,6 +184,21 @@ class _Queue:
             ),
         ]  # fmt: skip
 
+    @property
+    def element(self) -> str:
+        """What its descriptors are called."""
+        return (_PACKED_PARTS if self.packed else _SPLIT_PARTS)[0]
+
+    def _desc(self, index: int) -> Bytes | None:
+        """Where a descriptor of its table lies, if it is in it."""
+        if index >= self.size:
+            return None
+        return Bytes(self.q.desc + DESC.size * index, DESC.size, self.element)
+
+    def _notified(self) -> Accesses:
+        """Notifications of this queue, over PCI, the legacy interface, and MMIO."""
+        return of_register(self.device, f"queue_notify{self.index}", "queue_notify", "QueueNotify")
+
     # -- split (2.7) -----------------------------------------------------------------------------
 
     def _split(self) -> list[Table]:
@@ -175,18 +209,28 @@ class _Queue:
         wrong = f", more than the {size} there can be" if available > size else ""
         items = [
             *self._common(),
-            ("available ring", f"idx {_number(idx)}, flags {hexa(ram.number(q.driver, 2))}"),
-            ("used ring", f"idx {_number(used)}, flags {hexa(ram.number(q.device, 2))}"),
-            ("device takes next", f"{q.next_avail} (slot {q.next_avail % size})"),
+            Row(
+                ("available ring", f"idx {_number(idx)}, flags {hexa(ram.number(q.driver, 2))}"),
+                Bytes(q.driver + 2, 2, "virtq_avail"),
+            ),
+            Row(
+                ("used ring", f"idx {_number(used)}, flags {hexa(ram.number(q.device, 2))}"),
+                Bytes(q.device + 2, 2),
+            ),
+            Row(
+                ("device takes next", f"{q.next_avail} (slot {q.next_avail % size})"),
+                self._notified(),
+            ),
             ("device returns next", f"{q.next_used} (slot {q.next_used % size})"),
             ("available, not taken", f"{available}{wrong}"),
             ("outstanding in the device", str(outstanding)),
         ]
         if self.features & F_EVENT_IDX:
-            event = ram.number(q.driver + 4 + 2 * size, 2)
-            asked = ram.number(q.device + 4 + 8 * size, 2)
-            items.append(("used_event (interrupt after)", _number(event)))
-            items.append(("avail_event (notify after)", _number(asked)))
+            for name, at in (
+                ("used_event (interrupt after)", q.driver + 4 + 2 * size),
+                ("avail_event (notify after)", q.device + 4 + 8 * size),
+            ):
+                items.append(Row((name, _number(ram.number(at, 2))), Bytes(at, 2)))
         available, outstanding = min(available, size), min(outstanding, size)
         places = [("outstanding", q.next_avail - n) for n in range(outstanding, 0, -1)]
         places += [("available", q.next_avail + n) for n in range(available)]
@@ -209,26 +253,28 @@ class _Queue:
             ),
         ]  # fmt: skip
 
-    def _last_used(self, used: int | None) -> Iterator[tuple[str, str, str]]:
+    def _last_used(self, used: int | None) -> Iterator[Row]:
         if used is None:
             return
         for n in range(1, min(_RECENT, self.size) + 1):
             slot = (used - n) % self.size
-            raw = self.ram.read(self.q.device + 4 + 8 * slot, 8)
+            at = self.q.device + 4 + 8 * slot
+            raw = self.ram.read(at, 8)
             if raw is not None and used - n >= 0:
                 number, length = (int.from_bytes(raw[at : at + 4], "little") for at in (0, 4))
-                yield str(slot), str(number), f"{length:,}"
+                yield Row((str(slot), str(number), f"{length:,}"), Bytes(at, 8, "virtq_used"))
 
-    def _descriptors(self) -> Iterator[tuple[str, ...]]:
+    def _descriptors(self) -> Iterator[Row]:
         for n in range(self.size):
             raw = self.ram.read(self.q.desc + 16 * n, 16)
             if raw is None:
-                yield str(n), "?", "?", "outside RAM", ""
+                yield Row((str(n), "?", "?", "outside RAM", ""))
                 return
-            gpa, length, flags, after = chains.DESC.unpack(raw)
+            gpa, length, flags, after = DESC.unpack(raw)
             if gpa or length:
                 shown = str(after) if flags & chains.NEXT else ""
-                yield str(n), hexa(gpa), f"{length:,}", _flags(_DESC_FLAGS, flags), shown
+                cells = str(n), hexa(gpa), f"{length:,}", _flags(_DESC_FLAGS, flags), shown
+                yield Row(cells, self._desc(n))
 
     # -- packed (2.8) ----------------------------------------------------------------------------
 
@@ -236,10 +282,13 @@ class _Queue:
         q, ram, size = self.q, self.ram, self.size
         items = [
             *self._common(),
-            ("device takes next", f"slot {q.next_avail}, wrap counter {int(q.avail_wrap)}"),
+            Row(
+                ("device takes next", f"slot {q.next_avail}, wrap counter {int(q.avail_wrap)}"),
+                self._notified(),
+            ),
             ("device returns next", f"slot {q.next_used}, wrap counter {int(q.used_wrap)}"),
-            ("driver event suppression", self._event(q.driver)),
-            ("device event suppression", self._event(q.device)),
+            Row(("driver event suppression", self._event(q.driver)), Bytes(q.driver, 4)),
+            Row(("device event suppression", self._event(q.device)), Bytes(q.device, 4)),
         ]
         found: list[tuple[str, Chain]] = []
         slot, wrap = q.next_avail % size, q.avail_wrap
@@ -272,22 +321,23 @@ class _Queue:
         event, flags = (int.from_bytes(raw[at : at + 2], "little") for at in (0, 2))
         return f"{_EVENT[flags & 3]}, slot {event & 0x7FFF}, wrap {event >> 15}"
 
-    def _slots(self) -> Iterator[tuple[str, ...]]:
+    def _slots(self) -> Iterator[Row]:
         q = self.q
         for n in range(self.size):
             raw = self.ram.read(q.desc + 16 * n, 16)
             if raw is None:
-                yield str(n), "?", "?", "", "outside RAM", ""
+                yield Row((str(n), "?", "?", "", "outside RAM", ""))
                 return
-            gpa, length, number, flags = chains.DESC.unpack(raw)
+            gpa, length, number, flags = DESC.unpack(raw)
             if not gpa and not flags:
                 continue
             avail, used = bool(flags & 0x80), bool(flags & 0x8000)
             wrap = q.avail_wrap if n >= q.next_avail else not q.avail_wrap
             known = "used" if avail == used else "available" if avail == wrap else "taken"
-            yield (
+            cells = (
                 str(n), hexa(gpa), f"{length:,}", str(number), _flags(_PACKED_FLAGS, flags), known
             )  # fmt: skip
+            yield Row(cells, self._desc(n))
 
 
 def _number(value: int | None) -> str:

@@ -32,8 +32,9 @@ _ETHER: Final = {0x0800: "IPv4", 0x0806: "ARP", 0x86DD: "IPv6", 0x8100: "802.1Q"
 
 @dataclass(frozen=True, slots=True)
 class Desc:
-    """One descriptor of a chain; `place` names it."""
+    """One descriptor of a chain, which lies `at` an address; `place` names it."""
 
+    at: int
     place: str
     gpa: int
     length: int
@@ -72,8 +73,8 @@ class Chain:
         return None
 
 
-def _add(chain: Chain, ram: Ram, place: str, gpa: int, length: int, flags: int) -> None:
-    chain.descs.append(Desc(place, gpa, length, flags, ram.contains(gpa, length)))
+def _add(chain: Chain, ram: Ram, at: int, place: str, gpa: int, length: int, flags: int) -> None:
+    chain.descs.append(Desc(at, place, gpa, length, flags, ram.contains(gpa, length)))
 
 
 def _indirect(chain: Chain, ram: Ram, gpa: int, length: int, packed: bool) -> None:
@@ -90,7 +91,7 @@ def _indirect(chain: Chain, ram: Ram, gpa: int, length: int, packed: bool) -> No
             return
         address, size, third, fourth = DESC.unpack(raw)
         flags, after = (fourth, at + 1) if packed else (third, fourth)
-        _add(chain, ram, f"[{at}]", address, size, flags)
+        _add(chain, ram, gpa + DESC.size * at, f"[{at}]", address, size, flags)
         seen += 1
         if flags & INDIRECT:
             chain.fault = "an indirect descriptor in an indirect table"
@@ -122,7 +123,7 @@ def follow_split(ram: Ram, desc: int, size: int, head: int) -> Chain:
         if flags & INDIRECT:
             _indirect(chain, ram, gpa, length, packed=False)
             return chain
-        _add(chain, ram, str(at), gpa, length, flags)
+        _add(chain, ram, desc + DESC.size * at, str(at), gpa, length, flags)
         if not flags & NEXT:
             return chain
         at = after
@@ -143,7 +144,7 @@ def follow_packed(ram: Ram, desc: int, size: int, head: int) -> Chain:
         if flags & INDIRECT:
             _indirect(chain, ram, gpa, length, packed=True)
             return chain
-        _add(chain, ram, str(at), gpa, length, flags)
+        _add(chain, ram, desc + DESC.size * at, str(at), gpa, length, flags)
         if not flags & NEXT:
             return chain
     chain.fault = "a chain longer than its ring"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from workbench import inspect as inspectors
 from workbench.errors import UsageError, WorkbenchError
+from workbench.inspect.subject import of_register
 from workbench.trace import position as positions
 from workbench.tui import language, layout
+from workbench.tui.address import number
 from workbench.tui.panes.memory import MemoryPane
 from workbench.tui.structures import STRUCTURES
 
@@ -49,30 +50,6 @@ def run(view: View, line: str) -> None:
         view.session.fail(str(error))
 
 
-def number(view: View, text: str) -> int:
-    """An address or a number: 0x1000, 4096, rsp+8, a register, a function."""
-    total, sign = 0, 1
-    for part in re.split(r"([+-])", text):
-        if part in ("+", "-"):
-            sign = 1 if part == "+" else -1
-        else:
-            total += sign * _term(view, part)
-    return total & 0xFFFF_FFFF_FFFF_FFFF
-
-
-def _term(view: View, text: str) -> int:
-    moment, table = view.session.moment, view.session.symbols
-    name = text.lstrip("$").lower()
-    if moment is not None and name in moment.registers:
-        return moment.registers[name]
-    found = language.number(text, view.session.end_icount)
-    if found is None and table is not None:
-        found = table.address(text)
-    if found is None:
-        raise UsageError(f"expected a number, a register or a function, not {text!r}")
-    return found
-
-
 def _go(view: View, args: list[str]) -> None:
     if not args:
         raise UsageError(f"expected: go {positions.FORMS}")
@@ -99,7 +76,7 @@ def _x(view: View, args: list[str]) -> None:
         raise UsageError("expected: x ADDRESS [physical]")
     pane = view.panes["memory"]
     assert isinstance(pane, MemoryPane)
-    pane.go(number(view, args[0]), len(args) == 2)
+    pane.show(args[0], len(args) == 2)
     view.show("memory")
 
 
@@ -118,7 +95,7 @@ def _as(view: View, args: list[str]) -> None:
     pane.structure = wanted[words[0]]
     place = words[1] if len(words) == 2 else _PLACES.get(words[0], "")
     if place:
-        pane.go(number(view, place), physical or (place == "cr3"))
+        pane.show(place, physical or place == "cr3")
     else:
         pane.show_as(pane.structure)
     view.show("memory")
@@ -210,18 +187,18 @@ def _writer(view: View, args: list[str]) -> None:
     if not 1 <= len(words) <= 2:
         raise UsageError("expected: writer ADDRESS [BYTES] [physical], or writer DEVICE REGISTER")
     if len(words) == 2 and words[0] in view.inspectors():
-        view.session.travel.find_write(f"{words[0]}*", words[1])
+        view.session.travel.find_access(of_register(*words), write=True)
         return
-    length = number(view, words[1]) if len(words) == 2 else 1
+    length = number(view.session, words[1]) if len(words) == 2 else 1
     if not 0 < length <= 4096:
         raise UsageError(f"expected 1 to 4096 bytes, not {length}")
-    view.session.travel.find_writer(number(view, words[0]), length, physical)
+    view.session.travel.find_writer(number(view.session, words[0]), length, physical)
 
 
 def _break(view: View, args: list[str]) -> None:
     if len(args) != 1:
         raise UsageError("expected: break ADDRESS")
-    view.session.toggle_breakpoint(number(view, args[0]))
+    view.session.toggle_breakpoint(number(view.session, args[0]))
 
 
 def _bookmark(view: View, args: list[str]) -> None:
@@ -241,7 +218,9 @@ def _inspect(view: View, args: list[str]) -> None:
     if len(args) != 1:
         raise UsageError("expected: inspect NAME")
     # While the machine is on its way the name is taken as it is.
-    name = args[0] if machine is None else inspectors.resolve(machine, args[0])
+    name = args[0]
+    if machine is not None and name != inspectors.REQUESTS:
+        name = inspectors.resolve(machine, name)
     view.session.inspected = name
     if "inspector" not in layout.panes(view.tree):
         view.choose_layout("3")
@@ -307,7 +286,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("run", "run to a breakpoint, or record on", _run(True)),
     Command("reverse", "run back to a breakpoint", _run(False)),
     Command("filter EXPRESSION", "show only accesses that match; without one, all", _filter),
-    Command("x ADDRESS [physical]", "show memory at an address or a register", _x),
+    Command("x ADDRESS [physical]", "show memory at an address; it follows a register", _x),
     Command("as STRUCTURE [ADDRESS] [physical]", "show memory as virtq_desc, prd, pte, ...", _as),
     Command(
         "writer ADDRESS [BYTES] [physical]",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from workbench.errors import WorkbenchError
-from workbench.inspect import Page, capture
+from workbench.inspect import REQUESTS, Page, capture
 from workbench.trace.header import other_maker
 from workbench.tui.disassembly import disassemble
 from workbench.tui.moment import Moment
@@ -103,6 +103,8 @@ class Driver:
             return None
 
         def look(machine: Machine) -> Page | None:
+            if name == REQUESTS:  # all of it is in the trace
+                return Page(name, name, ())
             try:
                 return capture(machine, name)
             except WorkbenchError as error:

@@ -45,18 +45,6 @@ def _breakpoint(view: View) -> None:
         view.session.toggle_breakpoint(address)
 
 
-def _writer(view: View) -> None:
-    place = view.pane.under_cursor()
-    if place is None and view.focus == "log":
-        view.session.travel.find_write_of_row()
-    elif place is None:
-        view.session.say(
-            "put the cursor on memory, an access, or an instruction with a memory operand"
-        )
-    else:
-        view.session.travel.find_writer(*place)
-
-
 def _bookmark(view: View) -> None:
     session = view.session
     number = 1
@@ -122,7 +110,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key(("C",), "C", "moving", "run back to a breakpoint",
         _paused(lambda v: v.session.travel.run(False))),
     Key(("w",), "w", "moving", "to who wrote what is under the cursor",
-        _paused(_writer)),
+        _paused(lambda v: v.pane.find_writer())),
     Key(("enter",), "Enter", "moving", "go to the row or follow the address under the cursor",
         lambda v: v.pane.enter()),
     Key(("g",), "g", "moving", "go to a count, 50%, access:N, request:ide0/17, bookmark:NAME",

@@ -35,7 +35,8 @@ LAYOUTS: Final[Mapping[str, tuple[str, Tree]]] = {
         ["columns", 10, ["rows", 12, "code", 6, "log"],
          8, ["rows", 9, "registers", 6, "stack", 6, "memory"]],
     ),
-    "3": ("device", ["rows", 4, "time", 20, ["columns", 10, "log", 10, "inspector"]]),
+    "3": ("device", ["rows", 4, "time",
+               20, ["columns", 9, ["rows", 13, "log", 7, "memory"], 11, "inspector"]]),
     "4": ("memory", ["rows", 12, "memory", 9, ["columns", 10, "code", 8, "stack"]]),
     "5": ("console", ["rows", 13, "console", 9, "log"]),
     "6": (

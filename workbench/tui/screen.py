@@ -68,7 +68,9 @@ def _pane(view: View, name: str, rect: Rect, whole: int) -> list[Line]:
     shown = clip(title, max(width - 1 - len(warned), 0))
     head: Line = [(rule, "─"), (style, shown), ("class:stale.title", clip(warned, width - 1))]
     head.append((rule, "─" * (width - width_of(head))))
-    lines = [[*head, *([("class:border", "┬")] if beside else [])]]
+    begins = any((r.x, r.y) == (rect.x + rect.width, rect.y) for r in view.rects.values())
+    corner: Line = [("class:border", "┬" if begins else "┤")] if beside else []
+    lines = [[*head, *corner]]
     for line in pane.draw(width, rect.height - 1, focused)[: rect.height - 1]:
         lines.append([*(restyle(fit(line, width), "class:stale") if stale else fit(line, width)),
                       *edge])  # fmt: skip

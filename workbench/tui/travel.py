@@ -13,9 +13,10 @@ from workbench import dump
 from workbench.core.pagewalk import Paging
 from workbench.errors import WorkbenchError
 from workbench.gdbstub.memory import physical
+from workbench.inspect.subject import Accesses, of_register
 from workbench.tui import moves
 from workbench.tui.awaited import Awaited, Filter, NextAccess, NextInterrupt, NextRequest
-from workbench.tui.language import Flag, Join, Pattern
+from workbench.tui.language import Flag, Join, parse
 from workbench.tui.matches import Matches
 
 if TYPE_CHECKING:
@@ -199,35 +200,40 @@ class Travel:
 
         self._session.driver.move(f"who wrote {address:#x}", work)
 
-    def find_write(self, device: str, register: str, row: int | None = None) -> None:
-        """Go to the last write to a register of a device, before the position or a row of the log.
+    def find_access(
+        self, accesses: Accesses, *, write: bool = False, row: int | None = None
+    ) -> None:
+        """Go to the last of some accesses before the position or a row of the log; `write`: write.
 
-        Device and register may have * and ?.
+        Raises `FilterError` if their filter is none.
         """
         session = self._session
-        if row is None:
-            icount = session.icount
-            session.aside.ask(
-                lambda: session.log.row_at(icount),
-                lambda row: self.find_write(device, register, row),
-            )
-            return
-        parts = (Flag("write"), Pattern("device", "=", device.lower()),
-                 Pattern("register", "=", register.lower()))  # fmt: skip
-        matches = Matches(session.log, Join("and", parts), session.context)
+        node = parse(accesses.filter, session.end_icount)
+        if write and node is not None:
+            node = Join("and", (Flag("write"), node))
+        matches = Matches(session.log, node, session.context)
 
         def found(row: int | None) -> None:
             if row is None:
-                session.say(f"nobody has written to {register} of {device} since the start")
+                how = "written to" if write else "accessed"
+                session.say(f"nobody has {how} {accesses.name} before")
             else:
                 session.go_to_row(row)
                 session.aside.ask(lambda: session.log.access(row), told)
 
         def told(access: Access) -> None:
+            how = "written" if access.write else "read"
             who = session.function(access.pc)
-            session.say(f"{access.register} of {access.device} was written by {who}")
+            session.say(f"{access.register} of {access.device} was {how} by {who}")
 
-        session.find_row(row, False, matches, found)
+        if row is not None:
+            session.find_row(row, False, matches, found)
+        else:
+            icount = session.icount
+            session.aside.ask(
+                lambda: session.log.row_at(icount),
+                lambda here: session.find_row(here, False, matches, found),
+            )
 
     def find_write_of_row(self) -> None:
         """Go to the last write to the register of the selected access."""
@@ -235,7 +241,9 @@ class Travel:
         row = session.row
 
         def known(access: Access) -> None:
-            self.find_write(escape(access.device), escape(access.register), row)
+            config = access.kind == "cfg"
+            accesses = of_register(escape(access.device), escape(access.register), config=config)
+            self.find_access(accesses, write=True, row=row)
 
         if row < session.log.rows:
             session.aside.ask(lambda: session.log.access(row), known)

@@ -23,9 +23,11 @@ from workbench.tui.panes.memory import MemoryPane
 from workbench.tui.panes.registers import RegistersPane
 from workbench.tui.panes.stack import StackPane
 from workbench.tui.panes.time import TimePane
+from workbench.tui.structures import STRUCTURES
 from workbench.tui.tour import STEPS
 
 if TYPE_CHECKING:
+    from workbench.inspect.subject import Bytes
     from workbench.tui.session import Session
 
 PANES: Final[tuple[type[Pane], ...]] = (
@@ -75,6 +77,9 @@ class View:
         self.suspend: Callable[[], None] = lambda: None
         """Gives the terminal back to the shell until `fg`."""
         self._path = path
+        inspector = self.panes["inspector"]
+        assert isinstance(inspector, InspectorPane)
+        inspector.look_at = self.look_at
         self._focus_log()
 
     # Layout.
@@ -121,6 +126,16 @@ class View:
         if name not in layouts.panes(self.tree):
             self.layouts[self.layout] = layouts.replace(self.tree, self.focus, name)
         self.focus = name
+
+    def look_at(self, place: Bytes) -> None:
+        """Show bytes of guest memory, beside the inspector if there is room for both."""
+        memory = self.panes["memory"]
+        assert isinstance(memory, MemoryPane)
+        memory.structure = STRUCTURES.get(place.structure)
+        memory.go(place.gpa, physical=True)
+        if "memory" not in layouts.panes(self.tree):
+            self.choose_layout("3")
+        self.show("memory")
 
     def save(self) -> None:
         """Keep layout and theme for the next time."""

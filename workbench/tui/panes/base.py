@@ -60,8 +60,19 @@ class Pane:
         """The mouse was pressed on a cell."""
 
     def under_cursor(self) -> Place | None:
-        """What is under the cursor, for `who wrote this`."""
+        """The memory under the cursor, for `who wrote this`."""
         return None
+
+    def find_writer(self) -> None:
+        """Go to who wrote what is under the cursor."""
+        place = self.under_cursor()
+        if place is None:
+            self.session.say(
+                "put the cursor on memory, an access, a line of an inspector, or an instruction"
+                " with a memory operand"
+            )
+        else:
+            self.session.travel.find_writer(*place)
 
 
 class Scrolled(Pane):

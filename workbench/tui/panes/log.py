@@ -158,6 +158,10 @@ class LogPane(Pane):
         """Go to the selected access."""
         self.session.go_to_row(self.session.row)
 
+    def find_writer(self) -> None:
+        """Go to the last write to the register of the selected access."""
+        self.session.travel.find_write_of_row()
+
     def click(self, x: int, y: int) -> None:
         """Select a row; on the selected one, go there."""
         if 0 <= y < len(self._shown):

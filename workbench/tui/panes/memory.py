@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from workbench.errors import UsageError
+from workbench.tui.address import moves, number
 from workbench.tui.lines import Line, mark, restyle, width_of
 from workbench.tui.panes.base import Pane, Place
 from workbench.tui.structures import Structure
@@ -16,7 +18,10 @@ _MASK: Final = (1 << 64) - 1
 
 
 class MemoryPane(Pane):
-    """A hex dump that follows an address, or the stack pointer until it is given one."""
+    """Memory that follows a register from stop to stop, or stays at an address.
+
+    It follows the stack pointer until another address is asked for or the cursor is moved.
+    """
 
     name: ClassVar[str] = "memory"
     title: ClassVar[str] = "memory"
@@ -25,6 +30,9 @@ class MemoryPane(Pane):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.address: int | None = None
+        """Of the first byte that is shown."""
+        self.followed = "rsp"
+        """What the cursor goes to at every stop, "" when it stays."""
         self.physical = False
         self.cursor = 0
         self.structure: Structure | None = None
@@ -32,10 +40,21 @@ class MemoryPane(Pane):
         self._columns = 16
         self._cut = 0
         """Digits of addresses that there is no room for."""
-        self._width = 0
+        self._seen: Moment | None = None
+        """Where it has followed to."""
+
+    def show(self, text: str, physical: bool = False) -> None:
+        """Show an address as it is typed, and follow it if there is a register in it.
+
+        Raises `UsageError`.
+        """
+        self.go(number(self.session, text), physical)
+        self.followed = text if moves(self.session, text) else ""
+        self._seen = self.session.moment
 
     def go(self, address: int, physical: bool = False) -> None:
-        """Show an address."""
+        """Show an address, and stay there."""
+        self.followed = ""
         self.physical = physical
         self.cursor = address & _MASK
         self.address = address & _MASK & (_MASK if self.structure is not None else ~15)
@@ -46,18 +65,30 @@ class MemoryPane(Pane):
         if self.address is not None:
             self.go(self.cursor, self.physical)
 
-    def _begin(self, moment: Moment | None) -> None:
-        if self.address is None and moment is not None:
-            self.go(moment.registers["rsp"])
+    def _follow_on(self, moment: Moment | None) -> None:
+        """Go to where what it follows is now; lines that are in sight stay where they are."""
+        if moment is None or moment is self._seen or not self.followed:
+            return
+        self._seen, text = moment, self.followed
+        try:
+            place = number(self.session, text)
+        except UsageError:  # a function that is not known any more
+            return
+        top = place if self.address is None or self.structure is not None else self.address
+        if self.address == top and (place - top) & _MASK < self._columns * self.height:
+            self.cursor = place
+        else:
+            self.go(place, self.physical)
+        self.followed = text
 
     def heading(self) -> str:
         """Which memory, and what the cursor is on."""
         space = "physical" if self.physical else "linear"
         moment = self.session.moment
-        self._begin(moment)
-        text = f"memory  {space} {self.cursor:#x}"
-        if self.structure is not None:
-            text = f"memory  {self.structure.name}, {space} {self.cursor:#x}"
+        self._follow_on(moment)
+        kind = f"{self.structure.name}, " if self.structure is not None else ""
+        what = f"{self.followed} = " if self.followed and moment is not None else ""
+        text = f"memory  {kind}{what}{space} {self.cursor:#x}"
         if not self.physical and moment is not None:
             gpa = moment.physical(self.cursor)
             text += " (not mapped)" if gpa is None else f" = physical {gpa:#x}"
@@ -68,7 +99,7 @@ class MemoryPane(Pane):
         moment = self.session.moment
         if moment is None:
             return [[("class:dim", "the machine is being started")]]
-        self._begin(moment)
+        self._follow_on(moment)
         assert self.address is not None
         if self.structure is not None:
             return self._structures(self.structure, moment, width, height, focused)
@@ -156,6 +187,7 @@ class MemoryPane(Pane):
     def _to(self, address: int) -> None:
         if self.address is None:
             return
+        self.followed = ""
         self.cursor = address & _MASK
         size = self._columns * self.height
         distance = (self.cursor - self.address) & _MASK
@@ -170,11 +202,9 @@ class MemoryPane(Pane):
 
     def click(self, x: int, y: int) -> None:
         """Put the cursor on a byte."""
-        if self.structure is not None and self.address is not None:
-            self.cursor = (self.address + y * self._columns) & _MASK
-            return
-        place = (x - 17 + self._cut) // 3
+        place = 0 if self.structure is not None else (x - 17 + self._cut) // 3
         if self.address is not None and 0 <= place < self._columns:
+            self.followed = ""
             self.cursor = (self.address + y * self._columns + place) & _MASK
 
     def enter(self) -> None:
