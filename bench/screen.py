@@ -49,6 +49,11 @@ dd if=/dev/vda of=/dev/null bs=4k iflag=direct count=8
 dd if=/dev/sda of=/dev/null bs=4k iflag=direct count=8
 ifconfig eth0 10.0.2.15 up; ping -c 2 10.0.2.2
 """
+BUSY_SCRIPT = """\
+(while true; do dd if=/dev/vda of=/dev/null bs=4k iflag=direct 2>/dev/null; done) &
+echo ready
+setsid cttyhack sh
+"""
 OTHER_SCRIPT = SCRIPT.replace("count=8", "count=9", 1)
 
 
@@ -189,22 +194,25 @@ class Times:
                 f" {1e3 * median(self.worked):7.1f} {1e3 * max(self.worked):8.1f}")  # fmt: skip
 
 
-def record(directory: Path, name: str = "boot.wbt", script: str = SCRIPT) -> Path:
-    """Record a boot of Debian's kernel with drivers at work; raises `guests.GuestError`."""
+def options(directory: Path, name: str, script: str) -> list[str]:
+    """Options for a recording of Debian's kernel with drivers at work; may raise `GuestError`."""
     guest = guests.ensure("cloud")
-    disk, path = directory / "disk.raw", directory / name
+    disk = directory / "disk.raw"
     disk.write_bytes(bytes(1 << 20))
-    subprocess.run(
-        [
-            sys.executable, "-m", "workbench", "record", "--kernel", str(guest.kernel), "--initrd",
-            str(guest.images["drivers"]), "-m", "128", "--seed", "1", "--rtc", "2026-01-01", "-q",
-            "--append", f"console=ttyS0 {run_option(script)}", "--serial", "none",
-            "--drive", f"file={disk},if=virtio,format=raw",
-            "--drive", f"file={disk},if=ide,format=raw", "--nic", "e1000,user", "-o", str(path),
-        ],
-        check=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    return path
+    return [
+        "--kernel", str(guest.kernel), "--initrd", str(guest.images["drivers"]), "-m", "128",
+        "--seed", "1", "--rtc", "2026-01-01", "-q",
+        "--append", f"console=ttyS0 {run_option(script)}",
+        "--drive", f"file={disk},if=virtio,format=raw", "--drive", f"file={disk},if=ide,format=raw",
+        "--nic", "e1000,user", "-o", str(directory / name),
+    ]  # fmt: skip
+
+
+def record(directory: Path, name: str = "boot.wbt", script: str = SCRIPT) -> Path:
+    """Record a boot."""
+    argv = [sys.executable, "-m", "workbench", "record", *options(directory, name, script)]
+    subprocess.run([*argv, "--serial", "none"], check=True, stdin=subprocess.DEVNULL)
+    return directory / name
 
 
 def enlarge(source: Path, target: Path, accesses: int) -> None:
@@ -448,6 +456,60 @@ def keys_of_long(path: str) -> tuple[list[Times], int]:
         return [early, jumps, filtered, later, shares], peak_bytes
 
 
+def keys_of_recording(directory: Path) -> list[Times]:
+    """Keys while a guest that works with its disk is being recorded."""
+    first, log, typing, busy, paused, past, on = (
+        Times("first screen of a recording"), Times("recording: layouts, a boot"),
+        Times("recording: typing, until the guest echoes"),
+        Times("recording: layouts, disk at work"),
+        Times("recording: paused, log"), Times("recording: paused, steps in the past"),
+        Times("recording: going on, pausing"),
+    )  # fmt: skip
+
+    def panes() -> list[str]:
+        return re.findall(r"─ (\w+)", screen.text)
+
+    def switch(times: Times, count: int) -> None:
+        for key in ["2", "4", "5", "1", "z", "z", "?", "?"] * count:
+            before = panes()
+            times.add(screen, key, lambda before=before: panes() != before)  # type: ignore[misc]
+            time.sleep(0.05)
+            screen.quiet(0)
+
+    with _open("--record", *options(directory, "live.wbt", BUSY_SCRIPT)) as screen:
+        first.measure(screen, lambda: screen.see("● recording") - screen.started)
+        switch(log, 4)
+        screen.press("5")
+        screen.see("ready")
+        screen.see("/ # ")
+        screen.press("e")
+        screen.see("the keys go to the guest")
+        for number, key in enumerate("echo some words, one after the other", 1):
+            typed = "echo some words, one after the other"[:number].rstrip()
+            if key != " ":
+                typing.add(screen, key, lambda typed=typed: f"# {typed}" in screen.text)  # type: ignore[misc]
+            else:
+                screen.press(key)
+            time.sleep(0.02)
+        screen.press("\r\x1d1")
+        screen.see("● recording")
+        switch(busy, 4)
+        for _ in range(4):
+            on.add(screen, "\x1b", lambda: "pausing" in screen.text or "paused" in screen.text)
+            screen.see("paused")
+            screen.quiet()
+            _scroll(screen, paused, [UP, PAGE_UP, DOWN, HOME, END, UP], 0.05)
+            for key in "AAaSs":
+                position = _position(screen)
+                past.add(screen, key, lambda p=position: _position(screen) != p)  # type: ignore[misc]
+                screen.quiet()
+            on.add(screen, "c", lambda: re.search("running|recording", screen.screen.display[-1]))
+            screen.see("● recording")
+            time.sleep(1)
+            screen.quiet(0)
+    return [first, log, typing, busy, on, paused, past]
+
+
 def main() -> int:
     """Print a table."""
     parser = argparse.ArgumentParser(prog="python -m bench.screen", description=__doc__)
@@ -457,21 +519,22 @@ def main() -> int:
     parser.add_argument("--long", help="a trace with a long log (default: one is made)")
     parser.add_argument("--accesses", type=int, default=ACCESSES, help="of the long one")
     parser.add_argument("--quick", action="store_true", help="only the boot's trace")
-    options = parser.parse_args()
+    args = parser.parse_args()
     sys.setswitchinterval(1e-4)
     with tempfile.TemporaryDirectory(prefix="workbench-bench-") as name:
-        boot = options.boot or str(record(Path(name)))
-        other = options.other or str(record(Path(name), "other.wbt", OTHER_SCRIPT))
-        found = [first_screens(boot, options.runs), *keys_of_boot(boot)]
+        boot = args.boot or str(record(Path(name)))
+        other = args.other or str(record(Path(name), "other.wbt", OTHER_SCRIPT))
+        found = [first_screens(boot, args.runs), *keys_of_boot(boot)]
         found += keys_of_two(boot, other)
+        found += keys_of_recording(Path(name))
         peak = 0
-        if not options.quick:
-            long = options.long
+        if not args.quick:
+            long = args.long
             if not long:
                 long = str(Path(name) / "long.wbt")
-                enlarge(Path(boot), Path(long), options.accesses)
-            first = first_screens(long, options.runs)
-            first.what = f"first screen, {options.accesses:,} accesses"
+                enlarge(Path(boot), Path(long), args.accesses)
+            first = first_screens(long, args.runs)
+            first.what = f"first screen, {args.accesses:,} accesses"
             times, peak = keys_of_long(long)
             found += [first, *times]
     print(
@@ -481,7 +544,7 @@ def main() -> int:
     for times_ in found:
         print(times_.text())
     if peak:
-        print(f"most memory, {options.accesses:,} accesses: {peak / 1e6:,.0f} MB")
+        print(f"most memory, {args.accesses:,} accesses: {peak / 1e6:,.0f} MB")
     return 0
 
 

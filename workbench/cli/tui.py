@@ -58,8 +58,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("expected one trace, or two to compare")
     options = None if args.record is None else _record_options(args)
     from workbench.tui import guardian
+    from workbench.tui.pace import Garbage
 
     guardian.stand_by()
+    Garbage.wait()
     interrupted = _look(args) if options is None else _record(args, options)
     if interrupted:
         with contextlib.suppress(OSError):  # the terminal may have gone

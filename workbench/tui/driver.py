@@ -56,11 +56,11 @@ class Driver:
         from workbench.trace.timeline import Timeline
 
         timeline = Timeline(self._session.trace)
-        self._warm()
+        self.warm()
         return timeline
 
-    def _warm(self) -> None:
-        """Load what the first stop needs, here and not while the screen is drawn."""
+    def warm(self) -> None:
+        """Load what the first stop needs, beside the screen and not while it is drawn."""
         from rich import console, table  # noqa: F401
 
         from workbench.tui import help as keys_and_commands  # noqa: F401

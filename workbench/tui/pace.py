@@ -71,7 +71,9 @@ class Selector(selectors.DefaultSelector):
 
 
 class Garbage:
-    """From its creation until `close` old objects are only looked through in pauses."""
+    """From its creation until `close` old objects are only looked through in pauses; none are
+    before that, while all is loaded, once `wait` was called.
+    """
 
     QUIET_S: Final = 3.0
     """So long after a key there is time for it."""
@@ -89,6 +91,12 @@ class Garbage:
         self._threshold = gc.get_threshold()
         gc.set_threshold(*self._threshold[:2], 1 << 30)
         gc.freeze()
+        gc.enable()
+
+    @staticmethod
+    def wait() -> None:
+        """Look through none until there is a screen: what is loaded now stays."""
+        gc.disable()
 
     def key(self) -> None:
         """A key was pressed."""

@@ -87,7 +87,10 @@ def status(view: View, width: int) -> Line:
         style, left = "class:status.busy", " ● the keys go to the guest; Ctrl-] ends that"
     elif live is not None and live.running:
         until = "" if live.awaited is None else f" until the next {live.awaited.what}"
-        style, left = "class:status.busy", f" ● recording{until} … Esc pauses, e types"
+        doing = f"recording{until} … Esc pauses, e types"
+        if job is not None and job.cancelled:
+            doing = "pausing …"
+        style, left = "class:status.busy", f" ● {doing}"
     elif job is not None:
         share = "" if job.progress is None else f" {100 * job.progress:.0f} %"
         style, left = "class:status.busy", f" {safe(job.name)}{share} … Esc stops"

@@ -169,6 +169,7 @@ class Session:
         if self.live is not None:
             self.driver.built(self.live.timeline)
             self.travel.run(True)
+            self._naming.submit("loading", lambda _: self.driver.warm(), lambda _: None)
         elif build:
             self.driver.build()
         self.read_jobs.submit("reading", self._read, lambda _: self.changed())

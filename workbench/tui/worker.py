@@ -38,6 +38,11 @@ class Job:
         """Ask it to stop; whether and where it does is its own affair."""
         self._stop.set()
 
+    @property
+    def cancelled(self) -> bool:
+        """Has somebody asked it to stop?"""
+        return self._stop.is_set()
+
     def stopping(self) -> bool:
         """Has somebody asked it to stop?  The `poll` of a timeline. Waits for the screen."""
         if self._turn is not None:
