@@ -17,12 +17,13 @@ from workbench.trace.live import LiveTimeline
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay
 from workbench.tui.layout import Settings
+from workbench.tui.lines import plain
 from workbench.tui.live import Live
 from workbench.tui.log import AccessLog
-from workbench.tui.screen import compose
+from workbench.tui.screen import compose, status
 from workbench.tui.session import Session
 from workbench.tui.view import View
-from workbench.tui.worker import Inline
+from workbench.tui.worker import Inline, Job
 
 LONG = 90
 
@@ -69,6 +70,16 @@ def test_the_log_grows_and_goes_back(session: Session, tmp_path: Path) -> None:
     assert bytes(session.events.console) == session.trace.console_bytes()
     with open_trace(tmp_path / "live.wbt") as again:
         assert Replay(again).run().identical
+
+
+def test_escape_is_answered_before_the_guest_has_paused(session: Session) -> None:
+    live, view = session.live, View(session, Settings({}))
+    assert live is not None
+    live.running = True
+    session.machine_jobs.job = Job("running", lambda job: None, lambda _: None)
+    assert "recording" in plain(status(view, 80))
+    view.cancel()
+    assert "pausing" in plain(status(view, 80))
 
 
 @pytest.mark.guest
