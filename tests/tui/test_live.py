@@ -75,6 +75,7 @@ def test_the_log_grows_and_goes_back(session: Session, tmp_path: Path) -> None:
 def test_escape_is_answered_before_the_guest_has_paused(session: Session) -> None:
     live, view = session.live, View(session, Settings({}))
     assert live is not None
+    session.driver.timeline = live.timeline
     live.running = True
     session.machine_jobs.job = Job("running", lambda job: None, lambda _: None)
     assert "recording" in plain(status(view, 80))
