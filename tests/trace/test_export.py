@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import shutil
@@ -10,19 +11,24 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import workbench as api
+from tests.cli.conftest import ROOT
 from tests.trace.conftest import Make
-from workbench.errors import InputFileError
+from workbench.errors import FormatError, InputFileError
 from workbench.trace import tables
+from workbench.trace.events import as_dict
 from workbench.trace.export import written
+from workbench.trace.export.access_packets import varints
 from workbench.trace.export.jsonl import write_json_lines
 from workbench.trace.export.parquet import write_parquet
 from workbench.trace.export.pcapng import Frame, received_frames, write_pcapng
 from workbench.trace.export.perfetto import write_perfetto
 from workbench.trace.export.vcd import write_vcd
 from workbench.trace.header import End, Header
+from workbench.trace.varint import varint
 from workbench.trace.writer import TraceWriter
 
 ARP = bytes.fromhex(
@@ -92,6 +98,37 @@ def test_json_lines(make_trace: Make, tmp_path: Path) -> None:
     assert [bytes.fromhex(event["data"]) for event in found] == [row["data"] for row in inputs]
 
 
+@pytest.mark.parametrize("name", ["v1-demo", "v2-ata", "v2-drivers"])
+def test_json_lines_are_those_of_a_plain_loop(name: str, tmp_path: Path) -> None:
+    with api.open(ROOT / "traces" / f"{name}.wbt") as trace, written(tmp_path / "t") as file:
+        write_json_lines(trace, file)
+        events = [event for group in trace.event_groups() for event in group]
+    lines = [json.dumps({"seq": n, **as_dict(e)}, separators=(",", ":")) for n, e in
+             enumerate(events)]  # fmt: skip
+    assert (tmp_path / "t").read_text().splitlines()[1:] == lines
+
+
+def test_numbers_by_columns_are_those_one_by_one() -> None:
+    numbers = np.array([0, 1, 127, 128, 1 << 14, (1 << 63) - 1, 1 << 63, (1 << 64) - 1], np.uint64)
+    found, lengths = varints(numbers)
+    assert found.to_pylist() == [varint(number) for number in numbers.tolist()]
+    assert lengths.tolist() == [len(varint(number)) for number in numbers.tolist()]
+
+
+def test_an_event_that_is_twice_there(tmp_path: Path) -> None:
+    path = tmp_path / "t.wbt"
+    header = Header(machine={})
+    writer = TraceWriter(path, header)
+    writer.embed({}, header)
+    writer.append([(tables.CONSOLE, 1, "com1", b"x")], 1)
+    writer.events = 0
+    writer.append([(tables.CONSOLE, 2, "com1", b"y")], 2)
+    writer.abandon()
+    for write in (write_json_lines, write_perfetto):
+        with api.open(path) as trace, pytest.raises(FormatError, match="an event is out of place"):
+            write(trace, io.BytesIO())
+
+
 def test_vcd(network_trace: Path, tmp_path: Path) -> None:
     with api.open(network_trace) as trace, written(tmp_path / "t.vcd") as file:
         assert write_vcd(trace, file) == 4
@@ -159,6 +196,7 @@ def test_perfetto(make_trace: Make, tmp_path: Path) -> None:
     assert len(found.packet) == packets
     tracks: dict[int, str] = {}
     names: dict[int, str] = {}
+    arguments: dict[int, str] = {}
     events: dict[str, list[Any]] = {}
     for packet in found.packet:
         if packet.HasField("track_descriptor"):
@@ -167,6 +205,8 @@ def test_perfetto(make_trace: Make, tmp_path: Path) -> None:
             tracks[descriptor.uuid] = descriptor.name
         for name in packet.interned_data.event_names:
             names[name.iid] = name.name
+        for name in packet.interned_data.debug_annotation_names:
+            arguments[name.iid] = name.name
         if packet.HasField("track_event"):
             events.setdefault(tracks[packet.track_event.track_uuid], []).append(packet)
     assert sum(len(e) for name, e in events.items() if name.endswith("io)")) == accesses
@@ -184,6 +224,37 @@ def test_perfetto(make_trace: Make, tmp_path: Path) -> None:
     first = events["com1 (pio)"][0]
     assert first.timestamp == rows[0]["icount"]
     assert names[first.track_event.name_iid] in ("0x5 ->", "0x0 <-")
+    for packet, row in zip(events["com1 (pio)"], rows, strict=True):
+        assert packet.timestamp == row["icount"]
+        arrow = "<-" if row["write"] else "->"
+        assert names[packet.track_event.name_iid] == f"{row['offset']:#x} {arrow}"
+        given = {arguments[a.name_iid]: a.string_value or a.uint_value
+                 for a in packet.track_event.debug_annotations}  # fmt: skip
+        wanted = {"value": row["value"], "pc": hex(row["pc"]), "count": row["count"]}
+        assert given == wanted
+
+
+def test_perfetto_counts_the_same_again(tmp_path: Path) -> None:
+    path = tmp_path / "t.wbt"
+    header = Header(machine={})
+    writer = TraceWriter(path, header)
+    writer.embed({}, header)
+    access = (0, "pio", "com1", 0, 1, True, 65, 0x3F8, 1)
+    for first in (1, 2, 3, 7):
+        at = first * 1_000_000
+        writer.append([(tables.ACCESS, at + n, *access) for n in range(2 if first < 7 else 3)], at)
+    writer.abandon()
+    out = io.BytesIO()
+    with api.open(path) as trace:
+        write_perfetto(trace, out)
+    pb2: Any = pytest.importorskip("perfetto.protos.perfetto.trace.perfetto_trace_pb2")
+    found = pb2.Trace()
+    found.ParseFromString(out.getvalue())
+    track = next(p.track_descriptor.uuid for p in found.packet
+                 if p.track_descriptor.name == "accesses per million instructions")  # fmt: skip
+    counted = [(p.timestamp // 1_000_000, p.track_event.counter_value) for p in found.packet
+               if p.track_event.track_uuid == track]  # fmt: skip
+    assert counted == [(0, 0), (1, 2), (4, 0), (7, 3), (8, 0)]
 
 
 def test_a_file_is_there_when_it_is_complete(tmp_path: Path) -> None:

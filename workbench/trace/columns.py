@@ -72,7 +72,7 @@ def encode(numbers: Ints) -> tuple[Ints, Ints]:
         place = np.empty(most + 1, np.int64)
         place[found] = np.arange(len(found))
         return found, place[numbers]
-    codes, known = coded(_as_arrow(np.ascontiguousarray(numbers)))
+    codes, known = _hashed(np.ascontiguousarray(numbers))
     return np.array(known, np.int64), codes
 
 
@@ -83,7 +83,7 @@ def encode_words(numbers: Words) -> tuple[Words, Ints]:
     if not len(large):
         different, codes = encode(small)
         return different.view(np.uint64), codes
-    of_large, known = coded(_as_arrow(numbers[large]))
+    of_large, known = _hashed(numbers[large])
     small[large] = of_large + _DENSE
     different, codes = encode(small)
     found = different.view(np.uint64)
@@ -92,12 +92,28 @@ def encode_words(numbers: Words) -> tuple[Words, Ints]:
     return found, codes
 
 
-def _as_arrow(numbers: Ints | Words) -> pa.ChunkedArray:
+def _hashed(numbers: Ints | Words) -> tuple[Ints, list[Any]]:
+    import pyarrow as pa
+
+    return coded(pa.chunked_array([as_arrow(numbers)]))
+
+
+def as_arrow(numbers: Ints | Words) -> pa.Array:
+    """An Arrow array of numbers."""
     import pyarrow as pa
 
     kind = pa.type_for_alias(str(numbers.dtype))
-    part = pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
-    return pa.chunked_array([part])
+    return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def pieces_of(data: bytes | np.ndarray[Any, Any], lengths: Ints, kind: pa.DataType) -> pa.Array:
+    """An Arrow array (`large_string`, `large_binary`) of bytes that are one after the other."""
+    import pyarrow as pa
+
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(kind, len(lengths), buffers)
 
 
 def values(column: pa.ChunkedArray, rows: Ints | None = None) -> list[Any]:

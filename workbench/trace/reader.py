@@ -280,6 +280,32 @@ class Trace:
 
     def numbered_groups(self, icount: int = 0) -> Iterator[tuple[int, list[tables.Event]]]:
         """Likewise, each with the `seq` of its first event."""
+        for first, group in self._groups(icount):
+            yield first, self._merge(group, first)
+
+    def table_groups(self) -> Iterator[dict[str, list[pa.Table]]]:
+        """The tables of each group, for who works on columns; every `seq` of a group is there once,
+        as a rule in one piece of each table.
+        """
+        import numpy as np
+
+        from workbench.trace.columns import integers
+
+        for first, group in self._groups():
+            found: dict[str, list[pa.Table]] = {}
+            seqs = []
+            for chunk in group:
+                spec = tables.BY_CHUNK[chunk.kind]
+                table = self._decode(spec, chunk, None)
+                found.setdefault(spec.name, []).append(table)
+                seqs.append(integers(table[tables.SEQ]))
+            every = np.sort(np.concatenate(seqs))
+            if (every != np.arange(first, first + len(every))).any():
+                raise self._file.error("an event is out of place", group[0].offset)
+            yield found
+
+    def _groups(self, icount: int = 0) -> Iterator[tuple[int, list[ChunkInfo]]]:
+        """The chunks of each group, and the `seq` of its first event."""
         first = 0
         group: list[ChunkInfo] = []
         for chunk in self._chunks:
@@ -288,12 +314,11 @@ class Trace:
             elif group:
                 mark = self._parse(chunk, Mark.from_json) if chunk.kind == MARK and icount else None
                 if mark is None or mark.icount >= icount:
-                    events = self._merge(group, first)
-                    yield first, events
+                    yield first, group
                 first += sum(each.rows for each in group)
                 group = []
         if group:
-            yield first, self._merge(group, first)
+            yield first, group
 
     def _merge(self, group: list[ChunkInfo], first: int) -> list[tables.Event]:
         events: list[tables.Event | None] = [None] * sum(chunk.rows for chunk in group)

@@ -4,194 +4,141 @@ A track for each device with its accesses, for each interrupt line with the time
 interrupts and exceptions, other exits, DMA and console lines; counters of accesses, interrupts and
 DMA bytes. Requests of a device are slices, each with its latency, on as many tracks as overlap.
 What the processor did is a track of modes, as far as events show it: kernel or user by the PC of
-each event, interrupt from a delivery to the EOI, idle at a HLT. The numbers of fields are those of
-`TracePacket`, `TrackEvent`, `TrackDescriptor` and `InternedData` in Perfetto's reference of the
-trace format.
+each event, interrupt from a delivery to the EOI, idle at a HLT. Accesses, of which there are most,
+are written by columns (`access_packets`); the order in the file counts within a track only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import IO, Final
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import IO, TYPE_CHECKING, Final
+
+import numpy as np
 
 from workbench.trace import tables
+from workbench.trace.columns import Ints, as_arrow, coded, integers, values, words
 from workbench.trace.export import ps_per_insn
+from workbench.trace.export.access_packets import write_accesses
+from workbench.trace.export.packets import (
+    INSTANT,
+    SLICE_BEGIN,
+    SLICE_END,
+    UNIT_BYTES,
+    UNIT_COUNT,
+    Packets,
+)
 from workbench.trace.reader import Trace
 from workbench.trace.requests import Requests
-from workbench.trace.varint import varint
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["write_perfetto"]
 
-_SLICE_BEGIN, _SLICE_END, _INSTANT, _COUNTER = 1, 2, 3, 4
-_MASK: Final = (1 << 64) - 1
-_KEPT: Final = 1 << 14
-_SEQUENCE, _GUEST, _PID = 1, 1, 1
-_CLEARED, _NEEDED = 1, 2
-_NAMES, _ARGUMENTS = 2, 3  # fields of InternedData
-_UNIT_COUNT, _UNIT_BYTES = 2, 3
 _MOST_LANES: Final = 64
 _MOST_NESTED: Final = 16
 _EOI: Final = frozenset({("lapic", 0xB0), ("pic0", 0), ("pic1", 0)})
+_ON_TRACKS: Final = ("accesses", "exits", "interrupts", "dma", "irq_lines", "inputs")
 COUNTER_ICOUNT: Final = 1_000_000
 """Instructions between two values of a counter."""
 
 
-def _number(field: int, value: int) -> bytes:
-    return varint(field << 3) + varint(value & _MASK)
-
-
-number = lru_cache(_KEPT)(_number)
-"""Encode a field that is a number; most are small and there again and again."""
-
-
-@lru_cache(_KEPT)
-def _head(field: int, length: int) -> bytes:
-    return varint(field << 3 | 2) + varint(length)
-
-
-def block(field: int, data: bytes) -> bytes:
-    """Encode a field that is a string or a message."""
-    return _head(field, len(data)) + data
-
-
-_END_OF_PACKET: Final = number(10, _SEQUENCE)
-
-
-class _Writer:
-    def __init__(self, file: IO[bytes], ns_of: float) -> None:
-        self._file = file
-        self._ns_of = ns_of
-        self._tracks: dict[str, int] = {}
-        self._names: dict[tuple[int, str], int] = {}
-        self._known: dict[tuple[str, int | str], bytes] = {}
-        """Arguments as they are written."""
-        self._stored: list[bytes] = []
-        self.packets = 0
-        self._icount, self._when = -1, b""
-
-    def packet(self, body: bytes) -> None:
-        self._stored.append(block(1, body + _END_OF_PACKET))
-        self.packets += 1
-        if len(self._stored) > 10_000:
-            self.flush()
-
-    def flush(self) -> None:
-        self._file.write(b"".join(self._stored))
-        self._stored.clear()
-
-    def start(self, title: str) -> None:
-        process = number(1, _PID) + block(6, title.encode(errors="replace"))
-        descriptor = number(1, _GUEST) + block(3, process)
-        self.packet(block(60, descriptor) + number(13, _CLEARED) + number(87, 1))
-
-    def track(self, name: str, unit: int | None = None) -> int:
-        """Give the number of a track, described at its first use."""
-        uuid = self._tracks.get(name)
-        if uuid is None:
-            uuid = self._tracks[name] = _GUEST + 1 + len(self._tracks)
-            descriptor = number(1, uuid) + block(2, name.encode()) + number(5, _GUEST)
-            if unit is not None:
-                descriptor += block(8, number(3, unit))
-            self.packet(block(60, descriptor))
-        return uuid
-
-    def name(self, field: int, text: str) -> int:
-        """Give the number of a string, stored at its first use."""
-        iid = self._names.get((field, text))
-        if iid is None:
-            iid = self._names[field, text] = 1 + len(self._names)
-            entry = number(1, iid) + block(2, text.encode())
-            self.packet(block(12, block(field, entry)) + number(13, _NEEDED))
-        return iid
-
-    def event(
-        self, kind: int, track: int, icount: int, name: str = "", **arguments: int | str
-    ) -> None:
-        body = number(9, kind) + number(11, track)
-        if name:
-            body += number(10, self.name(_NAMES, name))
-        for argument in arguments.items():
-            body += self._known.get(argument) or self._argument(*argument)
-        self._stamped(icount, body)
-
-    def _argument(self, key: str, value: int | str) -> bytes:
-        argument = number(1, self.name(_ARGUMENTS, key))
-        argument += block(6, value.encode()) if isinstance(value, str) else number(3, value)
-        if len(self._known) > _KEPT:
-            self._known.clear()
-        found = self._known[key, value] = block(4, argument)
-        return found
-
-    def count(self, track: int, icount: int, value: int) -> None:
-        self._stamped(icount, number(9, _COUNTER) + number(11, track) + number(30, value))
-
-    def _stamped(self, icount: int, event: bytes) -> None:
-        if icount != self._icount:
-            self._icount, self._when = icount, _number(8, int(icount * self._ns_of))
-        self.packet(self._when + block(11, event) + number(13, _NEEDED))
-
-
 def write_perfetto(trace: Trace, file: IO[bytes]) -> int:
     """Write the run; returns the number of packets."""
-    out = _Writer(file, ps_per_insn(trace) / 1000)
+    out = Packets(file, ps_per_insn(trace) / 1000)
     out.start(f"guest {trace.header.cmdline}".strip())
     counters = _Counters(out)
     modes = _Modes(out)
     before, after = _levels(trace)
     for name in sorted(before):
-        out.event(_SLICE_BEGIN, out.track(f"line {name}"), 0, name)
+        out.event(SLICE_BEGIN, out.track(f"line {name}"), 0, name)
     up = set(before)
-    for event in _events(trace):
-        counters.add(event)
-        if event[0] == tables.IRQ_LINE:
-            _, _, name, level = event
-            if level == (name in up):
-                continue
-            up ^= {name}
-        _one(out, event)
-        modes.add(event)
+    for group in trace.table_groups():
+        marks = []
+        for table in group.get("accesses", ()):
+            write_accesses(out, table)
+            counters.accesses(integers(table["icount"]))
+            marks.append(_marks(table, _seqs(group, "exits", "interrupts")))
+        for event in _in_order(group, marks):
+            if event[0] != tables.ACCESS:
+                if event[0] == tables.IRQ_LINE:
+                    _, _, name, level = event
+                    if level == (name in up):
+                        continue
+                    up ^= {name}
+                _one(out, event)
+                counters.add(event)
+            modes.add(event)
+        counters.put_all()
     modes.close(trace.icount)
     _requests(out, trace)
     for name, icount, text in _console_lines(trace):
-        out.event(_INSTANT, out.track(f"console {name}"), icount, text)
+        out.event(INSTANT, out.track(f"console {name}"), icount, text)
     counters.close(trace.icount)
     for name in sorted(after):
-        out.event(_SLICE_END, out.track(f"line {name}"), trace.icount)
+        out.event(SLICE_END, out.track(f"line {name}"), trace.icount)
     out.flush()
     return out.packets
 
 
-def _events(trace: Trace) -> Iterator[tables.Event]:
-    for group in trace.event_groups():
-        yield from group
+def _seqs(group: dict[str, list[pa.Table]], *names: str) -> Ints:
+    parts = [integers(table[tables.SEQ]) for name in names for table in group.get(name, ())]
+    return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
 
 
-def _one(out: _Writer, event: tables.Event) -> None:
+def _marks(accesses: pa.Table, others: Ints) -> pa.Table:
+    """The accesses that may change the mode of the processor: between two events of other kinds, it
+    is only an EOI, or one whose PC is on the other side of kernel and user.
+    """
+    seq, kernel = integers(accesses[tables.SEQ]), words(accesses["pc"]) >= 1 << 63
+    devices, names = coded(accesses["device"])
+    offset = words(accesses["offset"])
+    eoi = np.zeros(len(seq), np.bool_)
+    for device, register in _EOI:
+        if device in names:
+            eoi |= (devices == names.index(device)) & (offset == register)
+    eoi &= integers(accesses["write"]) != 0
+    after = np.searchsorted(others, seq)
+    marks = eoi.copy()
+    marks[:1] = True
+    marks[1:] |= (kernel[1:] != kernel[:-1]) | (after[1:] != after[:-1]) | eoi[:-1]
+    return accesses.take(as_arrow(np.flatnonzero(marks)))
+
+
+def _in_order(group: dict[str, list[pa.Table]], accesses: Iterable[pa.Table]) -> list[tables.Event]:
+    """The events of a group that are on tracks, of its accesses only some."""
+    found: list[tuple[int, tables.Event]] = []
+    for name in _ON_TRACKS:
+        spec = tables.BY_NAME[name]
+        for table in accesses if name == "accesses" else group.get(name, ()):
+            rows = tables.event_rows(spec, table)
+            found += zip(values(table[tables.SEQ]), rows, strict=True)
+    found.sort(key=lambda each: each[0])
+    return [event for _, event in found]
+
+
+def _one(out: Packets, event: tables.Event) -> None:
     match event:
-        case (tables.ACCESS, icount, pc, kind, device, offset, _, write, value, _, count):
-            name = f"{offset:#x} {'<-' if write else '->'}"
-            place = out.track(f"{device or 'nobody'} ({kind})")
-            out.event(_INSTANT, place, icount, name, value=value, pc=hex(pc), count=count)
         case (tables.EXIT, icount, pc, kind, detail):
-            out.event(_INSTANT, out.track("exits"), icount, kind, detail=detail, pc=hex(pc))
+            out.event(INSTANT, out.track("exits"), icount, kind, detail=detail, pc=hex(pc))
         case (tables.INTERRUPT, icount, pc, kind, vector, error, address):
             more = {"error_code": error, "address": hex(address)} if kind == "exception" else {}
             place = out.track(f"{kind}s")
-            out.event(_INSTANT, place, icount, f"{kind} {vector:#x}", pc=hex(pc), **more)
+            out.event(INSTANT, place, icount, f"{kind} {vector:#x}", pc=hex(pc), **more)
         case (tables.DMA, icount, device, gpa, length, write):
             name = "to memory" if write else "from memory"
             place = out.track(f"DMA of {device}")
-            out.event(_INSTANT, place, icount, name, gpa=hex(gpa), length=length)
+            out.event(INSTANT, place, icount, name, gpa=hex(gpa), length=length)
         case (tables.IRQ_LINE, icount, name, level):
             place = out.track(f"line {name}")
-            out.event(_SLICE_BEGIN if level else _SLICE_END, place, icount, name if level else "")
+            out.event(SLICE_BEGIN if level else SLICE_END, place, icount, name if level else "")
         case (tables.INPUT, icount, _, target, kind, data):
             place = out.track("inputs")
-            out.event(_INSTANT, place, icount, f"{target} {kind}", length=len(data))
+            out.event(INSTANT, place, icount, f"{target} {kind}", length=len(data))
 
 
-def _requests(out: _Writer, trace: Trace) -> None:
+def _requests(out: Packets, trace: Trace) -> None:
     """Slices of requests; a request goes to the first track of its device that is free."""
     busy: dict[str, list[int]] = {}
     for request in Requests(trace):
@@ -206,7 +153,7 @@ def _requests(out: _Writer, trace: Trace) -> None:
         suffix = f" ({lane + 1})" if lane else ""
         place = out.track(f"requests of {request.device}{suffix}")
         out.event(
-            _SLICE_BEGIN,
+            SLICE_BEGIN,
             place,
             begin,
             request.kind or "(unknown)",
@@ -218,13 +165,13 @@ def _requests(out: _Writer, trace: Trace) -> None:
             status=request.status,
             detail=request.detail,
         )
-        out.event(_SLICE_END, place, trace.icount if end is None else end)
+        out.event(SLICE_END, place, trace.icount if end is None else end)
 
 
 class _Modes:
     """What the processor does, as slices on one track."""
 
-    def __init__(self, out: _Writer) -> None:
+    def __init__(self, out: Packets) -> None:
         self._out = out
         self._mode = ""
         self._interrupts = 0
@@ -236,7 +183,7 @@ class _Modes:
             self._switch(icount, self._of(event[2]))
             if self._interrupts < _MOST_NESTED:
                 self._interrupts += 1
-                self._out.event(_SLICE_BEGIN, self._track(), icount, f"interrupt {event[4]:#x}")
+                self._out.event(SLICE_BEGIN, self._track(), icount, f"interrupt {event[4]:#x}")
             return
         if kind not in (tables.ACCESS, tables.EXIT, tables.INTERRUPT):
             return
@@ -263,16 +210,16 @@ class _Modes:
 
     def _end_interrupts(self, icount: int, count: int = 1 << 62) -> None:
         for _ in range(min(count, self._interrupts)):
-            self._out.event(_SLICE_END, self._track(), icount)
+            self._out.event(SLICE_END, self._track(), icount)
             self._interrupts -= 1
 
     def _switch(self, icount: int, mode: str) -> None:
         if mode == self._mode or self._interrupts:
             return
         if self._mode:
-            self._out.event(_SLICE_END, self._track(), icount)
+            self._out.event(SLICE_END, self._track(), icount)
         if mode:
-            self._out.event(_SLICE_BEGIN, self._track(), icount, mode)
+            self._out.event(SLICE_BEGIN, self._track(), icount, mode)
         self._mode = mode
 
 
@@ -287,8 +234,9 @@ def _levels(trace: Trace) -> tuple[set[str], set[str]]:
 def _console_lines(trace: Trace) -> Iterator[tuple[str, int, str]]:
     """Give device, instruction count of the first byte, and text of each line."""
     open_lines: dict[str, tuple[int, bytes]] = {}
-    columns = (trace.console[name].to_pylist() for name in ("icount", "device", "data"))
-    for icount, device, data in zip(*columns, strict=True):
+    spec = tables.BY_NAME["console"]
+    rows = (row for batch in trace.batches("console") for row in tables.event_rows(spec, batch))
+    for _, icount, device, data in rows:
         for part in data.splitlines(keepends=True):
             start, text = open_lines.pop(device, (icount, b""))
             if part.endswith(b"\n") or len(text) > 4096:
@@ -306,39 +254,54 @@ def _text(line: bytes) -> str:
 class _Counters:
     """Accesses and interrupts in each bucket of instructions, and DMA bytes so far."""
 
-    def __init__(self, out: _Writer) -> None:
+    _UNITS: Final = (UNIT_COUNT, UNIT_COUNT, UNIT_BYTES)
+    _TITLES: Final = (
+        "accesses per million instructions", "interrupts per million instructions", "DMA bytes",
+    )  # fmt: skip
+
+    def __init__(self, out: Packets) -> None:
         self._out = out
-        self._bucket = 0
-        self._counts = {"accesses": 0, "interrupts": 0, "DMA bytes": 0}
-        self._shown: dict[str, int] = {}
+        self._waiting: dict[int, list[int]] = {0: [0, 0, 0]}
+        """Counts of buckets that are not over."""
+        self._dma_bytes = 0
+        self._shown = [-1, -1, -1]
+
+    def accesses(self, icount: Ints) -> None:
+        """Count accesses."""
+        buckets, counts = np.unique(icount // COUNTER_ICOUNT, return_counts=True)
+        for bucket, count in zip(buckets.tolist(), counts.tolist(), strict=True):
+            self._of(bucket)[0] += count
 
     def add(self, event: tables.Event) -> None:
-        bucket = event[1] // COUNTER_ICOUNT
-        if bucket != self._bucket:
-            self._put(self._bucket)
-            if bucket > self._bucket + 1:
-                self._put(self._bucket + 1)
-            self._bucket = bucket
-        match event[0]:
-            case tables.ACCESS:
-                self._counts["accesses"] += 1
-            case tables.INTERRUPT:
-                self._counts["interrupts"] += 1
-            case tables.DMA:
-                self._counts["DMA bytes"] += event[4]
+        """Count another event."""
+        counts = self._of(event[1] // COUNTER_ICOUNT)
+        if event[0] == tables.INTERRUPT:
+            counts[1] += 1
+        elif event[0] == tables.DMA:
+            counts[2] += event[4]
+
+    def _of(self, bucket: int) -> list[int]:
+        return self._waiting.setdefault(bucket, [0, 0, 0])
+
+    def put_all(self) -> None:
+        """Write what has been counted, but for the last bucket, which may go on."""
+        buckets = sorted(self._waiting)
+        for bucket, following in itertools.pairwise(buckets):
+            self._put(bucket, self._waiting.pop(bucket))
+            if following > bucket + 1:
+                self._put(bucket + 1, [0, 0, 0])
 
     def close(self, icount: int) -> None:
-        self._put(self._bucket)
-        self._put(max(self._bucket + 1, icount // COUNTER_ICOUNT))
+        """Write the rest."""
+        self.put_all()
+        ((last, counts),) = self._waiting.items()
+        self._put(last, counts)
+        self._put(max(last + 1, icount // COUNTER_ICOUNT), [0, 0, 0])
 
-    def _put(self, bucket: int) -> None:
-        for name, value in self._counts.items():
-            total = name == "DMA bytes"
-            if self._shown.get(name) == value:
-                continue
-            self._shown[name] = value
-            unit = _UNIT_BYTES if total else _UNIT_COUNT
-            title = name if total else f"{name} per million instructions"
-            self._out.count(self._out.track(title, unit), bucket * COUNTER_ICOUNT, value)
-            if not total:
-                self._counts[name] = 0
+    def _put(self, bucket: int, counts: list[int]) -> None:
+        self._dma_bytes += counts[2]
+        for n, value in enumerate((*counts[:2], self._dma_bytes)):
+            if self._shown[n] != value:
+                self._shown[n] = value
+                track = self._out.track(self._TITLES[n], self._UNITS[n])
+                self._out.count(track, bucket * COUNTER_ICOUNT, value)
