@@ -8,8 +8,9 @@ from workbench.core.layout import WATCH_READ, WATCH_WRITE
 from workbench.core.requests import RequestEvent
 from workbench.trace.eventwatch import DeviceWatch, DmaWatch, IrqWatch, RequestWatch
 from workbench.trace.handlers import OverHandlers
+from workbench.trace.moved import Moved
 from workbench.trace.reader import Trace
-from workbench.trace.timeline import Moved, Timeline
+from workbench.trace.timeline import Timeline
 
 
 @pytest.fixture(scope="session")

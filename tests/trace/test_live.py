@@ -13,10 +13,11 @@ from workbench.errors import TraceWriteError
 from workbench.firmware import demo
 from workbench.trace.guest import Guest
 from workbench.trace.live import LiveTimeline
+from workbench.trace.moved import Moved
 from workbench.trace.reader import Trace, open_trace
 from workbench.trace.replayer import Replay
 from workbench.trace.session import Limits, Outcome, Recording
-from workbench.trace.timeline import Moved, Timeline
+from workbench.trace.timeline import Timeline
 
 
 def recording(path: Path) -> Recording:

@@ -250,6 +250,8 @@ def deliver(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) -> An
         cpu.nmi_blocked = 1
     if kind >= SOFTWARE:
         cpu.trap_dropped = 1
+    elif cpu.entry_stop != 0:
+        cpu.entry_stop = 2
     cpu.exit_reason = EXIT_NEXT
     return u32(1)
 

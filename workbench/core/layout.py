@@ -246,6 +246,7 @@ CPU = Layout(
         ("bp_log", "i32"),  # 1: hits are only counted
         ("watch_log", "i32"),
         ("bp_skip", "i64"),  # at this instruction count no breakpoint is hit
+        ("entry_stop", "i32"),  # 1: stop before a handler's first instruction; 2: here is one
         ("bp_hits", "i64"),
         ("bp_last", "i64"),
         ("watch_pending", "i64"),  # a hit that the run loop has not reported: 1 + its range

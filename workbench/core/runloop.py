@@ -177,6 +177,8 @@ def run_inner(base: Any) -> Any:
         if unlikely(cpu.watch_pending != 0):
             if (cpu.acc_icount != now) | (cpu.acc_count == 0):
                 return u32(EXIT_WATCH)
+        if unlikely(cpu.entry_stop == 2):
+            return u32(EXIT_BREAKPOINT)
         # not before the next instruction: behind STI, or when its device access was made already
         held = (cpu.shadow_icount == now) | ((cpu.acc_icount == now) & (cpu.acc_count != 0))
         if unlikely(cpu.irq_pending != 0):

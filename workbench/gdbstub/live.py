@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from workbench.gdbstub.server import Server
 from workbench.trace.live import LiveTimeline
-from workbench.trace.timeline import Moved
+from workbench.trace.moved import Moved
 
 _WAIT_SECONDS = 0.2
 

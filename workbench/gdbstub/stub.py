@@ -25,7 +25,7 @@ from workbench.gdbstub.points import HARDWARE, Points
 from workbench.gdbstub.queries import Queries
 from workbench.gdbstub.symbolfiles import SymbolWindow
 from workbench.gdbstub.target import ACCESS, READ, WRITE, Target
-from workbench.trace.timeline import Moved
+from workbench.trace.moved import Moved
 
 OK, UNKNOWN = b"OK", b""
 MALFORMED, NO_MEMORY, REFUSED, TOO_MANY = b"E01", b"E14", b"E22", b"E28"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from workbench.core.machine import Machine
-from workbench.trace.timeline import Moved, Timeline
+from workbench.trace.moved import Moved
+from workbench.trace.timeline import Timeline
 
 Poll = Callable[[], bool]
 WRITE, READ, ACCESS = 2, 3, 4

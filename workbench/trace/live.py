@@ -35,11 +35,12 @@ from workbench.core.machine import Machine
 from workbench.trace import guest as guests
 from workbench.trace.checkpoints import DEFAULT_BUDGET_BYTES, Checkpoints
 from workbench.trace.guest import Builder
+from workbench.trace.moved import Moved
 from workbench.trace.protocol import Poll
 from workbench.trace.reader import Trace, open_trace
 from workbench.trace.replayer import inputs_of
 from workbench.trace.session import USER_STOPS
-from workbench.trace.timeline import NEVER, Moved, Timeline
+from workbench.trace.timeline import NEVER, Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ class LiveTimeline(Timeline):
         self._input_pieces = 0
         self._is_live = True
         self._bound = NEVER
-        self._arming: tuple[bool, bool, int] = False, True, NEVER
+        self._arming: tuple[bool, bool, int, bool] = False, True, NEVER, False
         self._begin(self._live, Checkpoints(self._live, budget_bytes))
 
     # Where we are.
@@ -154,9 +155,11 @@ class LiveTimeline(Timeline):
 
     # Moves.
 
-    def _arm(self, stopping: bool, points: bool = True, before: int = NEVER) -> None:
-        self._arming = stopping, points, before
-        super()._arm(stopping, points, before)
+    def _arm(
+        self, stopping: bool, points: bool = True, before: int = NEVER, entries: bool = False
+    ) -> None:
+        self._arming = stopping, points, before, entries
+        super()._arm(stopping, points, before, entries)
 
     def _run_to(self, icount: int, poll: Poll | None = None) -> Moved:
         """Run forward: a diversion, or the replay up to the present, and recording from there."""
@@ -201,13 +204,13 @@ class LiveTimeline(Timeline):
         """The recorder's user, who ends it, is asked too."""
         return super()._asked(poll) or self.recording.interrupting
 
-    def seek(self, icount: int, poll: Poll | None = None) -> Moved:
+    def seek(self, icount: int, poll: Poll | None = None, again: bool = False) -> Moved:
         """Go to an instruction count; the last one is the present."""
         if icount >= self.end_icount:
             self.seek_present()
             return Moved("icount")
         self._leave_present()
-        return super().seek(icount, poll)
+        return super().seek(icount, poll, again)
 
     def _hold(self) -> Callable[[], None]:
         return self.seek_present if self._is_live else super()._hold()

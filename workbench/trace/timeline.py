@@ -24,8 +24,9 @@ from workbench.trace.checkpoints import DEFAULT_BUDGET_BYTES, Checkpoints
 from workbench.trace.eventfind import Row, Where, find_event
 from workbench.trace.eventwatch import EventWatch, Hit, Transfer, WatchLog
 from workbench.trace.guest import Builder, Guest
-from workbench.trace.handlers import OverHandlers
+from workbench.trace.handlers import OverHandlers, entries
 from workbench.trace.memorywatch import MemoryWatch
+from workbench.trace.moved import Moved
 from workbench.trace.pace import Pace
 from workbench.trace.protocol import Poll
 from workbench.trace.reader import Trace
@@ -39,19 +40,6 @@ if TYPE_CHECKING:
 
 NEAR_ICOUNT = 50_000
 NEVER = (1 << 64) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """Why a move ended.
-
-    kind: "breakpoint", "watch" (of memory: `range`; with a `text` if it was a device), "access" (of
-    a device: `text`), "icount", "interrupted", "begin", "end" (`text`: how the recording ended).
-    """
-
-    kind: str
-    range: int = -1
-    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +149,15 @@ class Timeline:
 
     # Forward.
 
-    def _arm(self, stopping: bool, points: bool = True, before: int = NEVER) -> None:
-        """Stop at hits, or only count them; without `points` what was armed stays and counts."""
+    def _arm(
+        self, stopping: bool, points: bool = True, before: int = NEVER, entries: bool = False
+    ) -> None:
+        """Stop at hits, or only count them; without `points` what was armed stays and counts.
+
+        entries: stop with "breakpoint" before the first instruction of a handler, too.
+        """
         cpu = self.machine.cpu
+        cpu.set("entry_stop", entries)
         if points:
             cpu.set_breakpoints(sorted(self.breakpoints))
             cpu.set_conditions(self.conditions, self.condition_registers)
@@ -238,20 +232,33 @@ class Timeline:
         end = self.trace.end
         return end.stop if end is not None else "the trace was cut here"
 
-    def step(self, count: int = 1, poll: Poll | None = None) -> Moved:
-        """Run `count` instructions forward; breakpoints do not count."""
-        self._arm(stopping=False, points=False)
+    def step(self, count: int = 1, poll: Poll | None = None, entries: bool = False) -> Moved:
+        """Run `count` instructions forward; breakpoints do not count.
+
+        entries: where one of them faults, or an interrupt comes first, it ends at the handler's
+        first instruction with "breakpoint"; that has the same count as what was to be run.
+        """
+        self._arm(stopping=False, points=False, entries=entries)
         self._expect(self.icount, count)
         return self._run_to(self.icount + count, poll)
 
-    def go(self, poll: Poll | None = None, until: int = NEVER) -> Moved:
+    def go(self, poll: Poll | None = None, until: int = NEVER, skip: bool = True) -> Moved:
         """Run forward to a breakpoint, a watchpoint, `until` or the end.
 
-        A breakpoint at the present position does not count.
+        A breakpoint at the present position does not count, unless `skip` is False.
         """
         self._begin_move()
+        here = skip and self.machine.cpu.linear_pc in self.breakpoints
+        if here and not self.breakpoints.isdisjoint(entries(self.machine)):
+            # What is skipped by its count must not be the breakpoint of its fault's handler.
+            self._arm(stopping=True, entries=True)
+            self.machine.cpu.set("bp_skip", self.icount)
+            found = self._run_to(self.icount + 1, poll)
+            if found.kind not in ("icount", "breakpoint"):
+                return found
+            here = False
         self._arm(stopping=True)
-        self.machine.cpu.set("bp_skip", self.icount)
+        self.machine.cpu.set("bp_skip", self.icount if here else NEVER)
         self._expect(self.icount, min(until, self.end_icount) - self.icount)
         found = self._run_to(until, poll)
         if found.kind == "access" or (found.kind == "watch" and found.text):
@@ -281,12 +288,16 @@ class Timeline:
 
     # Anywhere.
 
-    def seek(self, icount: int, poll: Poll | None = None) -> Moved:
-        """Go to an instruction count of the recording, without regard to breakpoints."""
+    def seek(self, icount: int, poll: Poll | None = None, again: bool = False) -> Moved:
+        """Go to an instruction count of the recording, without regard to breakpoints.
+
+        again: also from the first instruction of a handler to what has faulted at the same count.
+        """
         target = max(0, min(icount, self.end_icount))
         places = self.kept.icounts()
         below = places[bisect.bisect_right(places, target) - 1]
-        if self.diverted is not None or not below <= self.icount <= target or self._ended:
+        near = below <= self.icount <= target and not (again and self.icount == target)
+        if self.diverted is not None or not near or self._ended:
             self._restore(self.kept.nearest(target))
         self._arm(stopping=False, points=False)
         self._expect(self.icount, target - self.icount)

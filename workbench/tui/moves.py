@@ -20,7 +20,7 @@ from workbench.tui.disassembly import Instruction, disassemble
 from workbench.tui.moment import code_bits
 
 if TYPE_CHECKING:
-    from workbench.trace.timeline import Moved
+    from workbench.trace.moved import Moved
 
 Poll = Callable[[], bool]
 Frames = tuple[tuple[int, int, int], ...]

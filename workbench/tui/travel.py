@@ -20,7 +20,8 @@ from workbench.tui.language import Flag, Join, parse
 from workbench.tui.matches import Matches
 
 if TYPE_CHECKING:
-    from workbench.trace.timeline import Moved, Timeline
+    from workbench.trace.moved import Moved
+    from workbench.trace.timeline import Timeline
     from workbench.tui.log import Access
     from workbench.tui.session import Session
 
