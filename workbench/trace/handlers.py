@@ -8,7 +8,6 @@ from __future__ import annotations
 import bisect
 import struct
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from workbench.core.layout import CR0_PE, EFER_LMA
@@ -84,7 +83,7 @@ class OverHandlers:
             if moved.kind != "breakpoint":
                 return moved
             if timeline.diverted is not None or taken.pc != context[0]:
-                return replace(moved, kind="icount")
+                return Moved("icount")
             mine, conditions = timeline.breakpoints, timeline.conditions
             timeline.breakpoints = mine | {here}
             timeline.conditions = {at: c for at, c in conditions.items() if at != here}
