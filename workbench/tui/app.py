@@ -25,8 +25,6 @@ from prompt_toolkit.layout import (
     FloatContainer,
     HSplit,
     Layout,
-    UIContent,
-    UIControl,
     Window,
 )
 from prompt_toolkit.layout.menus import CompletionsMenu
@@ -45,6 +43,7 @@ from workbench.tui.language import FilterError
 from workbench.tui.pace import Garbage, Selector, waiting
 from workbench.tui.screen import compose
 from workbench.tui.style import choose, depth, style
+from workbench.tui.surface import Surface
 
 if TYPE_CHECKING:
     from workbench.tui.lines import Line
@@ -57,50 +56,8 @@ _GUEST_KEYS: Final = [
                    Keys.Vt100MouseEvent, Keys.WindowsMouseEvent, Keys.SIGINT, Keys.Ignore)
 ]  # fmt: skip
 """Keys with names, whose sequences go to a guest when one types into it."""
-_KEY_SECONDS: Final = 0.03
+_KEY_SECONDS: Final = 0.015
 """How long an escape sequence may take to arrive."""
-
-
-class _Screen(UIControl):
-    """Everything but the line at the bottom."""
-
-    def __init__(self, view: View, failed: Callable[[Exception], None]) -> None:
-        self._view = view
-        self._failed = failed
-        self._lines: list[Line] = []
-
-    def create_content(self, width: int, height: int) -> UIContent:
-        """Draw the view."""
-        lines: list[Line] = [[]]
-        try:
-            lines = compose(self._view, width, height)
-        except Exception as error:
-            # The library draws once more when it leaves: raised here, it would not get to that.
-            self._failed(error)
-        # The library's functions for one drawing refer to themselves and hold all of it until
-        # garbage is collected: what is not needed any more is taken out.
-        self._lines.clear()
-        self._lines = lines
-        return UIContent(
-            get_line=lambda y: lines[y],  # type: ignore[arg-type,return-value]
-            line_count=len(lines),
-            show_cursor=False,
-        )
-
-    def is_focusable(self) -> bool:
-        """The keys go to the application's bindings."""
-        return True
-
-    def mouse_handler(self, mouse_event: MouseEvent) -> None:
-        """Hand it on."""
-        x, y = mouse_event.position.x, mouse_event.position.y
-        match mouse_event.event_type:
-            case MouseEventType.MOUSE_DOWN if mouse_event.button == MouseButton.LEFT:
-                self._view.click(x, y)
-            case MouseEventType.SCROLL_UP:
-                self._view.wheel(x, y, -3)
-            case MouseEventType.SCROLL_DOWN:
-                self._view.wheel(x, y, 3)
 
 
 class _Output(Vt100_Output):
@@ -143,7 +100,7 @@ class TuiApp:
             )
             for kind, history in self._histories.items()
         }  # fmt: skip
-        self._main = Window(_Screen(view, self._fail), always_hide_cursor=True)
+        self._main = Surface(self._draw, self._point)
         asking = [
             ConditionalContainer(
                 Window(
@@ -267,12 +224,31 @@ class TuiApp:
         if not self.view.asking and not self.app.layout.has_focus(self._main):
             self.app.layout.focus(self._main)
 
+    def _draw(self, width: int, height: int) -> list[Line]:
+        try:
+            return compose(self.view, width, height)
+        except Exception as error:
+            # The library draws once more when it leaves: raised here, it would not get to that.
+            self._fail(error)
+            return [[]]
+
+    def _point(self, event: MouseEvent) -> None:
+        """The mouse."""
+        x, y = event.position.x, event.position.y
+        match event.event_type:
+            case MouseEventType.MOUSE_DOWN if event.button == MouseButton.LEFT:
+                self.view.click(x, y)
+            case MouseEventType.SCROLL_UP:
+                self.view.wheel(x, y, -3)
+            case MouseEventType.SCROLL_DOWN:
+                self.view.wheel(x, y, 3)
+
     def _drawn(self) -> None:
         """What takes long begins when the first screen is there, not before."""
         self._turn.give()
         last, self._last = self._last, self.app.renderer.last_rendered_screen
         if last is not None and last is not self._last:
-            last.data_buffer.clear()  # as in `_Screen.create_content`
+            last.data_buffer.clear()  # the library's functions for a drawing hold it for long
         start, self._start = self._start, None
         if start is not None:
             # Behind the first rows: they would have to share the interpreter with all the rest.
