@@ -73,6 +73,23 @@ def test_without_colour(tui: Open, demo: str) -> None:
     assert t.end() == 0
 
 
+@pytest.mark.parametrize(
+    "content", ["{", '{"version": 9}', None], ids=["cut", "of another version", "a directory"]
+)
+def test_broken_settings_are_no_reason_to_show_nothing(
+    tui: Open, demo: str, tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "workbench" / "tui.json"
+    path.mkdir(parents=True)
+    if content is not None:
+        path.rmdir()
+        path.write_text(content)
+    t = tui(demo, columns=200)
+    t.wait("tui.json: .*; the layouts are as they came")
+    t.send("q")
+    assert t.end() == 0
+
+
 def test_a_newcomer_gets_a_tour(tui: Open) -> None:
     t = tui()
     t.wait("tour 1/")

@@ -46,8 +46,12 @@ def tui(tmp_path: Path) -> Iterator[Open]:
         terminal.close()
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def child_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    return children_of(pid)[0]
 
 
 def gone(pid: int) -> bool:
@@ -98,6 +102,39 @@ def test_a_signal(tui: Open, number: int) -> None:
     assert t.restored()
     assert "workbench: a signal or the loss of the terminal ended it" in t.text
     assert gone(child)
+
+
+def test_ctrl_c_before_there_is_a_screen(tui: Open) -> None:
+    """The key's signal goes to both processes; one of them says so."""
+    t = tui()
+    end = time.monotonic() + 20
+    while not children_of(t.pid):  # its guardian stands by
+        assert time.monotonic() < end
+        t.pump(0.01)
+    os.kill(children_of(t.pid)[0], signal.SIGSTOP)
+    os.kill(children_of(t.pid)[0], signal.SIGCONT)
+    t.send("\x03")
+    if b"?1049h" in t.raw:  # this host was quicker: there it is a key
+        t.send("q")
+        assert t.end() == 0
+    else:
+        assert t.end() == 130
+        assert t.text.count("workbench:") == 1
+    assert t.restored()
+
+
+def test_a_stopped_application_goes_on(tui: Open) -> None:
+    t = tui()
+    t.wait("accesses 1/")
+    child = child_of(t.pid)
+    os.kill(child, signal.SIGSTOP)
+    t.pump(0.3)
+    os.kill(child, signal.SIGCONT)
+    t.send("\x1b[B")
+    t.wait("accesses 2/")
+    t.send("q")
+    assert t.end() == 0
+    assert t.restored()
 
 
 def test_a_lost_connection(tui: Open) -> None:

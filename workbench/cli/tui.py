@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli import engine, text
-from workbench.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
+from workbench.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError, WorkbenchError
 
 if TYPE_CHECKING:
     from workbench.trace.reader import Trace
@@ -152,7 +152,11 @@ def _show(args: argparse.Namespace, traces: list[Trace], live: Live | None = Non
 
     engine.prepare()
     path = layout.settings_path()
-    settings = layout.load(path, NAMES)
+    trouble = ""
+    try:
+        settings = layout.load(path, NAMES)
+    except WorkbenchError as error:  # no reason not to show a trace
+        settings, trouble = layout.Settings({}), str(error)
     app: TuiApp | None = None
     early: list[Callable[[], None]] = []
 
@@ -175,6 +179,8 @@ def _show(args: argparse.Namespace, traces: list[Trace], live: Live | None = Non
         session.go(position.parse(args.at, session.trace, session.bookmarks.places), remember=False)
     if args.filter:
         session.set_filter(args.filter)
+    if trouble:
+        session.fail(f"{trouble}; the layouts are as they came")
     app = TuiApp(view, turn)
     for call in early:
         app.post(call)

@@ -21,6 +21,9 @@ from workbench.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 
 _PR_SET_PDEATHSIG: Final = 1
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+_KEYS: Final = (signal.SIGINT, signal.SIGQUIT)
+_SI_KERNEL: Final = 0x80
+"""Of a signal that a key made (asm-generic/siginfo.h): the child has got it, too."""
 _RESET: Final = (
     "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l"  # no mouse
     "\x1b[?2004l"  # no brackets around what is pasted
@@ -35,13 +38,14 @@ def stand_by() -> None:
     sys.stderr.flush()
     modes = _modes()
     parent = os.getpid()
+    watched = {*_SIGNALS, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         die_with(parent, signal.SIGTERM)
         return
-    for number in _SIGNALS:
-        signal.signal(number, lambda number, _: _hand_on(child, number))
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = os.waitstatus_to_exitcode(_wait(child, watched))
     if status < 0:
         _restore(modes)
         number = signal.Signals(-status)
@@ -49,11 +53,24 @@ def stand_by() -> None:
         said = "a signal or the loss of the terminal ended it"
         if number not in _SIGNALS:
             said = f"the screen was ended by {number.name}"
-        with contextlib.suppress(OSError):
-            print(f"workbench: {said}", file=sys.stderr, flush=True)
+        if number != signal.SIGINT:  # Ctrl-C before there is a screen: it has said so itself
+            with contextlib.suppress(OSError):
+                print(f"workbench: {said}", file=sys.stderr, flush=True)
         status = EXIT_INTERRUPTED if number in _SIGNALS else 128 - status
     # What the interpreter would do at its end is the child's affair.
     os._exit(status)
+
+
+def _wait(child: int, watched: set[signal.Signals]) -> int:
+    """Hand signals on until the child has ended; gives its status."""
+    while True:
+        info = signal.sigwaitinfo(watched)
+        if info.si_signo == signal.SIGCHLD:
+            ended, status = os.waitpid(child, os.WNOHANG)  # it may only have been stopped
+            if ended:
+                return status
+        elif info.si_signo not in _KEYS or info.si_code != _SI_KERNEL:
+            _hand_on(child, info.si_signo)
 
 
 def die_with(parent: int, number: int) -> None:
