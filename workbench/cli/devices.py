@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli import specs
+from workbench.cli import flash, specs
 from workbench.core.config import DeviceConfig, DriveConfig, NicConfig
 from workbench.errors import UsageError
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 DRIVE_HELP = (
     "a disk: file=IMAGE,if=ide|virtio|cdrom|disc|none[,format=F][,readonly=on][,rw=on][,backing=on]"
-    "[,serial=S][,bootindex=N][,VIRTIO]; the image is not written unless rw=on (may be repeated)"
+    "[,serial=S][,bootindex=N][,VIRTIO]; or firmware's flash: if=pflash,file=FILE"
+    "[,readonly=on][,rw=on][,unit=0|1]; an image is not written unless rw=on (may be repeated)"
 )
 NIC_HELP = (
     "a network interface: e1000|virtio-net[,mac=M][,link=off][,bootindex=N][,romfile=FILE|ipxe]"
@@ -62,7 +63,7 @@ class Attachments:
         """What builds a machine with them; None when there are none."""
         from workbench.trace.guest import build_machine
 
-        if not self.drives and not self.nics:
+        if not self.drives and not self.nics and not self.images:
             return None
         return partial(
             build_machine,
@@ -123,6 +124,8 @@ def _parse(
     drives: list[specs.Drive] = []
     waiting: dict[str, specs.Drive] = {}
     for spec in args.drive:
+        if flash.is_flash(spec):
+            continue
         place = sum(one.interface in ("ide", "cdrom") for one in drives)
         name, drive = specs.drive(spec, place)
         if drive.interface != "none":

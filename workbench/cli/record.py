@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli import actions, boot, devices, engine, gdb, terminal, text
+from workbench.cli import actions, boot, devices, engine, flash, gdb, terminal, text
 from workbench.cli.options import (
     CONSOLE_DEVICE,
     add_serial,
@@ -140,11 +140,12 @@ def prepared(args: argparse.Namespace) -> Iterator[Prepared]:
         wall_s=_timeout(args.timeout),
         digest_every=None if args.digest_every is None else text.parse_count(args.digest_every),
     )
-    firmware = boot.firmware_config(args)
+    flashes = flash.apply(args)
+    firmware = {**boot.firmware_config(args), **flash.config(flashes)}
     _refuse_overwriting(args.output, [args.kernel, args.initrd])
     output = serial_output(args.serial)
-    with devices.opened(args) as attached:
-        roms = boot.guest_roms(args, attached.roms, attached.nics)
+    with contextlib.ExitStack() as stack, devices.opened(args) as attached:
+        roms = boot.guest_roms(args, attached.roms, attached.nics) | flash.roms(flashes)
         _refuse_overwriting(args.output, [*roms.values()])
         guest = Guest.from_files(args.kernel, args.initrd, args.append, roms)
         config = {**machine_config(args), **attached.config(), **firmware}
@@ -154,6 +155,9 @@ def prepared(args: argparse.Namespace) -> Iterator[Prepared]:
         plan = _plan(args.do, acts)
         if args.more_serial:
             config["serial_ports"] = [f"com{n + 1}" for n in range(len(args.more_serial) + 1)]
+        disks = _disk_hasher(attached)
+        attached.images |= flash.stores(flashes, stack)
+        attached.write_through |= attached.images.keys() & flash.NAMES
         engine.prepare()
         recording = Recording(
             args.output,
@@ -163,7 +167,7 @@ def prepared(args: argparse.Namespace) -> Iterator[Prepared]:
             embed=not args.no_embed,
             limits=limits,
             build=attached.builder(),
-            disks=_disk_hasher(attached),
+            disks=disks,
         )
         recording.interactive = bool(attached.networks)  # the other end lives in real time
         for scheduled in plan:

@@ -14,7 +14,7 @@ from workbench.cli.roms import ipxe_path
 from workbench.core.config import DRIVE_INTERFACES, NIC_MODELS, VirtioConfig
 from workbench.errors import UsageError
 
-__all__ = ["Drive", "Nic", "Other", "devices", "drive", "nic", "switch"]
+__all__ = ["Drive", "Nic", "Other", "devices", "drive", "nic", "pairs", "parts", "switch"]
 
 SWITCH = {"on": True, "off": False}
 VIRTIO_KEYS = (
@@ -81,17 +81,17 @@ class Other:
     virtio: dict[str, Any] = field(default_factory=dict)
 
 
-def _parts(spec: str) -> list[str]:
+def parts(spec: str) -> list[str]:
     """Split at commas; a doubled one stands for itself."""
     return [part.replace("\0", ",") for part in spec.replace(",,", "\0").split(",")]
 
 
-def _pairs(
-    option: str, parts: list[str], known: Collection[str], also: Collection[str] = ()
+def pairs(
+    option: str, texts: list[str], known: Collection[str], also: Collection[str] = ()
 ) -> Values:
     """`key=value` of each part; a message names the `known` keys, not those that are `also` so."""
     out: Values = {}
-    for part in parts:
+    for part in texts:
         key, equals, value = part.partition("=")
         if not equals or key not in (*known, *also):
             raise UsageError(f"expected {option} with {'=, '.join(known)}=, not {part!r}")
@@ -152,7 +152,7 @@ def drive(spec: str, place: int = 0) -> tuple[str, Drive]:
     `place` is the next free one of the IDE function.
     """
     known = ("if", "media", "id", "serial", "bootindex", *IMAGE_KEYS, *VIRTIO_KEYS)
-    values = _pairs("--drive", _parts(spec), known, qemudrive.KEYS)
+    values = pairs("--drive", parts(spec), known, qemudrive.KEYS)
     values = qemudrive.understood(spec, values, place)
     interface = values.get("if", "ide")
     if values.get("media") == "cdrom" and interface != "disc":
@@ -234,8 +234,8 @@ def devices(
     made: tuple[list[Drive], list[Nic], list[Other]] = ([], [], [])
     makers: dict[str, Callable[[str, str, Values, list[str]], None]] = {}
 
-    def add_drive(option: str, interface: str, more: Values, parts: list[str]) -> None:
-        values = more | _pairs(option, parts, ("drive", "serial", "bootindex", "id", *VIRTIO_KEYS))
+    def add_drive(option: str, interface: str, more: Values, texts: list[str]) -> None:
+        values = more | pairs(option, texts, ("drive", "serial", "bootindex", "id", *VIRTIO_KEYS))
         found = _used(option, "drive", values, drives)
         found.interface = interface
         found.serial = values.get("serial", found.serial)
@@ -245,22 +245,22 @@ def devices(
             raise UsageError(f"{option}: a CD-ROM is not written, expected no rw=on")
         made[0].append(found)
 
-    def add_nic(option: str, model: str, more: Values, parts: list[str]) -> None:
-        values = more | _pairs(
-            option, parts, ("netdev", "mac", "link", "bootindex", "romfile", "id", *VIRTIO_KEYS)
+    def add_nic(option: str, model: str, more: Values, texts: list[str]) -> None:
+        values = more | pairs(
+            option, texts, ("netdev", "mac", "link", "bootindex", "romfile", "id", *VIRTIO_KEYS)
         )
         network = _used(option, "netdev", values, networks) if "netdev" in values else "none"
         made[1].append(_nic(option, model, values, network))
 
-    def add_other(option: str, model: str, more: Values, parts: list[str]) -> None:
+    def add_other(option: str, model: str, more: Values, texts: list[str]) -> None:
         console = ("output",) if model == "virtio-console" else ()
         known = [key for key in VIRTIO_KEYS if key not in ("num-queues", "queues")]
-        values = more | _pairs(option, parts, ("id", *console, *known))
+        values = more | pairs(option, texts, ("id", *console, *known))
         virtio = _virtio(option, values)
         made[2].append(Other(model, values.get("output", "none"), virtio=virtio))
 
-    def add_port(parts: list[str]) -> None:
-        values = _pairs("--device virtserialport", parts, ("name", "output", "id"))
+    def add_port(texts: list[str]) -> None:
+        values = pairs("--device virtserialport", texts, ("name", "output", "id"))
         consoles = [other for other in made[2] if other.model == "virtio-console"]
         if not consoles:
             raise UsageError("expected --device virtio-serial before --device virtserialport")
@@ -273,14 +273,14 @@ def devices(
 
     makers.update({"drive": add_drive, "nic": add_nic, "other": add_other})
     for spec in specs:
-        text, *parts = _parts(spec)
+        text, *more = parts(spec)
         if text == PORT:
-            add_port(parts)
+            add_port(more)
             continue
         for kind, make in makers.items():
             found = _model(text, kind)
             if found is not None:
-                make(f"--device {text}", *found, parts)
+                make(f"--device {text}", *found, more)
                 break
         else:
             raise UsageError(f"expected --device {', '.join((*MODELS, PORT))}, not {text!r}")

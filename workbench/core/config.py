@@ -19,6 +19,7 @@ VIRTIO_TRANSPORTS = ("pci", "mmio")
 VIRTIO_FLAVOURS = ("transitional", "legacy", "modern")
 MOST_VIRTIO_QUEUES = 16
 END, RESTART = "end", "restart"
+FLASH_BLOCK, MOST_FLASH, FLASH_UNITS = 4096, 16 << 20, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +129,24 @@ class DeviceConfig(VirtioConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class FlashConfig:
+    """A flash device: unit 0 ends where the first 4 GiB do, and has the firmware; each further one
+    lies below the one before it.
+    """
+
+    name: str
+    size_bytes: int
+    read_only: bool = False
+
+    def __post_init__(self) -> None:
+        if not FLASH_BLOCK <= self.size_bytes <= MOST_FLASH or self.size_bytes % FLASH_BLOCK:
+            raise ValueError(
+                "expected a flash of 4 KiB to 16 MiB in steps of 4 KiB, not "
+                f"{self.size_bytes:,} bytes"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class FirmwareConfig:
     """A machine that starts in its BIOS, and what the BIOS is told about booting.
 
@@ -169,6 +188,7 @@ class MachineConfig:
     drives: tuple[DriveConfig, ...] = ()
     nics: tuple[NicConfig, ...] = ()
     devices: tuple[DeviceConfig, ...] = ()
+    flash: tuple[FlashConfig, ...] = ()
     board: str = "pc"
     firmware: FirmwareConfig | None = None
     at_reset: str = END
@@ -188,14 +208,23 @@ class MachineConfig:
             )
         if self.at_reset not in (END, RESTART):
             raise ValueError(f"expected at_reset {END!r} or {RESTART!r}, not {self.at_reset!r}")
+        total = sum(part.size_bytes for part in self.flash)
+        if len(self.flash) > FLASH_UNITS or total > MOST_FLASH:
+            raise ValueError(
+                f"expected at most {FLASH_UNITS} flash devices of 16 MiB together, not {total:,} "
+                "bytes"
+            )
+        if self.flash and self.firmware is None:
+            raise ValueError("expected firmware where there is flash")
         if self.board != "pc":
             raise ValueError(f"expected the board 'pc', not {self.board!r}")
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         plain = asdict(self)
-        if self.firmware is None:
-            del plain["firmware"]
+        for name in ("firmware", "flash"):
+            if not plain[name]:
+                del plain[name]
         if self.at_reset == END:
             del plain["at_reset"]
         return {n: list(v) if isinstance(v, tuple) else v for n, v in plain.items()}
@@ -227,11 +256,12 @@ class MachineConfig:
         return cls(**values)
 
 
-PartConfig = DriveConfig | NicConfig | DeviceConfig
+PartConfig = DriveConfig | NicConfig | DeviceConfig | FlashConfig
 PARTS: dict[str, type[PartConfig]] = {
     "drives": DriveConfig,
     "nics": NicConfig,
     "devices": DeviceConfig,
+    "flash": FlashConfig,
 }
 
 
@@ -255,4 +285,10 @@ def _part(cls: Any, name: str, value: object) -> Any:
 
 
 _WORDS = {"board": "the name of a board", "at_reset": f"{END!r} or {RESTART!r}"}
-_ONE_OF = {"drives": "one of the drives", "nics": "one of the nics", "firmware": "the firmware"}
+_ONE_OF = {
+    "drives": "one of the drives",
+    "nics": "one of the nics",
+    "devices": "one of the devices",
+    "flash": "a flash",
+    "firmware": "the firmware",
+}

@@ -656,6 +656,17 @@ class Cpu:
         self._page_attr.put(self._rom_at // PAGE, bytes([READ_ONLY]) * (n // PAGE))
         self._tlb_flush_all(self.base)
 
+    def show_rom(self, gpa: int, n: int, shown: bool) -> None:
+        """Whether whole pages of the ROM are read there, or left to devices."""
+        at = self.position(gpa)
+        assert at is not None
+        first, count = at // PAGE, n // PAGE
+        self._page_attr.put(first, bytes([READ_ONLY if shown else HOLE]) * count)
+        for page in range(first, first + count):
+            if self._code[page]:
+                self._wrote_code(self.base, self.ram.address + page * PAGE, PAGE)
+        self._tlb_flush_all(self.base)
+
     def set_a20(self, is_open: bool) -> None:
         """The A20M# pin: closed, bit 20 of every physical address of the processor reads as 0."""
         self.set("a20_mask", 0xFFFFFFFFFFFFFFFF if is_open else ~A20)

@@ -36,6 +36,16 @@ class PhysMemory:
         """Show `data`, whole pages, at the end of the first 4 GiB."""
         self._cpu.map_rom(data)
 
+    def replace_rom(self, gpa: int, data: bytes) -> None:
+        """Other contents of the ROM."""
+        at = self._cpu.position(gpa)
+        assert at is not None
+        self._cpu.overwrite(at, data)
+
+    def show_rom(self, gpa: int, n: int, shown: bool) -> None:
+        """Whether pages of the ROM are read there, or left to devices."""
+        self._cpu.show_rom(gpa, n, shown)
+
     def replace(self, gpa: int, data: bytes) -> bytes:
         """Put `data` into RAM, read-only or not; what was there before."""
         old = self._cpu.read_phys(gpa, len(data))

@@ -5,7 +5,7 @@ fw_cfg specification). The BIOS finds the machine as reset leaves it and sets up
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.config import FirmwareConfig, MachineConfig
@@ -15,6 +15,7 @@ from workbench.hw.acpi import build_relocatable
 from workbench.hw.fw_cfg import FwCfg
 from workbench.hw.layout import COM_PORTS, HIGH_RAM_BASE, LOW_RAM_LIMIT, PM_BASE
 from workbench.hw.pci.function import PciFunction
+from workbench.hw.pflash import Flash
 from workbench.hw.shadow import ShadowRam
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 LEAST_RAM_BYTES = 16 << 20
 CODE_TYPE = 0x14
 LEAST_BYTES, MOST_BYTES = 64 << 10, 16 << 20
+LEAST_FLASH_BYTES = 4 << 10
 RESET_VECTOR = -16
 ROM_SIGNATURE, MOST_OPTION_ROM_BYTES = b"\x55\xaa", 16 << 20
 JUMPS = (0xEA, 0xE9, 0xEB, 0x0F, 0x90, 0xFA)
@@ -38,8 +40,10 @@ def load(
     image: bytes,
     option_roms: Mapping[str, bytes] | None = None,
     kernel: Mapping[int, bytes] | None = None,
+    variables: Sequence[bytes] = (),
 ) -> None:
-    """Put the BIOS into a machine that was configured for one; `option_roms` by file name.
+    """Put the BIOS into a machine that was configured for one; `option_roms` by file name;
+    `variables` are the flash devices after the first one, if the BIOS is in flash.
 
     `kernel`: items of a kernel to boot (`bioskernel.items`); its option ROM is among the others.
     Raises `LoaderError` if the image can be no BIOS.
@@ -47,13 +51,13 @@ def load(
     config = machine.config
     if config.firmware is None:
         raise LoaderError("the machine was not configured for a BIOS")
-    check(image)
+    check(image, LEAST_FLASH_BYTES if config.flash else LEAST_BYTES)
     if config.ram_bytes < LEAST_RAM_BYTES:
         raise LoaderError(
             f"a BIOS needs {LEAST_RAM_BYTES >> 20} MiB of memory, not "
             f"{config.ram_bytes / (1 << 20):g} MiB: give the guest more with -m"
         )
-    machine.memory.map_rom(image)
+    _map(machine, [image, *variables])
     shadow, fw_cfg = machine.devices["shadow"], machine.devices["fw_cfg"]
     assert isinstance(shadow, ShadowRam)
     assert isinstance(fw_cfg, FwCfg)
@@ -68,6 +72,18 @@ def load(
             fw_cfg.add_file(f"genroms/{name}", rom)
         except ValueError as error:
             raise LoaderError(f"the option ROM {name}: {error}") from None
+
+
+def _map(machine: "Machine", images: Sequence[bytes]) -> None:
+    """Put ROM or flash at the end of the first 4 GiB, each below the one before it."""
+    flash = machine.config.flash
+    if flash and [len(image) for image in images] != [part.size_bytes for part in flash]:
+        raise LoaderError("expected flash of the sizes that the machine was configured for")
+    machine.memory.map_rom(b"".join(reversed(images)))
+    for part, image in zip(flash, images, strict=False):
+        device = machine.devices[part.name]
+        assert isinstance(device, Flash)
+        device.plug(image)
 
 
 def plug_rom(machine: "Machine", name: str, image: bytes) -> None:
@@ -101,12 +117,13 @@ def rom_for(image: bytes, vendor: int, device: int) -> bytes:
     return bytes(patched)
 
 
-def check(image: bytes) -> None:
-    """Raise `LoaderError` for what cannot be a BIOS."""
+def check(image: bytes, step_bytes: int = LEAST_BYTES) -> None:
+    """Raise `LoaderError` for what cannot be a BIOS; `step_bytes` divides its size."""
     size = len(image)
-    if not LEAST_BYTES <= size <= MOST_BYTES or size % LEAST_BYTES:
+    if not LEAST_BYTES <= size <= MOST_BYTES or size % step_bytes:
         raise LoaderError(
-            f"expected a BIOS image of 64 KiB to 16 MiB in steps of 64 KiB, not {size:,} bytes"
+            f"expected a BIOS image of 64 KiB to 16 MiB in steps of {step_bytes >> 10} KiB, not "
+            f"{size:,} bytes"
         )
     if image[RESET_VECTOR] not in JUMPS:
         raise LoaderError(

@@ -20,7 +20,7 @@ from workbench.core.bus import Window
 from workbench.core.config import RESTART, MachineConfig
 from workbench.core.irq import IrqLine, SharedLine
 from workbench.core.machine import Device, Machine
-from workbench.hw import layout
+from workbench.hw import layout, pflash
 from workbench.hw.debugcon import DebugCon
 from workbench.hw.debugexit import DebugExit
 from workbench.hw.decode import MovableWindow
@@ -344,6 +344,9 @@ def build_pc(
         from workbench.hw.peripherals import attach
 
         attach(board, images or {}, networks or {}, write_through)
+    for part in pflash.attach(board.machine):
+        if part.name in write_through and images is not None:
+            part.store = images[part.name].write
     start = board.post if config.firmware is None else _as_reset_leaves_it
     start()
     if config.at_reset == RESTART:

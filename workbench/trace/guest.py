@@ -22,6 +22,7 @@ INITRD = "initrd"
 BIOS = "bios"
 OPTION_ROM = "option-rom"
 ROM_OF = "romfile:"
+FLASH = "pflash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,10 @@ def build_machine(
                 items = firmware.bios_kernel(
                     guest.kernel, guest.initrd, guest.cmdline, settings.ram_bytes
                 )
-            firmware.load_bios(machine, guest.roms[BIOS].data, _option_roms(guest), items)
+            variables = [rom.data for role, rom in guest.roms.items() if role.startswith(FLASH)]
+            firmware.load_bios(
+                machine, guest.roms[BIOS].data, _option_roms(guest), items, variables
+            )
         else:
             assert guest.kernel is not None
             load = partial(firmware.load, machine, guest.kernel, guest.initrd, guest.cmdline)
