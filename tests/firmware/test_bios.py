@@ -9,10 +9,10 @@ import pytest
 
 from workbench import firmware
 from workbench.cli.roms import SEABIOS_FILES
-from workbench.core.config import DriveConfig, FirmwareConfig, MachineConfig, NicConfig
+from workbench.core.config import RESTART, DriveConfig, FirmwareConfig, MachineConfig, NicConfig
 from workbench.core.machine import Machine, Observer
 from workbench.errors import GuestError
-from workbench.firmware import LoaderError, loader_script, smbios
+from workbench.firmware import LoaderError, bootorder, loader_script, smbios
 from workbench.hw.acpi import build_relocatable
 from workbench.hw.board import boot_bytes, build_pc
 from workbench.trace.guest import Guest, Rom, build_machine
@@ -181,6 +181,38 @@ def test_the_boot_order_goes_into_cmos_and_indices_into_a_file() -> None:
         "/pci@i0cf8/ide@1,1/drive@0/disk@1\n/pci@i0cf8/scsi@3/disk@0,0\n"
         "/pci@i0cf8/ethernet@4/ethernet-phy@0\n/pci@i0cf8/ide@1,1/drive@0/disk@0\nHALT\0"
     )
+
+
+def test_what_is_booted_once_is_over_after_a_reset() -> None:
+    config = MachineConfig(firmware=FirmwareConfig("ca", once="d"), at_reset=RESTART)
+    machine = build_pc(config)
+    rtc = machine.devices["rtc"]
+    assert boot_bytes(config)[0x3D] == rtc.state.cmos[0x3D] == 3  # type: ignore[attr-defined]
+    rtc.state.cmos[0x50] = 7  # type: ignore[attr-defined]
+    machine.request_reset()
+    machine.run(0)
+    assert rtc.state.cmos[0x3D] == 0x12  # type: ignore[attr-defined]
+    assert rtc.state.cmos[0x50] == 7  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="expected up to three of acdn to boot from, not 'x'"):
+        FirmwareConfig(once="x")
+
+
+def test_drives_keep_their_places() -> None:
+    """The second of two buses, or with a gap; paths and translation follow."""
+    drives = (
+        DriveConfig("a", "ide", 1 << 30, place=2, boot_index=1),
+        DriveConfig("b", "ide", 1 << 20, boot_index=2),
+        DriveConfig("c", "cdrom", 0, place=3, boot_index=3),
+    )
+    config = MachineConfig(drives=drives, firmware=FirmwareConfig())
+    assert boot_bytes(config)[0x39] == 1 << 4
+    assert bootorder.lines(config, build_pc(config).devices["pci"]).decode() == "".join(
+        f"/pci@i0cf8/ide@1,1/drive@{bus}/disk@{unit}{end}"
+        for bus, unit, end in ((1, 0, "\n"), (0, 0, "\n"), (1, 1, "\0"))
+    )
+    twice = (DriveConfig("a", "ide", 512), DriveConfig("b", "ide", 512, place=0))
+    with pytest.raises(ValueError, match="not two with index 0"):
+        build_pc(MachineConfig(drives=twice))
 
 
 def test_smbios_has_what_is_required_of_it() -> None:

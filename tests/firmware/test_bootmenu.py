@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,18 @@ def run_until(machine: Machine, ear: Ear, text: bytes) -> None:
     while text not in ear.text:
         assert machine.clock.icount < LIMIT, ear.text
         machine.run(machine.clock.icount + 1_000)
+
+
+def test_a_drive_alone_at_the_last_place_is_booted() -> None:
+    path = first_of(SEABIOS_FILES)
+    if path is None:
+        pytest.skip("SeaBIOS is not installed")
+    alone = DriveConfig("disk", "ide", 1 << 20, serial="D1", place=3)
+    config = replace(CONFIG, firmware=FirmwareConfig(), drives=(alone,))
+    machine, ear = build_pc(config, {"disk": Disk()}), Ear()
+    machine.observers.append(ear)
+    firmware.load_bios(machine, Path(path).read_bytes())
+    run_until(machine, ear, b"booted from the menu")
 
 
 def test_escape_shows_the_menu_and_a_number_boots() -> None:

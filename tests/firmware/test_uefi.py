@@ -14,6 +14,7 @@ from guests.errors import GuestError
 from workbench.cli.roms import OVMF_FILES, first_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.guest]
+CODE = Path("/usr/share/OVMF/OVMF_CODE.fd")
 CONFIG = """serial --unit=0 --speed=115200
 terminal_output serial
 search --file --set=root /vmlinuz
@@ -64,6 +65,33 @@ def test_grub_under_uefi_boots_linux_to_power_off(tmp_path: Path) -> None:
         assert text in console, console[-2000:]
     disk.unlink()
     assert "== init" in workbench("replay", trace)
+
+
+def test_variables_stay_in_a_flash_file_that_a_replay_does_not_need(tmp_path: Path) -> None:
+    """The shell's script looks for a variable, sets it, and resets: the second time it is there."""
+    lacking = [tool for tool in ("mkfs.fat", "mcopy") if shutil.which(tool) is None]
+    if lacking or not CODE.exists():
+        pytest.skip(f"not installed: {lacking or 'ovmf'}")
+    guid = "-guid 12345678-1234-1234-1234-123456789abc"
+    script, disk = tmp_path / "startup.nsh", tmp_path / "esp.img"
+    script.write_text(
+        f"setvar Wb {guid}\r\nif %lasterror% == 0 then\r\n  reset -s\r\nendif\r\n"
+        f"setvar Wb {guid} -bs -rt -nv =42434445\r\nreset\r\n"
+    )
+    subprocess.run(["mkfs.fat", "-C", "-F", "32", disk, "40000"], check=True, capture_output=True)
+    subprocess.run(["mcopy", "-i", disk, script, "::/"], check=True)
+    variables, trace = tmp_path / "vars.fd", tmp_path / "flash.wbt"
+    shutil.copy(CODE.with_name("OVMF_VARS.fd"), variables)
+    console = workbench(
+        "record", "--drive", f"if=pflash,format=raw,readonly=on,file={CODE}",
+        "--drive", f"if=pflash,format=raw,rw=on,file={variables}",
+        "--drive", f"file={disk},if=virtio", "--max-insns", "20G", "-o", trace,
+    )  # fmt: skip
+    assert "Unable to get" in console
+    assert "Wb - 0004 Bytes" in console.partition("Unable to get")[2]
+    assert "W\0b\0\0\0BCDE".encode("latin-1") in variables.read_bytes()
+    variables.unlink()
+    assert "Wb - 0004 Bytes" in workbench("replay", trace)
 
 
 def test_a_kernel_by_its_efi_stub(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_too_much_of_it() -> None:
         build_pc(MachineConfig(ram_bytes=16 << 20, **parts))  # type: ignore[arg-type]
 
     ide = [DriveConfig(f"d{n}", "ide", 0) for n in range(5)]
-    with pytest.raises(ValueError, match="expected at most 4 IDE drives, not 5"):
+    with pytest.raises(ValueError, match="expected at most 4 IDE drives"):
         build(drives=tuple(ide))
     over = [DriveConfig(f"d{n}", "virtio", 0, transport="mmio") for n in range(9)]
     with pytest.raises(ValueError, match="expected at most 8 virtio devices over MMIO"):

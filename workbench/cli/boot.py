@@ -14,6 +14,7 @@ from workbench.core.config import FirmwareConfig, NicConfig
 from workbench.errors import UsageError
 
 DEBUG_DEVICE = "bios"
+_BOOT = ("order", "once", "menu", "strict")
 _TIMES = {"splash-time": "splash_time_ms", "reboot-timeout": "reboot_timeout_ms"}
 
 
@@ -23,8 +24,8 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
     add("--bios", "-bios", metavar="FILE|seabios|ovmf",
         help="start in firmware, which boots the kernel, a drive, CD or network")  # fmt: skip
     add("--boot", "-boot", metavar="SPEC",
-        help="with --bios: [order=]acdn (floppy, disk, CD, network)[,menu=on][,splash-time=MS]"
-        "[,reboot-timeout=MS][,strict=on]; a bootindex=N goes before it")  # fmt: skip
+        help="with --bios: [order=]acdn (floppy, disk, CD, network)[,once=acdn][,menu=on]"
+        "[,splash-time=MS][,reboot-timeout=MS][,strict=on]; a bootindex=N goes first")  # fmt: skip
     add("--option-rom", "-option-rom", metavar="FILE", action="append", default=[],
         help="with --bios: a ROM for it to run (may be repeated)")  # fmt: skip
     add("--debugcon", "-debugcon", metavar="stdio|file:PATH",
@@ -54,16 +55,17 @@ def _boot(spec: str | None) -> FirmwareConfig:
         key, equals, value = part.partition("=")
         if not equals and not n:
             key, value = "order", key
-        if key not in ("order", "menu", "strict", *_TIMES):
-            known = "=, ".join(("order", "menu", "strict", *_TIMES))
+        if key not in (*_BOOT, *_TIMES):
+            known = "=, ".join((*_BOOT, *_TIMES))
             raise UsageError(f"expected --boot with {known}=, not {part!r}")
         values[key] = value
     settings: dict[str, Any] = {
         "menu": switch("--boot", values, "menu"),
         "strict": switch("--boot", values, "strict"),
     }
-    if "order" in values:
-        settings["boot_order"] = values["order"]
+    for key, name in (("order", "boot_order"), ("once", "once")):
+        if key in values:
+            settings[name] = values[key]
     for key, name in _TIMES.items():
         if key in values:
             if not values[key].isdecimal():
@@ -78,7 +80,8 @@ def _boot(spec: str | None) -> FirmwareConfig:
 def _network_roms(args: argparse.Namespace, nics: Sequence[NicConfig]) -> dict[str, str]:
     if args.bios is None:
         return {}
-    wanted = "n" in _boot(args.boot).boot_order
+    boot = _boot(args.boot)
+    wanted = "n" in boot.boot_order + boot.once
     found = {
         nic.name: first_of(IPXE_FILES[nic.model])
         for nic in nics

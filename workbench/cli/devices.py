@@ -126,8 +126,7 @@ def _parse(
     for spec in args.drive:
         if flash.is_flash(spec):
             continue
-        place = sum(one.interface in ("ide", "cdrom") for one in drives)
-        name, drive = specs.drive(spec, place)
+        name, drive = specs.drive(spec)
         if drive.interface != "none":
             drives.append(drive)
         elif name in waiting:
@@ -182,6 +181,7 @@ def _open_drive(made: Attachments, drive: specs.Drive) -> None:
             read_only,
             drive.serial,
             drive.boot_index,
+            drive.place,
             **drive.virtio,
         )
     except ValueError as error:

@@ -30,9 +30,13 @@ OVMF_FILES = (
     "/usr/share/edk2/x64/OVMF.fd",
 )
 LINUXBOOT_FILES = ("/usr/share/qemu/linuxboot_dma.bin", "/usr/lib/qemu/linuxboot_dma.bin")
-IPXE_FILES = {
-    "e1000": ("/usr/lib/ipxe/qemu/pxe-e1000.rom", "/usr/share/qemu/pxe-e1000.rom"),
-    "virtio-net": ("/usr/lib/ipxe/qemu/pxe-virtio.rom", "/usr/share/qemu/pxe-virtio.rom"),
+IPXE_FILES = {  # the first ones have an image for UEFI besides the one for a PC BIOS
+    model: tuple(
+        f"{folder}/{kind}-{name}.rom"
+        for kind in ("efi", "pxe")
+        for folder in ("/usr/lib/ipxe/qemu", "/usr/share/qemu")
+    )
+    for model, name in (("e1000", "e1000"), ("virtio-net", "virtio"))
 }
 
 

@@ -54,6 +54,7 @@ class Drive:
     serial: str = ""
     boot_index: int = -1
     virtio: dict[str, Any] = field(default_factory=dict)
+    place: int = -1
 
 
 @dataclass
@@ -146,14 +147,11 @@ def _only_virtio(option: str, values: Values, is_virtio: bool) -> dict[str, Any]
     return _virtio(option, values)
 
 
-def drive(spec: str, place: int = 0) -> tuple[str, Drive]:
-    """`--drive`: (id, drive). With if=none only `--device` makes it a part of the machine.
-
-    `place` is the next free one of the IDE function.
-    """
+def drive(spec: str) -> tuple[str, Drive]:
+    """`--drive`: (id, drive). With if=none only `--device` makes it a part of the machine."""
     known = ("if", "media", "id", "serial", "bootindex", *IMAGE_KEYS, *VIRTIO_KEYS)
     values = pairs("--drive", parts(spec), known, qemudrive.KEYS)
-    values = qemudrive.understood(spec, values, place)
+    values, place = qemudrive.understood(spec, values)
     interface = values.get("if", "ide")
     if values.get("media") == "cdrom" and interface != "disc":
         interface = "cdrom"
@@ -170,7 +168,8 @@ def drive(spec: str, place: int = 0) -> tuple[str, Drive]:
     virtio = _only_virtio("--drive", values, interface == "virtio")
     image = {key: values[key] for key in IMAGE_KEYS if key in values}
     index = _boot_index("--drive", values)
-    return values.get("id", ""), Drive(interface, image, values.get("serial", ""), index, virtio)
+    made = Drive(interface, image, values.get("serial", ""), index, virtio, place)
+    return values.get("id", ""), made
 
 
 def nic(spec: str) -> Nic:
@@ -235,9 +234,12 @@ def devices(
     makers: dict[str, Callable[[str, str, Values, list[str]], None]] = {}
 
     def add_drive(option: str, interface: str, more: Values, texts: list[str]) -> None:
-        values = more | pairs(option, texts, ("drive", "serial", "bootindex", "id", *VIRTIO_KEYS))
+        places = qemudrive.DEVICE_PLACE if interface in ("ide", "cdrom") else ()
+        known = ("drive", "serial", "bootindex", "id", *VIRTIO_KEYS)
+        values = more | pairs(option, texts, known, places)
         found = _used(option, "drive", values, drives)
         found.interface = interface
+        found.place = qemudrive.device_place(option, values)
         found.serial = values.get("serial", found.serial)
         found.boot_index = _boot_index(option, values, found.boot_index)
         found.virtio = _only_virtio(option, values, interface == "virtio")

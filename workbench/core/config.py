@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -18,6 +18,7 @@ DEVICE_MODELS = ("virtio-rng", "virtio-console")
 VIRTIO_TRANSPORTS = ("pci", "mmio")
 VIRTIO_FLAVOURS = ("transitional", "legacy", "modern")
 MOST_VIRTIO_QUEUES = 16
+IDE_PLACES = 4
 END, RESTART = "end", "restart"
 FLASH_BLOCK, MOST_FLASH, FLASH_UNITS = 4096, 16 << 20, 2
 
@@ -55,7 +56,8 @@ class VirtioConfig:
 class DriveConfig(VirtioConfig):
     """A disk or CD-ROM drive: what the guest sees of it, without its contents.
 
-    A "disc" is no drive: it can be put into the CD-ROM drive before it in the list.
+    A "disc" is no drive: it can be put into the CD-ROM drive before it in the list. `place` is one
+    of the four of the IDE function, -1 the first that is free.
     """
 
     name: str
@@ -64,8 +66,11 @@ class DriveConfig(VirtioConfig):
     read_only: bool = False
     serial: str = ""
     boot_index: int = -1
+    place: int = -1
 
     def __post_init__(self) -> None:
+        if not -1 <= self.place < IDE_PLACES or (self.place >= 0 and not self.is_ide):
+            raise ValueError(f"expected place 0 to 3 of an IDE drive, not {self.place!r}")
         if self.interface not in DRIVE_INTERFACES:
             choices = ", ".join(DRIVE_INTERFACES)
             raise ValueError(f"expected a drive interface ({choices}), not {self.interface!r}")
@@ -74,6 +79,32 @@ class DriveConfig(VirtioConfig):
         self.check_virtio()
         if self.interface != "virtio" and self.transport != "pci":
             raise ValueError(f"expected a virtio disk over MMIO, not {self.interface}")
+
+    @property
+    def is_ide(self) -> bool:
+        """Does it take a place of the IDE function?"""
+        return self.interface in ("ide", "cdrom")
+
+
+def ide_places(drives: Iterable[DriveConfig]) -> dict[int, DriveConfig]:
+    """The IDE drives by their places, taken in the order of the list; raises ValueError for two at
+    one, and for more than there are.
+    """
+    found: dict[int, DriveConfig] = {}
+    for drive in drives:
+        if not drive.is_ide:
+            continue
+        place = drive.place
+        if place < 0:
+            place = next((n for n in range(IDE_PLACES) if n not in found), IDE_PLACES)
+        if place == IDE_PLACES:
+            raise ValueError(f"expected at most {IDE_PLACES} IDE drives")
+        if place in found:
+            raise ValueError(
+                f"expected IDE drives at places of their own, not two with index {place}"
+            )
+        found[place] = drive
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +182,8 @@ class FirmwareConfig:
     """A machine that starts in its BIOS, and what the BIOS is told about booting.
 
     `boot_order` has up to three of a, c, d, n: floppy, disk, CD-ROM, network; times of -1 are left
-    to the BIOS; `strict` forbids devices that have no boot index.
+    to the BIOS; `strict` forbids devices that have no boot index; `once` is the order until the
+    first reset, "" the same.
     """
 
     boot_order: str = "cad"
@@ -159,11 +191,14 @@ class FirmwareConfig:
     splash_time_ms: int = -1
     reboot_timeout_ms: int = -1
     strict: bool = False
+    once: str = ""
 
     def __post_init__(self) -> None:
-        order = self.boot_order
-        if not 1 <= len(order) <= 3 or set(order) - set(BOOT_DEVICES) or len({*order}) < len(order):
-            raise ValueError(f"expected up to three of {BOOT_DEVICES} to boot from, not {order!r}")
+        for order in (self.boot_order, self.once or "c"):
+            if not 1 <= len(order) <= 3 or len({*order} & {*BOOT_DEVICES}) < len(order):
+                raise ValueError(
+                    f"expected up to three of {BOOT_DEVICES} to boot from, not {order!r}"
+                )
         for name in ("splash_time_ms", "reboot_timeout_ms"):
             if not -1 <= getattr(self, name) <= 0xFFFF:
                 raise ValueError(f"expected {name} from 0 to 65535, not {getattr(self, name)!r}")

@@ -4,7 +4,7 @@ binding), one a line.
 
 from typing import Any
 
-from workbench.core.config import MachineConfig
+from workbench.core.config import MachineConfig, ide_places
 
 __all__ = ["lines"]
 
@@ -19,12 +19,11 @@ def lines(config: MachineConfig, pci: Any, first: str = "") -> bytes:
     assert firmware is not None
     slots = {function.name: address for address, function in pci.functions.items()}
     found: list[tuple[int, str]] = []
-    place = 0
+    places = {drive.name: place for place, drive in ide_places(config.drives).items()}
     for drive in config.drives:
-        if drive.interface in ("ide", "cdrom"):
-            path = f"{ROOT}/ide@1,1/drive@{place // 2:x}/disk@{place % 2:x}"
-            found.append((drive.boot_index, path))
-            place += 1
+        if drive.name in places:
+            bus, unit = divmod(places[drive.name], 2)
+            found.append((drive.boot_index, f"{ROOT}/ide@1,1/drive@{bus:x}/disk@{unit:x}"))
         elif drive.name in slots:  # over MMIO, a BIOS does not find it
             path = f"{ROOT}/scsi@{slots[drive.name].device:x}/disk@0,0"
             found.append((drive.boot_index, path))

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from workbench.core.bus import Window
-from workbench.core.config import RESTART, MachineConfig
+from workbench.core.config import RESTART, MachineConfig, ide_places
 from workbench.core.irq import IrqLine, SharedLine
 from workbench.core.machine import Device, Machine
 from workbench.hw import layout, pflash
@@ -285,6 +285,13 @@ class Board:
 
     # -- firmware's part -------------------------------------------------------------------------
 
+    def boot_again(self) -> None:
+        """After a reset: what was to be booted once is over. A BIOS does the rest."""
+        firmware = self.machine.config.firmware
+        if firmware is not None and firmware.once:
+            for at, value in boot_bytes(self.machine.config, again=True).items():
+                self.rtc.state.cmos[at] = value
+
     def post(self) -> None:
         """Leave everything as firmware does before it starts the loader; touches no bus."""
         for pirq, irq in enumerate(layout.PIRQ_IRQS):
@@ -347,25 +354,23 @@ def build_pc(
     for part in pflash.attach(board.machine):
         if part.name in write_through and images is not None:
             part.store = images[part.name].write
-    start = board.post if config.firmware is None else _as_reset_leaves_it
-    start()
+    if config.firmware is None:
+        board.post()
     if config.at_reset == RESTART:
-        board.machine.restart = start
+        board.machine.restart = board.post if config.firmware is None else board.boot_again
     return board.machine
 
 
-def _as_reset_leaves_it() -> None:
-    """A BIOS does the rest."""
-
-
-def boot_bytes(config: MachineConfig) -> dict[int, int]:
-    """The bytes of CMOS RAM by which a PC BIOS knows from where to boot: 0x38 and 0x3D have a
-    digit for each device, 0x39 says which IDE disks are translated by LBA.
+def boot_bytes(config: MachineConfig, *, again: bool = False) -> dict[int, int]:
+    """The bytes of CMOS RAM by which a PC BIOS knows from where to boot (`again`: after a reset):
+    0x38 and 0x3D have a digit for each device, 0x39 says which IDE disks are translated by LBA.
     """
-    assert config.firmware is not None
-    digits = ["acdn".index(letter) + 1 for letter in config.firmware.boot_order]
+    firmware = config.firmware
+    assert firmware is not None
+    order = firmware.boot_order if again else firmware.once or firmware.boot_order
+    digits = ["acdn".index(letter) + 1 for letter in order]
     digits += [0] * (3 - len(digits))
     translation = 0
-    for n, drive in enumerate(d for d in config.drives if d.interface in ("ide", "cdrom")):
+    for n, drive in ide_places(config.drives).items():
         translation |= (drive.size_bytes > CHS_LIMIT_BYTES) << 2 * n
     return {0x38: digits[2] << 4 | 1, 0x39: translation, 0x3D: digits[1] << 4 | digits[0]}

@@ -1,6 +1,6 @@
 """Drives, network interfaces and other devices of the `pc` board, as the configuration lists them.
 
-IDE drives and CD-ROMs fill the four places of the PIIX3 IDE function in the order of the list: a
+IDE drives and CD-ROMs take their places of the PIIX3 IDE function, or the next free one: a
 controller that is only there when one of its places is taken.  Each virtio disk and each NIC is a
 PCI device of its own, from slot 3 on, in the order of the list; the other devices follow.  What is
 to be reached over MMIO has a window from `layout.VIRTIO_MMIO_BASE` on instead, in the same order.
@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workbench.block.disk import Disk
+from workbench.core.config import IDE_PLACES, ide_places
 from workbench.hw import layout
 from workbench.hw.ata.ata import AtaDisk
 from workbench.hw.ata.atapi import AtapiDrive
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 FIRST_SLOT, LAST_SLOT = 3, 31
 IDE_SLOT, IDE_FUNCTION, IDE_IRQS = 1, 1, (14, 15)
-IDE_PLACES = 4
 
 
 class Peripherals:
@@ -83,7 +83,7 @@ class _Builder:
         self._machine = board.machine
         self._slot = FIRST_SLOT
         self._mmio = 0
-        self._ide: list[Drive | None] = []
+        self._ide: dict[str, Drive] = {}
 
     # -- places ----------------------------------------------------------------------------------
 
@@ -144,25 +144,23 @@ class _Builder:
             )
             self._add_virtio(blk, drive)
         elif drive.interface == "ide":
-            self._ide.append(AtaDisk(drive.name, disk, serial=drive.serial))
+            self._ide[drive.name] = AtaDisk(drive.name, disk, serial=drive.serial)
         elif drive.interface == "cdrom":
             cdrom = AtapiDrive(drive.name, disk if disk.sectors else None, serial=drive.serial)
             machine.inputs.register(drive.name, cdrom.receive)
-            self._ide.append(cdrom)
+            self._ide[drive.name] = cdrom
         else:
-            drives = [place for place in self._ide if isinstance(place, AtapiDrive)]
+            drives = [one for one in self._ide.values() if isinstance(one, AtapiDrive)]
             if not drives:
                 raise ValueError(f"expected a CD-ROM drive before the disc {drive.name!r}")
             drives[-1].discs += (disk,)
 
     def add_ide(self) -> None:
         """The IDE function, if there is a drive for it."""
-        places, board = self._ide, self._board
-        if len(places) > IDE_PLACES:
-            raise ValueError(f"expected at most {IDE_PLACES} IDE drives, not {len(places)}")
-        if not places:
+        board, taken = self._board, ide_places(self._machine.config.drives)
+        if not taken:
             return
-        places += [None] * (IDE_PLACES - len(places))
+        places = [self._ide[taken[n].name] if n in taken else None for n in range(IDE_PLACES)]
         irqs = (board.irq("ide0", IDE_IRQS[0]), board.irq("ide1", IDE_IRQS[1]))
         decoded = self._machine.config.firmware is not None
         ide = PiixIde((places[:2], places[2:]), self._machine.clock, irqs, decoded=decoded)

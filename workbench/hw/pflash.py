@@ -85,7 +85,7 @@ class FlashState:
             raise ValueError(f"expected a command of more cycles, not {self.command!r}")
         if not -1 <= self.expected <= BUFFER_BYTES or len(self.buffer) > BUFFER_BYTES:
             raise ValueError(f"expected at most {BUFFER_BYTES} bytes in the buffer")
-        if any(not 0 <= at or not 0 <= byte <= 0xFF for at, byte in self.buffer):
+        if any(at < 0 or byte not in range(256) for at, byte in self.buffer):
             raise ValueError("expected bytes in the buffer")
         if any(len(data) != BLOCK_BYTES for data in self.blocks.values()):
             raise ValueError(f"expected blocks of {BLOCK_BYTES} bytes")
