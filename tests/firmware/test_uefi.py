@@ -86,6 +86,7 @@ def test_variables_stay_in_a_flash_file_that_a_replay_does_not_need(tmp_path: Pa
         "record", "--drive", f"if=pflash,format=raw,readonly=on,file={CODE}",
         "--drive", f"if=pflash,format=raw,rw=on,file={variables}",
         "--drive", f"file={disk},if=virtio", "--max-insns", "20G", "-o", trace,
+        "--ps-per-insn", "200000",  # the shell waits five seconds, twice: a sixth of the polls
     )  # fmt: skip
     assert "Unable to get" in console
     assert "Wb - 0004 Bytes" in console.partition("Unable to get")[2]
