@@ -1,6 +1,7 @@
 """``python -m guests [flavour ...]``: make the guests and say where they are."""
 
 import argparse
+import os
 import sys
 
 from guests.build import FLAVOURS, describe, ensure
@@ -15,7 +16,10 @@ def main() -> int:
     options = parser.parse_args()
     try:
         for flavour in options.flavour or FLAVOURS:
-            print(describe(ensure(flavour, rebuild=options.rebuild)))
+            print(describe(ensure(flavour, rebuild=options.rebuild)), flush=True)
+    except BrokenPipeError:  # who reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except (GuestError, OSError) as error:
         print(f"guests: {error}", file=sys.stderr)
         return 1

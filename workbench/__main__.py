@@ -19,6 +19,7 @@ def _end(*_: object) -> None:
 
 def main() -> int:
     """Run the command line; returns the exit status."""
+    _open_streams()
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not with nohup
     if heeded:
         signal.signal(signal.SIGINT, _end)
@@ -33,6 +34,16 @@ def main() -> int:
     finally:
         if heeded:
             signal.signal(signal.SIGINT, _end)
+
+
+def _open_streams() -> None:
+    """Open what was closed (`>&-`), which else would be the number of the next file opened."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8")
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import ROOT, Run, environment
 from workbench.cli.text import parse_count, parse_size, safe
 from workbench.errors import UsageError
 from workbench.trace.container import encode_prelude
@@ -34,6 +37,11 @@ USAGE = [
     (["record", "--kernel", "vmlinuz", "-o", "vmlinuz"], "would overwrite vmlinuz"),
     (["replay"], "the following arguments are required: TRACE"),
     (["completion", "tcsh"], "invalid choice: 'tcsh'"),
+    (["stat", "x"], "(did you mean stats?) (see 'workbench --help')"),
+    (["info", "x", "--jsn"], "--jsn (did you mean --json?) (see 'workbench info --help')"),
+    (["tui", "x", "y", "z", "--w"], "unrecognized arguments: "),
+    (["stats", "x", "--top", "y"], "expected a whole number for --top, not 'y'"),
+    (["stats", "x", "--by", "registr"], "not 'registr' (did you mean register?)"),
 ]
 BAD_INPUT = [
     (["info", "nothing.wbt"], "nothing.wbt: no such file or directory"),
@@ -125,3 +133,30 @@ def test_counts(text: str, count: int) -> None:
 
 def test_safe() -> None:
     assert safe("a\tb\x1b[1m\u202e ü") == "a\\x09b\\x1b[1m\\x202e ü"
+
+
+def test_streams_that_are_closed() -> None:
+    command = f"{sys.executable} -m workbench"
+    for line, status in (("--version >&-", 0), ("info x <&- >&- 2>&-", 1), ("info x 2>&-", 1)):
+        done = subprocess.run(
+            ["sh", "-c", f"{command} {line}"], env=environment(), capture_output=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        ["workbench", "info", str(ROOT / "traces" / "v1-demo.wbt")],
+        pytest.param(["guests", "cloud"], marks=pytest.mark.guest),
+    ],
+)
+def test_a_reader_that_has_enough(module: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", *module], env=environment(), stdout=write, stderr=subprocess.PIPE,
+        check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -62,7 +62,11 @@ def test_a_device_that_is_not_there(workbench: Run, chips: str) -> None:
         "workbench: no device in this trace fits 'idee': it has com1, config-address,"
         " config-data, debugexit, i440fx\n"
     )
-    assert workbench("log", chips, "--device", "com1", "--register", "SCR").stderr == ""
+    done = workbench("log", chips, "--device", "com1", "--register", "TRH", "--read")
+    assert done.stderr == (
+        "workbench: no register in this trace fits 'TRH' (did you mean THR?): it has LSR, THR\n"
+    )
+    assert workbench("log", chips, "--device", "com1", "--register", "THR", "--read").stderr == ""
     done = workbench("requests", chips, "--device", "ide*")
     assert (
         done.stderr == "workbench: no device with requests in this trace fits 'ide*': it has none\n"

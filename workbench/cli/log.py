@@ -127,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
         put()
         if not shown and args.limit != 0:
             text.note_unmatched("device", chosen.devices, _devices(trace))
+            if chosen.registers:
+                text.note_unmatched("register", chosen.registers, _registers(trace, chosen))
         if cut:
             text.complain(cut_notice(trace))
     return EXIT_OK
@@ -155,6 +157,16 @@ def _devices(trace: Trace) -> Iterator[str]:
 
     for batch in trace.batches("accesses", ("device",)):
         yield from coded(batch["device"])[1]
+
+
+def _registers(trace: Trace, chosen: Filter) -> Iterator[str]:
+    """Names of all registers of the chosen devices that were accessed, and of their parts."""
+    from workbench.trace import stats
+
+    for count in stats.count(trace, ("register",), buckets=1, jobs=None).counts:
+        if chosen.device(count.label[0]):
+            names = chosen.names(count.label[-1])
+            yield from (name for name in names if not name.startswith(("+", "0X")))
 
 
 def place(given: str | None, trace: Trace, default: int) -> int:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import workbench
-from workbench.cli.text import complain
+from workbench.cli.text import complain, meant
 from workbench.errors import EXIT_INTERRUPTED, UsageError, WorkbenchError, os_error_text
 
 COMMANDS = (
@@ -24,6 +25,8 @@ COMMANDS = (
     "demo", "doctor", "completion",
 )  # fmt: skip
 
+_NO_NUMBER = re.compile(r"argument (.+): invalid int value: ('.*')", re.DOTALL)
+_NO_CHOICE = re.compile(r"argument .+: invalid choice: '(.*)' \(choose from (.+)\)", re.DOTALL)
 Commands = "argparse._SubParsersAction[Parser]"
 _Run = Callable[[argparse.Namespace], int]
 
@@ -57,16 +60,29 @@ class Parser(argparse.ArgumentParser):
         """Options may stand before a positional argument that may be missing: argparse, left to
         itself, takes it for missing then.
         """
-        if self._mixing or all(action.nargs != "?" for action in self._get_positional_actions()):
+        if self._mixing:
             return super().parse_known_args(args, namespace)
-        self._mixing = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._mixing = False
+        if all(action.nargs != "?" for action in self._get_positional_actions()):
+            found, rest = super().parse_known_args(args, namespace)
+        else:
+            self._mixing = True
+            try:
+                found, rest = self.parse_known_intermixed_args(args, namespace)
+            finally:
+                self._mixing = False
+        if rest:  # said here, where it is known which options there are
+            hint = meant(rest[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """Report wrong usage."""
+        wrong = _NO_NUMBER.fullmatch(message)
+        if wrong:
+            message = f"expected a whole number for {wrong[1]}, not {wrong[2]}"
+        wrong = _NO_CHOICE.fullmatch(message)
+        if wrong:
+            message += meant(wrong[1], wrong[2].replace("'", "").split(", "))
         raise UsageError(f"{message} (see '{self.prog} --help')")
 
 

@@ -108,7 +108,8 @@ def keys(given: str) -> tuple[str, ...]:
         return found
     for key in found:
         if key not in _KEYS:
-            raise UsageError(f"expected --by {', '.join(_KEYS)}, not {key!r}")
+            hint = text.meant(key, _KEYS)
+            raise UsageError(f"expected --by {', '.join(_KEYS)}, not {key!r}{hint}")
     if len(set(found)) < len(found) or ("bucket" in found and len(found) > 1):
         raise UsageError(f"expected different keys, and bucket alone, not --by {given}")
     return found

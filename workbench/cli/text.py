@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 0.5
 _BETWEEN = 3  # blanks from a column to the next
+_NAMES = 32
 _TEXT_CELLS = 24
 """Text is wrapped when the terminal is narrow, to no less than this."""
 CHECKPOINT_BUDGET: Final = "1G"
@@ -37,13 +38,22 @@ def complain(sentence: str) -> None:
     print(f"workbench: {safe(sentence)}", file=sys.stderr)
 
 
+def meant(word: str, known: Iterable[str]) -> str:
+    """Say what somebody may have meant, to be put behind what was given; or nothing."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, sorted(known), 2)
+    return f" (did you mean {' or '.join(found)}?)" if found else ""
+
+
 def note_unmatched(what: str, wanted: Iterable[str], names: Iterable[str]) -> None:
     """Say on stderr which patterns of a filter fit none of the `what`s that the trace names."""
-    known = sorted({name for name in names if name})
+    known = sorted({name for name in names if name}, key=lambda name: (":" in name, name))
     for pattern in wanted:
         if not any(fnmatchcase(name, pattern) for name in known):
-            have = f"it has {', '.join(known)}" if known else "it has none"
-            complain(f"no {what} in this trace fits {pattern!r}: {have}")
+            more = f" and {len(known) - _NAMES:,} more" if len(known) > _NAMES else ""
+            have = f"it has {', '.join(known[:_NAMES])}{more}" if known else "it has none"
+            complain(f"no {what} in this trace fits {pattern!r}{meant(pattern, known)}: {have}")
 
 
 def parse_size(text: str) -> int:

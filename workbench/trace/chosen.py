@@ -48,8 +48,13 @@ class Filter:
         """Whether a register is shown; behind an index register, either name will do."""
         if not self.registers:
             return True
-        names = (name.upper(), *name.upper().replace("+", ":").split(":"))
+        names = self.names(name)
         return any(fnmatchcase(n, wanted) for n in names for wanted in self.registers)
+
+    @staticmethod
+    def names(register: str) -> tuple[str, ...]:
+        """What a register may be called, in capitals."""
+        return register.upper(), *register.upper().replace("+", ":").split(":")
 
     def mask(self, batch: pa.Table) -> Mask:
         """The accesses that are wanted, whatever their registers; looks at icount, device and

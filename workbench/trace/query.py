@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BATCH_ROWS: Final = 8192
 _INTERRUPTED: Final = "Query interrupted"
 """What DuckDB says in a RuntimeError of its own after Ctrl-C."""
+_PROPOSAL = re.compile(r" Did you mean .*")
 _WORD: Final = re.compile(r"\w+")
 DESCRIPTIONS: Final = {
     "accesses": "every port, MMIO and configuration access",
@@ -128,7 +129,10 @@ def stream(
         problem = next((s.problem for s in streams if s.problem is not None), None)
         if problem is not None:
             raise problem from None
-        raise QueryError(f"the query failed: {_sentence(str(error))}") from None
+        reason = _sentence(str(error))
+        if isinstance(error, duckdb.CatalogException):  # it proposes tables of its own
+            reason = f"{_PROPOSAL.sub('', reason)} The tables are {', '.join(tables.BY_NAME)}."
+        raise QueryError(f"the query failed: {reason}") from None
     finally:
         connection.close()
 
