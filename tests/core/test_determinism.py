@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import guests
+from tests.core.regions.random_loops import eager
 from workbench import firmware
 from workbench.core.config import MachineConfig
 from workbench.core.machine import Machine
@@ -63,6 +64,13 @@ def there_and_back(machine: Machine) -> None:
     machine.run(END)
 
 
+def regions(machine: Machine) -> None:
+    machine.cpu.hot.failed = False
+    with eager(20_000_000):
+        machine.run(END)
+    assert machine.cpu.hot.installed > 3
+
+
 @pytest.fixture(scope="module")
 def files() -> Iterator[guests.Guest]:
     try:
@@ -79,7 +87,16 @@ def expected(files: guests.Guest) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "way", [plain, blocks_of_one_instruction, single_steps, cold_caches, odd_slices, there_and_back]
+    "way",
+    [
+        plain,
+        blocks_of_one_instruction,
+        single_steps,
+        cold_caches,
+        odd_slices,
+        there_and_back,
+        regions,
+    ],
 )
 def test_one_digest_whatever_the_way(
     files: guests.Guest, expected: bytes, way: Callable[[Machine], None]

@@ -119,7 +119,7 @@ def unpack_image(data: bytes) -> Image:
     )
 
 
-def compile_text(text: str, stencils: bool) -> bytes:
+def compile_text(text: str, stencils: bool, features: str = "") -> bytes:
     """LLVM module text to an object file; stencils are tidied on the way (see peephole.py)."""
     import llvmlite.binding as llvm
 
@@ -131,7 +131,7 @@ def compile_text(text: str, stencils: bool) -> bytes:
     module = llvm.parse_assembly(text)
     module.verify()
     target = llvm.Target.from_default_triple().create_target_machine(
-        cpu=CPU_NAME, features="", opt=2, reloc="static", codemodel="small"
+        cpu=CPU_NAME, features=features, opt=2, reloc="static", codemodel="small"
     )
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = False

@@ -24,6 +24,7 @@ from workbench.core.build import Image, load_image
 from workbench.core.conditions import table_of
 from workbench.core.lang import bits_of
 from workbench.core.layout import CPU, EXIT_NAMES
+from workbench.core.regions.hot import SLICE, Hot
 from workbench.core.spans import Spans, pairs
 
 if TYPE_CHECKING:
@@ -207,6 +208,8 @@ class Cpu:
 
         self._run: RunFunction = function("run")
         u32, u64 = ctypes.c_uint32, ctypes.c_uint64
+        decode = ctypes.CFUNCTYPE(u64, ctypes.c_void_p, u64, u64, u64, u64)
+        self.hot = Hot(self, decode(blob_at + functions["decode"]))
         self._deliver = function("deliver", u32, u32, u32, u32)
         self._update_mode = function("update_mode")
         self._tlb_flush_all = function("tlb_flush_all")
@@ -718,12 +721,18 @@ class Cpu:
         q = self._q
         while True:
             now = q[_END] - q[_BUDGET]
-            q[_END] = until_icount
-            q[_BUDGET] = (until_icount - now) & 0xFFFFFFFFFFFFFFFF
+            end = until_icount if until_icount - now <= SLICE else now + SLICE
+            q[_END] = end
+            q[_BUDGET] = (end - now) & 0xFFFFFFFFFFFFFFFF
             reason = self._run(self.base)
-            if reason != lay.EXIT_CODE_FULL:
+            if reason == lay.EXIT_BUDGET:
+                self.hot.sample()
+                if end == until_icount:
+                    return reason
+            elif reason != lay.EXIT_CODE_FULL:
                 return reason
-            self.forget_code()
+            else:
+                self.forget_code()
 
     def retire(self, n: int = 1) -> None:
         """Count instructions that Python executed."""

@@ -111,6 +111,27 @@ def set_eflags_arith(cpu: Any, bits: Any) -> None:
     cpu.cc_op = CC_EFLAGS * 4
 
 
+@fn("ptr", "i64")
+def set_carry(base: Any, c: Any) -> None:
+    """CF = `c` (0 or 1); the other arithmetic flags stay."""
+    cpu = CPU.view(base)
+    kind = cpu.cc_op >> 2
+    if (kind == CC_ADD) | (kind == CC_SUB):
+        cpu.cc_src = (eflags_of(base) & ~CF) | c
+        cpu.cc_op = CC_EFLAGS * 4
+    elif kind == CC_LOGIC:
+        cpu.cc_src = c
+        cpu.cc_op = cpu.cc_op + 4  # CC_EXPL
+    else:
+        cpu.cc_src = (cpu.cc_src & ~CF) | c
+
+
+@fn("ptr", "i64")
+def set_carry_overflow(base: Any, bits: Any) -> None:
+    """CF and OF from `bits`; the other arithmetic flags stay."""
+    set_eflags_arith(CPU.view(base), (eflags_of(base) & ~(CF | OF)) | bits)
+
+
 @inline
 def condition_of_bits(cc: int, f: Any) -> Any:
     """Condition code `cc` (the low four bits of Jcc) from explicit EFLAGS bits, as i1."""

@@ -47,6 +47,7 @@ from workbench.core.values import (
     intrinsic,
     is_float,
     load,
+    number_of,
     offset,
     pointer,
     select,
@@ -269,15 +270,16 @@ def _source(py: Callable[..., Any]) -> ast.FunctionDef:
     return _SOURCES[code]
 
 
-_ASSIGNED: dict[int, set[str]] = {}
+_ASSIGNED: dict[int, dict[str, int]] = {}
 
 
-def _assigned(tree: ast.FunctionDef) -> set[str]:
-    """The names that a function's body assigns."""
+def _assigned(tree: ast.FunctionDef) -> dict[str, int]:
+    """The names that a function's body assigns, and in how many places."""
     if id(tree) not in _ASSIGNED:
-        _ASSIGNED[id(tree)] = {
-            n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-        }
+        found = _ASSIGNED[id(tree)] = {}
+        for n in ast.walk(tree):
+            if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store):
+                found[n.id] = found.get(n.id, 0) + 1
     return _ASSIGNED[id(tree)]
 
 
@@ -308,6 +310,7 @@ class _Frame:
         self.py = py
         self.ret = ret
         self.env: dict[str, Any] = {}
+        self.assigned: dict[str, int] = {}
         self.bound_in: dict[str, int] = {}
         self.scopes = [0]
         self.scope_counter = 0
@@ -335,7 +338,7 @@ class _Frame:
             self.env[tree.args.vararg.arg] = tuple(args[len(names) :])
         if set(given) != set(names):
             raise CompileError(f"{self.py.__name__} takes {names}, not {list(given)}")
-        changed = _assigned(tree)
+        changed = self.assigned = _assigned(tree)
         for name, v in given.items():
             if name in changed:
                 self.assign_name(name, v)
@@ -461,7 +464,7 @@ class _Frame:
                 f"{name} is {old!r} outside of this branch and cannot become {value!r} in it; "
                 "give it a type first, as in u64(0)"
             )
-        if isinstance(value, Val):
+        if isinstance(value, Val) and not self._settled(name, value):
             var = Var(value.ty)
             var.set(value)
             self.env[name] = var
@@ -469,12 +472,18 @@ class _Frame:
             self.env[name] = value
         self.bound_in[name] = self.scopes[-1]
 
+    def _settled(self, name: str, value: Val) -> bool:
+        """Is it a constant, where holes are known, and stays so?"""
+        once = self.assigned.get(name) == 1
+        return once and Emitter.current.fixed is not None and number_of(value) is not None
+
     def s_If(self, s: ast.If) -> None:
         cond = self.eval(s.test)
         hint: bool | None = None
         if isinstance(cond, _Hint):
             hint = cond.taken
             cond = cond.value
+        cond = _decided(cond)
         if not isinstance(cond, Val):
             self.body(s.body if cond else s.orelse)
             return
@@ -720,6 +729,7 @@ class _Frame:
         cond = self.eval(n.test)
         if isinstance(cond, _Hint):
             cond = cond.value
+        cond = _decided(cond)
         if not isinstance(cond, Val):
             return self.eval(n.body if cond else n.orelse)
         e = Emitter.current
@@ -759,6 +769,14 @@ def call(func: Any, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -
         bound = getattr(func, "__self__", None)
         return _Frame(plain, None).run([bound, *args] if bound is not None else args, kwargs)
     return func(*args, **kwargs)
+
+
+def _decided(cond: Any) -> Any:
+    """A condition on constants as a plain value, where holes are known (see regions)."""
+    if isinstance(cond, Val) and Emitter.current.fixed is not None:
+        known = number_of(cond)
+        return cond if known is None else bool(known)
+    return cond
 
 
 def truth(v: Val) -> Val:

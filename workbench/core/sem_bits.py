@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.core.flags import eflags_of
 from workbench.core.lang import (
     bswap,
     ctlz,
     ctpop,
     cttz,
-    fn,
     inline,
     intrinsic,
     select,
@@ -22,12 +20,8 @@ from workbench.core.lang import (
 from workbench.core.layout import (
     AF,
     BR,
-    CC_ADD,
-    CC_EFLAGS,
     CC_LOGIC,
-    CC_SUB,
     CF,
-    CPU,
     DE,
     DF,
     OF,
@@ -40,22 +34,6 @@ from workbench.core.opcodes import row
 from workbench.core.segments import in_64bit
 from workbench.core.sem_int import part, set_part
 from workbench.core.stencil import op
-
-
-@fn("ptr", "i64")
-def set_carry(base: Any, c: Any) -> None:
-    """CF = `c` (0 or 1); the other arithmetic flags stay."""
-    cpu = CPU.view(base)
-    kind = cpu.cc_op >> 2
-    if (kind == CC_ADD) | (kind == CC_SUB):
-        cpu.cc_src = (eflags_of(base) & ~CF) | c
-        cpu.cc_op = CC_EFLAGS * 4
-    elif kind == CC_LOGIC:
-        cpu.cc_src = c
-        cpu.cc_op = cpu.cc_op + 4  # CC_EXPL
-    else:
-        cpu.cc_src = (cpu.cc_src & ~CF) | c
-
 
 # --------------------------------------------------------------------------- BT and its family
 
@@ -106,7 +84,7 @@ def bit_op(s: Any, what: int, d: Any, a: Any) -> None:
             d.put(changed(what, x, (x & 0 | 1) << n))
             c = (x >> n) & 1
     if s.want_flags:
-        set_carry(s.base, c.zx(64))
+        s.set_carry(c.zx(64))
 
 
 @op("bt", flags="rw")
@@ -201,13 +179,13 @@ row("F2 0F 38 F1", "crc32", "G,Ev")
 @op("clc", flags="rw")
 def clc(s: Any) -> None:
     if s.want_flags:
-        set_carry(s.base, u64(0))
+        s.set_carry(u64(0))
 
 
 @op("stc", flags="rw")
 def stc(s: Any) -> None:
     if s.want_flags:
-        set_carry(s.base, u64(1))
+        s.set_carry(u64(1))
 
 
 @op("cmc", flags="rw")

@@ -24,7 +24,7 @@ from workbench.core.layout import (
 )
 from workbench.core.opcodes import row
 from workbench.core.segments import in_64bit
-from workbench.core.sem_int import flag_source, keep_carry
+from workbench.core.sem_int import flag_source
 from workbench.core.stencil import StencilKey, op
 
 # --------------------------------------------------------------------------- conditions
@@ -252,18 +252,18 @@ def jcc_and(s: Any, cc: Any, d: Any, a: Any) -> None:
 @op("jcc_dec", flags="rw", ends=True)
 def jcc_dec(s: Any, cc: Any, d: Any) -> None:
     r = d.get() - 1
-    c = keep_carry(s)
+    c = s.kept_carry()
     d.put(r)
-    s.flags_lazy(CC_DEC, r, c)
+    s.increment_flags(CC_DEC, r, c)
     branch(s, cc, CC_DEC, r, c)
 
 
 @op("jcc_inc", flags="rw", ends=True)
 def jcc_inc(s: Any, cc: Any, d: Any) -> None:
     r = d.get() + 1
-    c = keep_carry(s)
+    c = s.kept_carry()
     d.put(r)
-    s.flags_lazy(CC_INC, r, c)
+    s.increment_flags(CC_INC, r, c)
     branch(s, cc, CC_INC, r, c)
 
 

@@ -18,8 +18,6 @@ from workbench.core.layout import (
 from workbench.core.opcodes import row
 from workbench.core.stencil import op
 
-EXPL_FIRST = CC_EXPL * 4  # from this cc_op on, and for CC_EFLAGS, bit 0 of cc_src is CF
-
 
 @inline
 def part(s: Any, reg: int, ty: str, byte: int = 0) -> Any:
@@ -111,7 +109,7 @@ def carry_flags(r: Any, carries: Any, overflow: Any) -> Any:
 
 @op("adc", flags="rw", cc=CC_EXPL, lock=True)
 def adc(s: Any, d: Any, a: Any) -> None:
-    c = s.flags_get() & CF
+    c = s.flags_carry() & CF
     x = d.rmw()
     b = a.get()
     r = x + b + c.to(x.bits)
@@ -121,7 +119,7 @@ def adc(s: Any, d: Any, a: Any) -> None:
 
 @op("sbb", flags="rw", cc=CC_EXPL, lock=True)
 def sbb(s: Any, d: Any, a: Any) -> None:
-    c = s.flags_get() & CF
+    c = s.flags_carry() & CF
     x = d.rmw()
     b = a.get()
     r = x - b - c.to(x.bits)
@@ -152,23 +150,14 @@ for _i in (0, 1):
 # --------------------------------------------------------------------------- one-operand arithmetic
 
 
-@inline
-def keep_carry(s: Any) -> Any:
-    """A cc_src whose bit 0 is the present CF, for INC and DEC (its other bits mean nothing)."""
-    kind = s.cpu.cc_op
-    if (kind >= EXPL_FIRST) | (kind < 4):
-        return s.cpu.cc_src
-    return s.flags_get() & CF
-
-
 @op("inc", flags="rw", cc=CC_INC, lock=True)
 def inc(s: Any, d: Any) -> None:
     x = d.rmw()
     r = x + 1
     if s.want_flags:
-        c = keep_carry(s)
+        c = s.kept_carry()
         d.put(r)
-        s.flags_lazy(CC_INC, r, c)
+        s.increment_flags(CC_INC, r, c)
     else:
         d.put(r)
 
@@ -178,9 +167,9 @@ def dec(s: Any, d: Any) -> None:
     x = d.rmw()
     r = x - 1
     if s.want_flags:
-        c = keep_carry(s)
+        c = s.kept_carry()
         d.put(r)
-        s.flags_lazy(CC_DEC, r, c)
+        s.increment_flags(CC_DEC, r, c)
     else:
         d.put(r)
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.core.flags import eflags_of, set_eflags_arith
-from workbench.core.lang import fn, fshl, fshr, inline, u64
-from workbench.core.layout import CC_EXPL, CF, CPU, OF, RCX
+from workbench.core.lang import fshl, fshr, inline, u64
+from workbench.core.layout import CC_EXPL, CF, RCX
 from workbench.core.opcodes import row
 from workbench.core.stencil import op
 
@@ -138,18 +137,6 @@ def sar_cl(s: Any, d: Any) -> None:
 # --------------------------------------------------------------------------- rotates
 
 
-@fn("ptr", "i64")
-def set_carry_overflow(base: Any, bits: Any) -> None:
-    """CF and OF from `bits`; the other arithmetic flags stay."""
-    set_eflags_arith(CPU.view(base), (eflags_of(base) & ~(CF | OF)) | bits)
-
-
-@inline
-def rotate_flags(s: Any, carry: Any, over: Any) -> None:
-    """CF and OF from bit 0 of two values of the operand's type."""
-    set_carry_overflow(s.base, (carry & 1).zx(64) | ((over & 1).zx(64) << 11))
-
-
 @inline
 def rotated(s: Any, kind: int, x: Any, count: Any) -> tuple[Any, Any, Any]:
     """Result, CF and OF (in bit 0) of a rotate by `count` (i64, masked, maybe zero)."""
@@ -186,7 +173,7 @@ def rotate_by(s: Any, kind: int, d: Any, count: Any) -> None:
         r, carry, over = rotated(s, kind, x, count)
         d.put(r)
         if count != 0:
-            rotate_flags(s, carry, over)
+            s.set_carry_overflow(carry, over)
     else:
         r, carry, over = rotated(s, kind, x, count)
         d.put(r)

@@ -39,6 +39,8 @@ from workbench.core.flags import (
     condition_of_bits,
     eflags_of,
     flags_from,
+    set_carry,
+    set_carry_overflow,
     set_eflags_arith,
 )
 from workbench.core.lang import (
@@ -60,6 +62,8 @@ from workbench.core.lang import (
 )
 from workbench.core.layout import (
     CC_EFLAGS,
+    CC_EXPL,
+    CF,
     CPU,
     EXIT_NEXT,
     EXIT_SYSTEM,
@@ -161,6 +165,8 @@ def op(name: str, **options: Any) -> Callable[[Callable[..., Any]], Callable[...
 def hole(name: str) -> Val:
     """The value that the translator puts here, as an i64 constant."""
     e = Emitter.current
+    if e.fixed is not None:
+        return const(e.fixed[name], "i64")
     if name in WIDE_HOLES:  # in the small code model LLVM takes every symbol for 32 bits wide
         return e.val("i64", f'call i64 asm "movabsq $$H_{name}, $0", "=r"()')
     e.module.globals.setdefault(
@@ -234,7 +240,7 @@ class Imm(Operand):
 
     def get(self, ty: str | int | None = None) -> Val:
         bits = int(self._type(ty)[1:])
-        if bits not in (8, 32):
+        if bits not in (8, 32) or Emitter.current.fixed is not None:
             return hole("IMM").to(bits)
         # Said to be unsigned, it becomes a narrow immediate (the decoder extends bytes with zeros).
         name = f"H_IMM{bits // 8}"
@@ -246,6 +252,8 @@ class Imm(Operand):
 
     def zero_extended(self) -> Val:
         """A 32-bit immediate as i64."""
+        if Emitter.current.fixed is not None:
+            return hole("IMM") & 0xFFFFFFFF
         return Emitter.current.val("i64", 'call i64 asm "movl $$H_IMM4, ${0:k}", "=r"()')
 
 
@@ -457,6 +465,39 @@ class S:
         result = eflags_of.call([self.base])
         assert result is not None
         return result
+
+    def flags_carry(self) -> Val:
+        """An i64 whose bit 0 is CF (its other bits mean nothing)."""
+        result: Val = call(_keep_carry, [self])
+        return result
+
+    def kept_carry(self) -> Val:
+        """What INC and DEC give to `increment_flags`."""
+        return self.flags_carry()
+
+    def set_carry(self, c: Val) -> None:
+        """CF = `c` (i64, 0 or 1); the other arithmetic flags stay."""
+        set_carry.call([self.base, c])
+
+    def set_carry_overflow(self, carry: Val, over: Val) -> None:
+        """CF and OF from bit 0 of two values; the other arithmetic flags stay."""
+        bits = (carry & 1).zx(64) | ((over & 1).zx(64) << 11)
+        set_carry_overflow.call([self.base, bits])
+
+    def increment_flags(self, kind: int, dst: Val, carry: Any) -> None:
+        """The flags of INC or DEC (`kind`), which keep the carry that `kept_carry` gave."""
+        self.flags_lazy(kind, dst, carry)
+
+
+EXPL_FIRST = CC_EXPL * 4  # from this cc_op on, and for CC_EFLAGS, bit 0 of cc_src is CF
+
+
+@inline
+def _keep_carry(s: Any) -> Any:
+    kind = s.cpu.cc_op
+    if (kind >= EXPL_FIRST) | (kind < 4):
+        return s.cpu.cc_src
+    return s.flags_get() & CF
 
 
 @inline

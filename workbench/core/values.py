@@ -45,6 +45,10 @@ class Emitter:
         self.counter = 0
         self.block = "entry"
         self.closed = False
+        self.fixed: dict[str, int] | None = None
+        """Values of the holes, where they are known while compiling (see regions)."""
+        self.place: Callable[[int], Val] | None = None
+        """Where the field of the processor at an offset is kept meanwhile."""
 
     def fresh(self) -> str:
         self.counter += 1
@@ -98,6 +102,8 @@ class Val:
 
     def _bin(self, other: Any, iop: str, fop: str = "") -> Val:
         o = coerce(other, self.ty)
+        if Emitter.current.fixed is not None and (known := _folded(iop, self, o)) is not None:
+            return const(known, self.ty)
         op = fop if is_float(self.ty) else iop
         if not op:
             raise CompileError(f"no {iop} on {self.ty}")
@@ -170,6 +176,8 @@ class Val:
 
     def _cmp(self, o: Any, ipred: str, fpred: str) -> Val:
         other = coerce(o, self.ty)
+        if Emitter.current.fixed is not None and (known := _folded(ipred, self, other)) is not None:
+            return const(known, "i1")
         code = f"fcmp {fpred}" if is_float(self.ty) else f"icmp {ipred}"
         ty = "i1" if self.ty[0] != "<" else f"{self.ty.split(' x ')[0]} x i1>"
         return Emitter.current.val(ty, f"{code} {self.ty} {self.ref}, {other.ref}")
@@ -214,6 +222,9 @@ class Val:
         return self._bin(o, "srem")
 
     def cast(self, op: str, ty: str) -> Val:
+        if Emitter.current.fixed is not None and (known := number_of(self)) is not None:
+            if op in ("zext", "trunc"):
+                return const(known, ty)
         return Emitter.current.val(ty, f"{op} {self.ty} {self.ref} to {ty}")
 
     def zx(self, bits: int) -> Val:
@@ -257,6 +268,42 @@ class Val:
         return Emitter.current.val(
             self.ty, f"insertelement {self.ty} {self.ref}, {element} {value.ref}, {ity} {index}"
         )
+
+
+def number_of(v: Val) -> int | None:
+    """The value of an integer constant, unsigned; None for what is not known."""
+    if v.ty[0] != "i":
+        return None
+    if v.ref in ("true", "false"):
+        return int(v.ref == "true")
+    digits = v.ref.removeprefix("-")
+    return int(v.ref) & ((1 << bits_of(v.ty)) - 1) if digits.isdigit() else None
+
+
+_FOLDS: dict[str, Callable[[int, int], int]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "xor": lambda a, b: a ^ b,
+    "shl": lambda a, b: a << b if b < 256 else 0,
+    "lshr": lambda a, b: a >> b,
+    "eq": lambda a, b: int(a == b),
+    "ne": lambda a, b: int(a != b),
+    "ult": lambda a, b: int(a < b),
+    "ule": lambda a, b: int(a <= b),
+    "ugt": lambda a, b: int(a > b),
+    "uge": lambda a, b: int(a >= b),
+}
+
+
+def _folded(what: str, a: Val, b: Val) -> int | None:
+    """The result of an operation on two constants."""
+    fold = _FOLDS.get(what)
+    if fold is None or (x := number_of(a)) is None or (y := number_of(b)) is None:
+        return None
+    return fold(x, y)
 
 
 def const(value: int, ty: str) -> Val:
@@ -394,6 +441,11 @@ def store(address: Val, value: Val, align: int = 1) -> None:
 def offset(base: Val, n: Any) -> Val:
     """`base` (ptr or i64) moved by `n` bytes."""
     if base.ty == "ptr":
+        place = Emitter.current.place
+        if place is not None and base.ref == "%cpu":
+            at = number_of(n) if isinstance(n, Val) else n
+            if at is not None:
+                return place(at)
         ref = n.ref if isinstance(n, Val) else str(n)
         return Emitter.current.val("ptr", f"getelementptr i8, ptr {base.ref}, i64 {ref}")
     moved: Val = base + n
