@@ -147,10 +147,18 @@ class Screen:
         return int(children[0]) if children else self.pid
 
     def peak_bytes(self) -> int:
-        """The most memory that it had."""
-        status = Path(f"/proc/{self.application}/status").read_text()
-        found = re.search(r"VmHWM:\s+(\d+)", status)
-        return int(found[1]) << 10 if found else 0
+        """The most memory that it had, and those that it has started."""
+        application = self.application
+        processes = {str(application)}
+        for task in Path(f"/proc/{application}/task").iterdir():
+            processes.update((task / "children").read_text().split())
+        total = 0
+        for process in processes:
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{process}/status").read_text()
+                found = re.search(r"VmHWM:\s+(\d+)", status)
+                total += int(found[1]) << 10 if found else 0
+        return total
 
     def close(self) -> None:
         """End it."""

@@ -73,6 +73,8 @@ class Apart:
 
     def look(self, matches: Matches, numbers: list[int]) -> None:
         """Look through some blocks for a filter."""
+        if not numbers:
+            return
         found: list[Found] | None = None
         with self._lock:
             if not self._may_grow(max(numbers)) and self._ask(matches):

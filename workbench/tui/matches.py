@@ -200,7 +200,9 @@ class Matches:
             (look or self.look)(numbers)
 
     def unknown(self, first: int, way: int, most: int) -> list[int]:
-        """A block that has not been looked through, and those beside it that have not either."""
+        """Blocks from one on, that way, until one has been looked through."""
+        if not self._is_unknown(first):
+            return []
         last = first
         while len(range(first, last, way)) < most - 1 and self._is_unknown(last + way):
             last += way

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 BUDGET: Final = 4
 """Blocks of the log that are looked through before it is asked whether to go on."""
 _STEP_BACK_S: Final = 0.01
-Look = Callable[[int, Budget], int | None]
 
 
 class Search:
@@ -102,7 +101,7 @@ class Search:
             if self._asked is not asked:
                 return
             if match is None and budget.spent:
-                self._find_far(budget, forward, look, found)
+                self._find_far(budget.at, forward, matches, found)
             else:
                 found(match)
 
@@ -113,13 +112,16 @@ class Search:
             found(match)
 
     def _find_far(
-        self, budget: Budget, forward: bool, look: Look, found: Callable[[int | None], None]
+        self, first: int, forward: bool, matches: Matches, found: Callable[[int | None], None]
     ) -> None:
-        stopped, first = -1, budget.at
+        look = matches.after if forward else matches.before
+        apart, stopped = self._session.apart, -1
 
         def search(job: Job) -> int | None:
             number = first
             while not job.stopping() and not self._session.closing:
+                unknown = matches.unknown(number, 1 if forward else -1, apart.at_a_time)
+                apart.look(matches, unknown)
                 budget = Budget(BUDGET)
                 match = look(number * BLOCK - 1 if forward else (number + 1) * BLOCK, budget)
                 if match is not None or not budget.spent:
