@@ -221,34 +221,49 @@ def holds(base: Any, code: Any, length: Any) -> Any:
     return u32(1)
 
 
+@fn("ptr", "i64", ret="i64")
+def point_at(base: Any, linear: Any) -> Any:
+    """The number of the breakpoint at this address, from 1; 0 if there is none."""
+    cpu = CPU.view(base)
+    low = u64(0)
+    high = cpu.bp_count.zx(64)
+    while low < high:
+        middle = (low + high) >> 1
+        found = load(cpu.bp_table + middle * 8, "i64")
+        if found == linear:
+            return middle + 1
+        if found < linear:
+            low = middle + 1
+        else:
+            high = middle
+    return u64(0)
+
+
 @fn("ptr", "i64", ret="i32")
 def condition_at(base: Any, linear: Any) -> Any:
     """Is there a breakpoint at this address?  0 no, 1 yes, 2 yes but none of its conditions
     holds.
     """
     cpu = CPU.view(base)
-    n = u64(0)
-    count = cpu.bp_count.zx(64)
-    while n < count:
-        if cpu.bp[n] == linear:
-            table = cpu.cond_table
-            if table == 0:
-                return u32(1)
-            start = load(table + n * 8, "i64")
-            if start == 0:
-                return u32(1)
-            at = table + start
-            left = load(at, "i64")
-            at += 8
-            while left != 0:
-                length = load(at, "i64")
-                if holds(base, at + 8, length) != 0:
-                    return u32(1)
-                at = at + 8 + ((length + 7) & ~7)
-                left -= 1
-            return u32(2)
-        n += 1
-    return u32(0)
+    number = point_at(base, linear)
+    if number == 0:
+        return u32(0)
+    table = cpu.cond_table
+    if table == 0:
+        return u32(1)
+    start = load(table + (number - 1) * 8, "i64")
+    if start == 0:
+        return u32(1)
+    at = table + start
+    left = load(at, "i64")
+    at += 8
+    while left != 0:
+        length = load(at, "i64")
+        if holds(base, at + 8, length) != 0:
+            return u32(1)
+        at = at + 8 + ((length + 7) & ~7)
+        left -= 1
+    return u32(2)
 
 
-__all__ = ["MOST_TABLE_BYTES", "condition_at", "holds", "peek_host", "table_of"]
+__all__ = ["MOST_TABLE_BYTES", "condition_at", "holds", "peek_host", "point_at", "table_of"]

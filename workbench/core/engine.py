@@ -129,6 +129,8 @@ class Cpu:
         """Gets (gpa, bytes) of a write by others than the processor to a read-only page."""
         self.skip_advance = False
         self._conditions = b""
+        self._points: list[int] = []
+        self._point_buffer = _Buffer(PAGE)
         self.handlers: dict[str, Callable[[Any, list[int]], None]] = {}
         self._fields: dict[str, tuple[int, int]] = {}
         for name, (at, ty, _count) in CPU.fields.items():
@@ -181,6 +183,7 @@ class Cpu:
         self._stubs = _Buffer(1 << 20)
         for field, address in {
             "ram": self.ram.address,
+            "bp_table": self._point_buffer.address,
             "ram_low": self.low_bytes,
             "ram_high": self.ram_bytes - self.low_bytes,
             "rom_at": self._rom_at,
@@ -454,8 +457,7 @@ class Cpu:
 
         `registers` are the names of 64-bit fields by the number that the expressions use.
         """
-        points = [self.get("bp", n) for n in range(self.get("bp_count"))]
-        table = table_of(points, conditions) if conditions else b""
+        table = table_of(self._points, conditions) if conditions else b""
         for n in range(lay.COND_REGISTERS):
             name = registers[n] if n < len(registers) else ""
             self.set("cond_reg", self._fields[name][0] + 1 if name else 0, n)
@@ -473,10 +475,13 @@ class Cpu:
         if len(addresses) > lay.MAX_BREAKPOINTS:
             raise ValueError(f"expected at most {lay.MAX_BREAKPOINTS} breakpoints")
         new = sorted(addresses)
-        if new == [self.get("bp", n) for n in range(self.get("bp_count"))]:
+        if new == self._points:
             return
-        for n, address in enumerate(new):
-            self.set("bp", address, n)
+        self._points, data = new, struct.pack(f"<{len(new)}Q", *new)
+        if len(data) > self._point_buffer.size:
+            self._point_buffer = _Buffer(2 * len(data))
+            self.set("bp_table", self._point_buffer.address)
+        self._point_buffer.put(0, data)
         self.set("bp_count", len(new))
         self.set_conditions({}, ())
         self.forget_blocks()

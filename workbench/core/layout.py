@@ -151,7 +151,7 @@ JC_BYTES = 16 << JC_BITS
 WATCHED = 0x800  # the page has a watchpoint: every access takes the slow path
 HELD = 0x400  # writes: the page holds translated code, or is not yet noted as written
 MARKS = WATCHED | HELD
-MAX_BREAKPOINTS, MAX_WATCHES = 512, 64
+MAX_BREAKPOINTS, MAX_WATCHES = 1 << 16, 64
 COND_REGISTERS, COND_STACK = 64, 64
 WATCH_WRITE, WATCH_READ = 1, 2
 ACCESS_SLOTS = 8  # device accesses of one instruction that is being retried
@@ -253,7 +253,7 @@ CPU = Layout(
         ("watch_hits", "i64"),
         ("watch_last", "i64"),
         ("watch_last_range", "i64"),
-        ("bp", "i64", MAX_BREAKPOINTS),
+        ("bp_table", "i64"),  # host address of breakpoints, in order
         # their conditions (see conditions.py); registers by number: 1 + offset in here, 0 unknown
         ("cond_table", "i64"),
         ("cond_reg", "i32", COND_REGISTERS),

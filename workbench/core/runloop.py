@@ -48,7 +48,7 @@ from workbench.core.layout import (
     WATCHED,
 )
 from workbench.core.stencil import S, emit_raw, hole
-from workbench.core.translate import breakpoint_at, find_code, linear_pc, locate, translate
+from workbench.core.translate import find_code, linear_pc, locate, translate
 
 PAGE = mmu.PAGE
 USUAL, SLOW, CUT = range(3)
@@ -438,7 +438,6 @@ HELPERS = (
     temporary,
     find_code,
     translate,
-    breakpoint_at,
     condition_at,
     holds,
     peek_host,

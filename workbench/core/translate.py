@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.core import mmu
+from workbench.core.conditions import point_at
 from workbench.core.decode import (
     EA_NONE,
     EA_RIP,
@@ -210,18 +211,6 @@ def add_chain(cpu: Any, code: Any, insn: Any, target: Any) -> Any:
     return code + 5
 
 
-@fn("ptr", "i64", ret="i32")
-def breakpoint_at(base: Any, linear: Any) -> Any:
-    """Is there a breakpoint at this linear address?"""
-    cpu = CPU.view(base)
-    n = u64(0)
-    while n < cpu.bp_count.zx(64):
-        if cpu.bp[n] == linear:
-            return u32(1)
-        n += 1
-    return u32(0)
-
-
 @fn("ptr", "i64", "i64", "i64", "i64", "i32", "i32", ret="i64")
 def translate(
     base: Any, pc: Any, linear: Any, host: Any, block_at: Any, slow: Any, limit: Any
@@ -320,7 +309,7 @@ def translate(
             if n >= limit.zx(64) or used >= room:
                 more = u1(0)
             elif unlikely(cpu.bp_count != 0):
-                if breakpoint_at(base, linear + used) != 0:
+                if point_at(base, linear + used) != 0:
                     more = u1(0)
     if undefined:
         # keep the bytes for people; Python notes them and raises #UD

@@ -39,7 +39,7 @@ def overview(commands: Mapping[str, Command]) -> str:
         first = command.help.partition("\n")[0]
         width = 48
         for n, text in enumerate(command.usage):
-            lines.append(f"{text:<{width}}{first}" if n == 0 else text)
+            lines.append(f"{text:<{width - 1}} {first}" if n == 0 else text)
     return "\n".join(
         [
             *lines,

@@ -13,32 +13,41 @@ __all__ = ["HARDWARE", "SOFTWARE", "Points"]
 
 SOFTWARE, HARDWARE = 0, 1
 _MOST_ON_ONE_PLACE = 64
+_MOST_CODE_BYTES = 32 << 20
+
+
+def _code_bytes(point: Breakpoint | None) -> int:
+    """What its conditions and commands take."""
+    return 0 if point is None else sum(map(len, (*point.conditions, *point.commands)))
 
 
 class Points:
-    """What is set; every change goes to the target."""
+    """What is set; `apply` gives it to the target."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._breakpoints: dict[tuple[int, int], Breakpoint] = {}
         self._watches: dict[tuple[int, int, int], None] = {}
         self._variables: dict[int, int] = {}
+        self._changed = False
+        self._code_bytes = 0
 
     def clear(self) -> None:
         """Forget everything."""
         self._breakpoints.clear()
         self._watches.clear()
         self._variables.clear()
-        self._apply()
+        self._changed, self._code_bytes = True, 0
+        self.apply()
 
     def change(self, packet: Breakpoint) -> bool:
         """Insert or remove one; False if there are too many."""
         if packet.type <= HARDWARE:
             place = (packet.type, packet.address)
             if not packet.insert:
-                self._breakpoints.pop(place, None)
+                self._replace(place, None)
             elif self._has_room(packet):
-                self._breakpoints[place] = packet
+                self._replace(place, packet)
             else:
                 return False
         else:
@@ -49,16 +58,28 @@ class Points:
                 return False
             else:
                 self._watches[watch] = None
-        self._apply()
+        self._changed = True
         return True
+
+    def _replace(self, place: tuple[int, int], point: Breakpoint | None) -> None:
+        self._code_bytes -= _code_bytes(self._breakpoints.pop(place, None))
+        if point is not None:
+            self._breakpoints[place] = point
+            self._code_bytes += _code_bytes(point)
 
     def _has_room(self, packet: Breakpoint) -> bool:
         known = (packet.type, packet.address) in self._breakpoints
         if len(packet.conditions) + len(packet.commands) > _MOST_ON_ONE_PLACE:
             return False
+        if self._code_bytes + _code_bytes(packet) > _MOST_CODE_BYTES:
+            return False
         return known or len(self._breakpoints) < MAX_BREAKPOINTS
 
-    def _apply(self) -> None:
+    def apply(self) -> None:
+        """Give the target what has changed: before it moves, not for each of many packets."""
+        if not self._changed:
+            return
+        self._changed = False
         places = {address for _, address in self._breakpoints}
         self._target.set_points(places, list(self._watches))
         for address in places:

@@ -134,6 +134,7 @@ class Stub:
         """Take the move that is asked for; `report` has to follow."""
         move, self.running = self.running, None
         assert move is not None
+        self.points.apply()
         self.interrupted = False
         self.monitor.note = ""
         return move
