@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import InputFileError, UsageError
+from workbench.gdbstub import points
 from workbench.gdbstub.framing import Framing, frame
 from workbench.gdbstub.server import Server, listen
 from workbench.gdbstub.stub import Stub
@@ -237,3 +238,30 @@ def test_what_lldb_asks(stub: Stub) -> None:
     assert hole == b"start:800000000000;size:ffff000000000000;"
     assert b"permissions" in ask(stub, b"qMemoryRegionInfo:ffffffff81000000")
     assert ask(stub, b"qMemoryRegionInfo:zz") == b"E01"
+
+
+def test_tens_of_thousands_of_breakpoints(demo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.trace.reader import open_trace
+
+    with open_trace(demo_path) as trace:
+        timeline = Timeline(trace)
+        stub = Stub(ReplayTarget(timeline))
+        stub.framing.acks = False
+        timeline.seek(20_000)
+        pcs = []
+        for _ in range(40):
+            timeline.step()
+            pcs.append(timeline.machine.cpu.get("rip"))
+        timeline.seek(20_000)
+        addresses = {0xFFFF_FFFF_8100_0000 + 16 * n for n in range(20_000)} | {pcs[-1], 0}
+        for address in addresses:
+            assert ask(stub, b"Z1,%x,1" % address) == b"OK"
+        assert ask(stub, b"vCont;c").startswith(b"T05")
+        first = pcs.index(pcs[-1])
+        assert (timeline.icount, timeline.machine.cpu.get("rip")) == (20_001 + first, pcs[-1])
+        monkeypatch.setattr(points, "MAX_BREAKPOINTS", len(addresses))
+        assert ask(stub, b"Z0,10,1") == b"E28"
+        assert ask(stub, b"z1,%x,1" % pcs[-1]) == b"OK"
+        assert ask(stub, b"Z0,10,1") == b"OK"
+        stub.points.clear()
+        assert ask(stub, b"bc") == b"T05replaylog:begin;thread:01;"
