@@ -43,14 +43,14 @@ def program() -> bytes:
     return code + out(COM1, ord("\n")) + out(DEBUG_EXIT, 0) + b"\xf4\xeb\xfd"
 
 
-def record(path: Path) -> None:
-    """Record it."""
+def recording(path: Path) -> Recording:
+    """What would record it."""
     disk = DriveConfig("drive0", "ide", 1 << 20)
     config = MachineConfig(ram_bytes=16 << 20, seed=1, rtc_epoch_s=1_767_225_600, drives=(disk,))
     guest = Guest(elf(multiboot_header(0) + program()), kernel_path="ata.elf")
     limits = Limits(icount=50_000_000, wall_s=60)
-    Recording(str(path), config.to_json(), guest, limits=limits).run()
+    return Recording(str(path), config.to_json(), guest, limits=limits)
 
 
 if __name__ == "__main__":
-    record(Path(sys.argv[1]))
+    recording(Path(sys.argv[1])).run()

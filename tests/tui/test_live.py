@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import environment
+from tests.trace import ata_guest
 from tests.trace.test_boot import Guests
 from tests.trace.test_live import recording
 from tests.tui.terminal import Terminal
@@ -16,6 +17,7 @@ from workbench.trace import symbols
 from workbench.trace.live import LiveTimeline
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay
+from workbench.tui.keys import KEYS
 from workbench.tui.layout import Settings
 from workbench.tui.lines import plain
 from workbench.tui.live import Live
@@ -122,6 +124,39 @@ def test_record_pause_type_go_back_go_on_stop(guest: Guests, tmp_path: Path) -> 
     with open_trace(tmp_path / "live.wbt") as trace:
         assert trace.closed
         assert Replay(trace).run().identical
+
+
+def test_it_records_on_until_each_request_of_a_disk(tmp_path: Path) -> None:
+    """`r` at the present stops at every ATA command, before it, with its inspector at hand."""
+    path = tmp_path / "ata.wbt"
+    live = Live(LiveTimeline(ata_guest.recording(path)))
+    live.timeline.recording.recorder.flush()
+    with open_trace(path) as trace:
+        session = Session(trace, lambda name, failed: Inline(failed), live=live)
+        session.driver.built(live.timeline)
+        view = View(session, Settings({}))
+        session.inspected = "ide0"
+        view.choose_layout("3")
+        (key,) = (key for key in KEYS if key.shown == "r")
+        stops = []
+        for number in range(3):
+            key.run(view)
+            assert session.message == "request: c records on"
+            stops.append(session.icount)
+            compose(view, 120, 100)
+            view.focus = "inspector"
+            view.pane.edge(True)
+            shown = "\n".join(plain(line) for line in compose(view, 120, 100))
+            assert f"ide0/{number + 1}  " not in shown, "it has not begun"
+            assert (f"ide0/{number}  " in shown) == (number > 0)
+        key.run(view)
+        assert "the guest has come to its end" in session.message
+        live.finish()
+        trace.refresh()
+        begun = [row["icount"] for row in trace.requests.to_pylist() if row["phase"] == "begin"]
+    assert stops == begun
+    with open_trace(path) as again:
+        assert Replay(again).run().identical
 
 
 def everything(tmp_path: Path) -> Session:
