@@ -57,6 +57,11 @@ def test_open_filter_move_resize_quit(tui: Open, demo: str) -> None:
     t.wait(r"50\.00 %")
     t.send(":nonsense\r")
     t.wait("no command 'nonsense'; :help lists them")
+    t.send("s")
+    t.wait("2,912,451  . help")
+    assert "nonsense" not in t.text
+    t.send("S")
+    t.wait("2,912,450  . help")
     t.send("y")
     t.wait(r"--at 2912450")
     assert b"\x1b]52;c;" in t.raw

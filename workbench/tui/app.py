@@ -162,7 +162,7 @@ class TuiApp:
 
         for key in KEYS:
             for one in key.keys:
-                add((one,), key.run)
+                add((one,), key.press)
 
         @bindings.add("escape", filter=asking, eager=True)
         @bindings.add("c-c", filter=asking, eager=True)

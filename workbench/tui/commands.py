@@ -38,6 +38,7 @@ class Command:
 
 def run(view: View, line: str) -> None:
     """Do what was typed; what is wrong with it becomes a message."""
+    view.session.hush()
     try:
         words = shlex.split(line)
         if not words:

@@ -39,6 +39,11 @@ class Instruction:
         return _memory(self.code, self.address, self.bits) if "[" in self.operands else None
 
     @property
+    def is_static(self) -> bool:
+        """Has it a memory operand that is the same whatever the registers are?"""
+        return "[rip " in self.operands or " [0x" in self.operands
+
+    @property
     def is_branch(self) -> bool:
         """May it go on elsewhere than behind itself?"""
         m = self.mnemonic

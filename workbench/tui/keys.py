@@ -26,6 +26,12 @@ class Key:
     help: str
     run: Action
 
+    def press(self, view: View) -> None:
+        """What was said last is old now, unless only a cursor is moved."""
+        if self.group != "panes":
+            view.session.hush()
+        self.run(view)
+
 
 def _paused(run: Action) -> Action:
     """A recording that runs on is paused first."""

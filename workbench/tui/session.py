@@ -305,6 +305,10 @@ class Session:
         self.message, self.error = safe(text), False
         self.changed()
 
+    def hush(self) -> None:
+        """Say nothing any more."""
+        self.message, self.error = "", False
+
     def fail(self, text: str) -> None:
         """Show what went wrong."""
         self.message, self.error = safe(text), True

@@ -94,20 +94,22 @@ class CodePane(Pane):
             line.append(("class:symbol", session.function(i.target)))
         else:
             line.append(("class:name", i.operands))
+        if current or i.is_static:
+            line += self._resolved(i, moment, current)
         if current:
-            line += self._resolved(i, moment)
             line = restyle(line, "class:current")
         if i.address == (moment.pc if self.address is None else self.address):
             line.append(("", " " * width))
             line = restyle(line, "class:selected" if focused else "class:selected.idle")
         return line
 
-    def _resolved(self, i: Instruction, moment: Moment) -> Line:
+    def _resolved(self, i: Instruction, moment: Moment, current: bool) -> Line:
+        """Where the memory operand is, and what is there; only the current one is sure of that."""
         address = effective(i, moment)
         if address is None:
             return []
         out: Line = [("class:address", f"  ; {self._place(address)}")]
-        value = moment.word(address)
+        value = moment.word(address) if current else None
         if value is not None and i.mnemonic != "lea":
             out.append(("class:value", f" = {value:#x}"))
         return out
