@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from guests.initramfs import run_option
+from guests.programs import with_programs
 from tests.net.test_sockets import free_port, qemu
 from workbench.hw.e1000.mac import MAP
 from workbench.trace.reader import open_trace
@@ -46,6 +47,17 @@ seq 1 50000 > /tmp/up
 wget -q -O - --post-file=/tmp/up http://10.0.2.2:{port}/upload
 ifconfig eth0 | grep errors
 dmesg | grep e1000
+"""
+
+PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
+SELF_TEST = """\
+ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
+n=0
+while [ "$(cat /sys/class/net/eth0/carrier)" != 1 ] && [ $n -lt 80 ]; do sleep 0.1; n=$((n+1)); done
+ping -c 1 -W 1 10.0.2.2
+ethtool -e eth0 length 16
+ethtool -S eth0
+ethtool -t eth0 offline
 """
 
 
@@ -238,6 +250,26 @@ def test_as_many_register_accesses_as_with_qemu(recording, guest, server, tmp_pa
     assert more % 2 == 0
     assert abs(more) <= seconds + 2
     assert sum(ours.values()) == pytest.approx(sum(theirs.values()), rel=0.1)
+
+
+@pytest.mark.skipif(shutil.which("ethtool", path=PATH) is None, reason="needs ethtool")
+def test_the_drivers_own_self_test(guest, tmp_path):
+    """Registers by patterns, EEPROM, each interrupt, frames through the PHY's loopback, link."""
+    made = guest("generic")
+    initrd = tmp_path / "initrd.gz"
+    initrd.write_bytes(with_programs(made.images["drivers"].read_bytes(), ["ethtool"]))
+    append = f"console=ttyS0 quiet {run_option(SELF_TEST)}"
+    printed = workbench(
+        "record", "--kernel", made.kernel, "--initrd", initrd, "--append", append, "--nic",
+        "e1000,mac=52:54:00:00:00:07,none", "-o", tmp_path / "test.wbt", "--timeout", 200,
+    )  # fmt: skip
+    assert "The test result is PASS" in printed
+    assert (
+        len(re.findall(r"(?:Register|Eeprom|Interrupt|Loopback|Link) test .*\t 0\n", printed)) == 5
+    )
+    assert re.search(r"0x0000:\s+52 54 00 00 00 07", printed), "the EEPROM"
+    assert re.search(r"tx_packets: [1-9]", printed)
+    workbench("replay", tmp_path / "test.wbt")
 
 
 @pytest.mark.qemu

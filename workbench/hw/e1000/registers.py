@@ -2,7 +2,7 @@
 
 PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual (order number 317453),
 chapter 13: the registers that it gives to the 82540EM. Registers that only others of the family
-have (TXCW, RXCW, FLA) are reserved; SWSM alone is from the manual of later ones (see there).
+have (RXCW, FLA) are reserved; SWSM alone is from the manual of later ones (see there).
 Deliberately not modelled: the packet buffer memory at 0x10000
 (PBM), which reads as 0, and the alias addresses of the 82542.
 """
@@ -118,7 +118,12 @@ FCAH = Reg("FCAH", 0x002C, 4, fields=(Field("FCAH", 0, 16),), ref="317453 13.4.9
 FCT = Reg("FCT", 0x0030, 4, fields=(Field("TYPE", 0, 16),), ref="317453 13.4.10")
 VET = Reg("VET", 0x0038, 4, 0x8100, fields=(Field("VET", 0, 16),), ref="317453 13.4.11")
 FCTTV = Reg("FCTTV", 0x0170, 4, fields=(Field("TTV", 0, 16),), ref="317453 13.4.12")
-TXCW = Reg("TXCW", 0x0178, 4, access=RESERVED, ref="317453 13.4.13")
+# Of chips with a TBI; but Linux's self-test, which Intel wrote, has it keep its bits on this one.
+TXCW = Reg(
+    "TXCW", 0x0178, 4,
+    fields=(Field("TXCONFIGWORD", 0, 16), Field("TXCONFIG", 30), Field("ANE", 31)),
+    ref="317453 13.4.13",
+)  # fmt: skip
 RXCW = Reg("RXCW", 0x0180, 4, access=RESERVED, ref="317453 13.4.14")
 _LED = (("MODE", 0, 4), ("IVRT", 6, 1), ("BLINK", 7, 1))
 LEDCTL = Reg(
@@ -142,8 +147,10 @@ CAUSES = (
     Field("LSC", 2),
     Field("RXSEQ", 3),
     Field("RXDMT0", 4),
+    Field("RSV5", 5),  # reserved, raised by ICS alone: Linux's self-test wants each up to bit 9
     Field("RXO", 6),
     Field("RXT0", 7),
+    Field("RSV8", 8),
     Field("MDAC", 9),
     Field("RXCFG", 10),
     Field("PHYINT", 12),

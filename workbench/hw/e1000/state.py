@@ -33,6 +33,7 @@ class MacState:
     fct: int = 0
     vet: int = r.VET.reset
     fcttv: int = 0
+    txcw: int = 0
     ledctl: int = r.LEDCTL.reset
     pba: int = r.PBA.reset
     icr: int = 0

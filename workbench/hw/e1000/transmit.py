@@ -306,7 +306,7 @@ class Transmitter:
             state.tx_sent_bytes, ends,
         )  # fmt: skip
         sizes = burst.sizes()
-        self._occupy(header, sizes)
+        self._occupy((header + data[:6])[:6], sizes)
         if burst.fit_in_one:
             self._wire_large(Large(len(sizes), burst.cut, burst.whole))
         else:
