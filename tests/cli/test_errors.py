@@ -22,7 +22,7 @@ USAGE = [
     (["record", "--initrd", "i", "--bios", "b"], "expected --initrd with --kernel"),
     (["record", "--kernel", "k", "--boot", "c"], "expected --boot with --bios"),
     (["record", "--bios", "b", "--boot", "x"], "expected up to three of acdn to boot from"),
-    (["record", "--bios", "b", "--boot", "c,once=d"], "expected --boot with order=, menu="),
+    (["record", "--bios", "b", "--boot", "c,twice=d"], "expected --boot with order=, "),
     (["record", "--bios", "b", "--boot", "menu=yes"], "expected --boot menu=on or menu=off"),
     (["record", "--bios", "b", "--boot", "splash-time=1s"], "in milliseconds, not '1s'"),
     (["record", "-kernel", "vmlinuz", "-m", "lots"], "expected a memory size such as 256"),

@@ -72,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
     wanted = [(name, getattr(args, name)) for name in names if getattr(args, name) is not None]
     if not wanted:
         raise UsageError(f"expected one of {', '.join(f'--{name}' for name in names)}")
+    for name, path in wanted:
+        if path == "-" and name != "json":
+            raise UsageError(f"expected a file for --{name}, not '-'")
     with open_trace(args.trace) as trace:
         if not trace.closed and not args.quiet:
             complain(cut_notice(trace))
@@ -103,8 +106,6 @@ def _flame(trace: Trace, args: argparse.Namespace) -> Callable[[str, str], str]:
         return stacks.load(trace, args.device or ()), table
 
     def write(name: str, path: str) -> str:
-        if path == "-":
-            raise UsageError(f"expected a file for --{name}, not '-'")
         found, table = load()
         with written(path) as file:
             if name == "folded":
@@ -128,8 +129,6 @@ def export(trace: Trace, name: str, path: str, *, sent: bool = True) -> str:
         rows = write_parquet(trace, path)
         return f"{len(rows)} tables, {sum(rows.values()):,} rows"
     if path == "-":
-        if name != "json":
-            raise UsageError(f"expected a file for --{name}, not '-'")
         return f"{write_json_lines(trace, sys.stdout.buffer):,} events"
     write, unit = {
         "json": (write_json_lines, "events"),

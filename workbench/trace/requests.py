@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from workbench.errors import FormatError
 from workbench.trace import tables
+from workbench.trace.ahead import in_turn
 from workbench.trace.columns import Ints, Words, coded, integers, words
 
 if TYPE_CHECKING:
@@ -410,9 +411,10 @@ class Relations:
         trace = self._trace
         if not count:
             return Totals(accesses[:0], dma_bytes[:0], interrupts[:0])
-        for batch in trace.batches(
-            "accesses", ("seq", "icount", "kind", "device", "offset", "write")
-        ):
+        columns = ("seq", "icount", "kind", "device", "offset", "write")
+        pieces = range(len(trace.pieces("accesses")))
+        reads = (partial(trace.piece, "accesses", n, columns) for n in pieces)
+        for batch in in_turn(reads, None):
             accesses += np.bincount(self.accesses(batch) + 1, minlength=count + 1)
         for batch in trace.batches("dma", ("seq", "icount", "device", "length", "write")):
             owner = self.dma(batch) + 1
