@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.tui.conftest import DEMO
 from workbench.errors import WorkbenchError
-from workbench.trace.reader import Trace
+from workbench.trace.reader import Trace, open_trace
 from workbench.trace.symbols import SymbolTable
 from workbench.tui import apart, language
 from workbench.tui.log import COLUMNS, AccessLog
@@ -118,3 +119,19 @@ def test_it_ends_with_this_one(session: Session) -> None:
     assert Path(f"/proc/{process.pid}").exists()
     session.close()
     assert not process.is_alive()
+
+
+def test_a_filter_that_was_set_too_early_begins_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with open_trace(DEMO.parent / "v2-ata.wbt") as trace:
+        early = Session(trace, lambda name, failed: Inline(failed))
+        for text in ("request=ide0*", "register=STATUS"):
+            late = Session(trace, lambda name, failed: Inline(failed))
+            late.start(build=False)
+            late.set_filter(text)
+            early.set_filter(text)
+            guessed = early.matches
+            early.start(build=False)
+            assert early.matches is not guessed
+            assert early.matches.known == late.matches.known > 0

@@ -47,9 +47,10 @@ class Search:
         self._scan(self._scanned)
         session.changed()
 
-    def renamed(self) -> None:
-        """Functions have other names now."""
-        if self.matches.node is not None and language.asks(self.matches.node, "function"):
+    def learned(self, *names: str) -> None:
+        """More is known about what is called so: a filter that asks for it begins again."""
+        node = self.matches.node
+        if node is not None and any(language.asks(node, name) for name in names):
             self.set(self.text)
 
     def grow(self) -> None:

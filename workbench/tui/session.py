@@ -172,7 +172,7 @@ class Session:
             self._naming.submit("loading", lambda _: self.driver.warm(), lambda _: None)
         elif build:
             self.driver.build()
-        self.read_jobs.submit("reading", self._read, lambda _: self.changed())
+        self.read_jobs.submit("reading", self._read, lambda _: self._has_read())
         if names and self.symbols is None and self.live is None:
             self._naming.submit("finding symbols", self._find_symbols, self._named)
 
@@ -214,6 +214,11 @@ class Session:
         self.changed()
         self.log.index(stopping, apart.follow, apart.at_a_time)
 
+    def _has_read(self) -> None:
+        """Filters may ask for requests, and for what registers mean, which nobody knew before."""
+        self.search.learned("request", "register", "fields", "")
+        self.changed()
+
     def _find_symbols(self, job: Job) -> SymbolTable:
         return names.find(self.trace)
 
@@ -232,7 +237,7 @@ class Session:
 
     def _named(self, found: SymbolTable) -> None:
         self.names.learn(found)
-        self.search.renamed()
+        self.search.learned("function")
         self.changed()
 
     # A recording that goes on.
