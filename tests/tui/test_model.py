@@ -276,3 +276,27 @@ def test_comparing_can_be_stopped_and_begun_again(session: Session) -> None:
         jobs.run()
         assert comparison.ready
         assert session.message == "the runs match"
+
+
+def test_a_long_sentence_is_read_as_a_whole(view: View) -> None:
+    """Above the status line, until the next key."""
+    text = "expected " + ", ".join(f"word{n}" for n in range(30)) + ", not 'this'"
+    for width in (40, 80, 120):
+        view.session.fail(text)
+        lines = ["".join(part for _, part in line) for line in compose(view, width, 24)]
+        assert all(len(line) == width for line in lines)
+        assert text in " ".join(line.strip() for line in lines)
+        view.session.hush()
+        assert "word29" not in "".join(
+            part for line in compose(view, width, 24) for _, part in line
+        )
+
+
+def test_the_tour_is_readable_where_80_columns_are_enough(view: View) -> None:
+    view.tour = 0
+    while view.tour is not None:
+        shown = ["".join(part for _, part in line) for line in compose(view, 80, 24)]
+        place = next(n for n, line in enumerate(shown) if "─ tour" in line)
+        assert not any("…" in line for line in shown[place + 1 : -1])
+        assert len(shown) == 24
+        view.next_tour(1)

@@ -22,8 +22,8 @@ def compose(view: View, width: int, height: int) -> list[Line]:
         text = f"expected a terminal of {LEAST_WIDTH}x{LEAST_HEIGHT}, not {width}x{height}"
         told: list[Line] = [[("class:error", line)] for line in wrap(text, max(width, 1))]
         return [*told, *([[]] * height)][:height]
-    touring = view.tour is not None and height >= 16
-    room = height - 1 - touring * tour.HEIGHT
+    touring = tour.lines(view.tour, width) if view.tour is not None and height >= 16 else []
+    room = height - 1 - len(touring)
     area = Rect(0, 0, width, room)
     if view.overlay:
         from workbench.tui.help import overlay
@@ -48,9 +48,7 @@ def compose(view: View, width: int, height: int) -> list[Line]:
         for _, name, rect in across:
             line += drawn[name][y - rect.y]
         out.append(line)
-    if touring and view.tour is not None:
-        out += tour.lines(view.tour, width)
-    return [*out, status(view, width)]
+    return [*_told(view, [*out, *touring], width), status(view, width)]
 
 
 def _pane(view: View, name: str, rect: Rect, whole: int) -> list[Line]:
@@ -78,27 +76,46 @@ def _pane(view: View, name: str, rect: Rect, whole: int) -> list[Line]:
     return lines + [blank] * (rect.height - len(lines))
 
 
-def status(view: View, width: int) -> Line:
-    """What runs, or the last sentence; the position; where help is."""
+def _told(view: View, above: list[Line], width: int) -> list[Line]:
+    """A sentence that the status line has no room for stands above it, over the panes."""
+    style, text, is_sentence = _said(view)
+    if not is_sentence or width_of([("", text)]) + len(_right(view)) <= width:
+        return above
+    lines = [fit([(style, f" {line}")], width, style) for line in wrap(text, max(width - 2, 1))]
+    return [*above[: max(len(above) - len(lines), 0)], *lines[: len(above)]]
+
+
+def _right(view: View) -> str:
+    return f" {view.session.icount:,}  ? help "
+
+
+def _said(view: View) -> tuple[str, str, bool]:
+    """What runs, or the last sentence, with its style; is it a sentence?"""
     session = view.session
     job = session.search.searching.job or session.machine_jobs.job
     live = session.live
     if view.typing:
-        style, left = "class:status.busy", " ● the keys go to the guest; Ctrl-] ends that"
-    elif live is not None and live.running:
+        return "class:status.busy", " ● the keys go to the guest; Ctrl-] ends that", False
+    if live is not None and live.running:
         until = "" if live.awaited is None else f" until the next {live.awaited.what}"
         doing = f"recording{until} … Esc pauses, e types"
         if job is not None and job.cancelled:
             doing = "pausing …"
-        style, left = "class:status.busy", f" ● {doing}"
-    elif job is not None:
+        return "class:status.busy", f" ● {doing}", False
+    if job is not None:
         share = "" if job.progress is None else f" {100 * job.progress:.0f} %"
-        style, left = "class:status.busy", f" {safe(job.name)}{share} … Esc stops"
-    elif session.message:
-        style, left = "class:error" if session.error else "class:status", f" {session.message}"
-    else:
-        style, left = "class:status", f" {safe(session.trace.path)}"
-    right = f" {session.icount:,}  ? help "
-    left = clip(left, max(width - len(right), 0))
+        return "class:status.busy", f" {safe(job.name)}{share} … Esc stops", False
+    if session.message:
+        style = "class:error" if session.error else "class:status"
+        return style, f" {session.message}", True
+    return "class:status", f" {safe(session.trace.path)}", False
+
+
+def status(view: View, width: int) -> Line:
+    """What runs, or the last sentence; the position; where help is."""
+    style, left, is_sentence = _said(view)
+    right = _right(view)
+    if width_of([("", left)]) + len(right) > width:
+        left = "" if is_sentence else clip(left, max(width - len(right), 0))
     room = max(width - width_of([("", left)]), 0)
     return [(style, left), ("class:status", f"{right:>{room}}"[:room])]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Final
 
 from workbench.tui.lines import Line, clip
 
-HEIGHT: Final = 4
 STEPS: Final = (
     ("This is a recorded run: every access of the guest to a device, in order.",
      "Above: where in the run which device was busy. Try: a goes to the next access, A back."),
@@ -16,8 +16,10 @@ STEPS: Final = (
      "Tab completes names; Esc shows all again."),
     ("i goes to the next interrupt, b and f to the next block and function; capitals go back.",
      "Each can be taken back: [ returns to where you were before the last jump."),
-    ("1 to 9 are layouts: 3 has a device inspector, p goes to the next device.",
-     "5 has what the guest had printed by now. Tab gives another pane the keys, z enlarges it."),
+    ("1 to 9 are layouts; 5 has what the guest had printed by now. Tab gives another pane the "
+     "keys, z enlarges it. 3 has a device inspector; p goes to the next device.",
+     "Try: Tab until it has the keys. On a line Enter goes to what it stands for, w to who wrote "
+     "that."),
     ("In layout 4, put the cursor on a byte of memory and press w: you are where it was written.",
      ":as shows structures there (Tab lists them); y copies the position for --at."),
     ("A guest can be recorded here as well: workbench tui --record --kernel vmlinuz -o boot.wbt",
@@ -29,11 +31,8 @@ STEPS: Final = (
 
 def lines(step: int, width: int) -> list[Line]:
     """The panel of a step."""
-    first, second = STEPS[step]
     head = f"─ tour {step + 1}/{len(STEPS)} ─ t: next step, T: the one before, Esc: end "
-    return [
-        [("class:mark", clip(head.ljust(width, "─"), width))],
-        [("class:heading", clip(f" {first}", width))],
-        [("class:text", clip(f" {second}", width))],
-        [("class:mark", "─" * width)],
-    ]
+    out: list[Line] = [[("class:mark", clip(head.ljust(width, "─"), width))]]
+    for style, text in zip(("class:heading", "class:text"), STEPS[step], strict=True):
+        out += [[(style, f" {part}")] for part in wrap(text, max(width - 2, 1))]
+    return [*out, [("class:mark", "─" * width)]]
