@@ -19,8 +19,9 @@ from workbench.core.build import import_semantics
 from workbench.core.engine import STATE_FIELDS
 from workbench.core.layout import CPU
 from workbench.core.regions import hot
+from workbench.core.regions.compiled import Compiled
 from workbench.core.regions.shape import Block
-from workbench.core.regions.worker import Compiled, compile_region
+from workbench.core.regions.worker import compile_region
 
 DATA = 0x20000
 EDGE = 0xFFFF0  # the last bytes of RAM: behind them are accesses to devices
@@ -35,12 +36,12 @@ class Here:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.answers: dict[int, Compiled | None] = {}
+        self.answers: dict[int, tuple[str, Compiled | None]] = {}
         self.count = 0
 
-    def ask(self, blocks: list[Block]) -> int:
+    def ask(self, name: str, blocks: list[Block]) -> int:
         self.count += 1
-        self.answers[self.count] = compile_region(blocks)
+        self.answers[self.count] = name, compile_region(blocks)
         return self.count
 
     def poll(self) -> None:

@@ -19,14 +19,23 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workbench import cache
 from workbench.core import layout as lay
 from workbench.core.decode import INSN, TOO_LONG
 from workbench.core.layout import CPU
-from workbench.core.regions.shape import Block, Insn, blocks_of, circle
+from workbench.core.regions.compiled import Compiled, name_of, unpack
+from workbench.core.regions.shape import (
+    BASE,
+    BRANCHES,
+    Block,
+    Insn,
+    blocks_of,
+    chain_target,
+    circle,
+)
 
 if TYPE_CHECKING:
     from workbench.core.engine import Cpu
-    from workbench.core.regions.worker import Compiled
 
 SLICE = 1_000_000
 ENOUGH = 4  # samples of a page
@@ -34,6 +43,7 @@ FORGET = 4096  # samples after which all counts start again
 MOST_INSNS = 300
 MOST_ATTEMPTS = 12  # for a page, until the counts start again
 MOST_WAITING = 4
+MOST_PRESENT = 4096
 PIPE_BYTES = 1 << 20  # more than so many requests have
 PAGE = 4096
 _RECORD = struct.Struct(f"<{INSN.size // 8}Q")
@@ -70,16 +80,16 @@ class Compiler:
             fcntl.fcntl(self.process.stdin.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.number = 0
         self.got = b""
-        self.answers: dict[int, Compiled | None] = {}
+        self.answers: dict[int, tuple[str, Compiled | None]] = {}
         self.waiting: set[int] = set()
         atexit.register(self.close)
 
-    def ask(self, blocks: list[Block]) -> int:
+    def ask(self, name: str, blocks: list[Block]) -> int:
         """Have a region compiled; the number of the answer."""
         import pickle
 
         self.number += 1
-        data = pickle.dumps((self.number, blocks))
+        data = pickle.dumps((self.number, name, blocks))
         assert self.process.stdin is not None
         self.process.stdin.write(struct.pack("<I", len(data)) + data)
         self.process.stdin.flush()
@@ -102,11 +112,11 @@ class Compiler:
             size = struct.unpack_from("<I", self.got)[0]
             if len(self.got) < 4 + size:
                 return
-            number, answer = pickle.loads(self.got[4 : 4 + size])  # noqa: S301 (from our own process)
+            number, name, answer = pickle.loads(self.got[4 : 4 + size])  # noqa: S301 (from our own process)
             self.got = self.got[4 + size :]
             if number in self.waiting:
                 self.waiting.discard(number)
-                self.answers[number] = answer
+                self.answers[number] = name, answer
 
     def close(self) -> None:
         """End the process."""
@@ -144,7 +154,8 @@ def compiler() -> Compiler | None:
 class _Wanted:
     """A region on its way: where it will be, and the bytes that it is made of."""
 
-    pc: int
+    base: int  # address of the page
+    pc: int  # in it
     mode: int
     page: int  # of RAM
     spans: list[tuple[int, int]]  # offsets in the page
@@ -160,8 +171,11 @@ class Hot:
         self.counts: dict[tuple[int, int], int] = {}
         self.attempts: dict[int, int] = {}
         self.total = 0
+        self.present: dict[tuple[int, int, int], list[_Wanted]] = {}
+        """What was installed last, by page."""
         self.wanted: dict[int, _Wanted] = {}
-        self.made: dict[tuple[int, int, bytes], Compiled | None] = {}
+        self.asked: set[str] = set()
+        """Names of what is being compiled, and of what cannot be."""
         self.failed = not enabled()
         self.installed = 0
 
@@ -178,6 +192,8 @@ class Hot:
         self.total += 1
         if self.total % FORGET == 0:
             self.counts.clear()
+            if len(self.present) > MOST_PRESENT:
+                self.present.clear()
             self.attempts.clear()
         pc = cpu.get("rip")
         key = pc >> 12, mode
@@ -207,27 +223,39 @@ class Hot:
         return page if page < cpu.ram_bytes >> 12 else None
 
     def _look(self, pc: int, mode: int, page: int) -> None:
-        blocks = self._loop(pc, page)
-        if blocks is None or (block := self._block(blocks[0].pc, mode, page)) is None:
+        base = pc & -PAGE
+        if any(self._covers(other, pc) for other in self.present.get((page, base, mode), ())):
+            return
+        blocks = self._loop(pc & PAGE - 1, page)
+        if blocks is None or (block := self._block(base + blocks[0].pc, mode, page)) is None:
             return
         if self._has_region(block):
             return
-        spans = [(b.pc & PAGE - 1, b.insns[-1].next - b.pc) for b in blocks]
+        spans = [(b.pc, b.insns[-1].next - b.pc) for b in blocks]
         code = b"".join(self._bytes(page, at, size) for at, size in spans)
-        wanted = _Wanted(blocks[0].pc, mode, page, spans, code)
-        known = (wanted.pc, mode, code)
-        if known in self.made:
-            self._install(wanted, self.made[known])
+        wanted = _Wanted(base, blocks[0].pc, mode, page, spans, code)
+        name = name_of(blocks)
+        if name in self.asked:
             return
-        if any(other.pc == wanted.pc for other in self.wanted.values()):
+        kept = cache.fetch(name)
+        if kept is not None and (compiled := unpack(kept)) is not None:
+            self._install(wanted, compiled)
             return
         one = compiler()
         try:
             if one is None:
                 raise OSError("no compiler")
-            self.wanted[one.ask(blocks)] = wanted
+            self.wanted[one.ask(name, blocks)] = wanted
+            self.asked.add(name)  # it is in the cache the next time, or cannot be compiled
         except OSError:
             self.failed = True
+
+    def _covers(self, there: _Wanted, pc: int) -> bool:
+        """Is the instruction at `pc` in a region that is still there?"""
+        if not any(at <= pc - there.base < at + size for at, size in there.spans):
+            return False
+        block = self._block(there.base + there.pc, there.mode, there.page)
+        return block is not None and self._has_region(block)
 
     def _bytes(self, page: int, at: int, size: int) -> bytes:
         start = page * PAGE + at
@@ -240,7 +268,7 @@ class Hot:
         around = [(end - head, head) for head, end in heads if head <= pc <= end]
         ahead = [(end - head, head) for head, end in heads]
         for _, head in sorted(around) + sorted(ahead):
-            if head >> 12 == pc >> 12 and head in found:
+            if head in found:
                 region = self._reach(head, page)
                 if any(i.ends and i.target == head for i in region.values()):
                     return circle(blocks_of(head, region))
@@ -252,7 +280,7 @@ class Hot:
         to_do = [pc]
         while to_do and len(found) < MOST_INSNS:
             at = to_do.pop(0)
-            while at not in found and at >> 12 == pc >> 12 and len(found) < MOST_INSNS:
+            while at not in found and 0 <= at < PAGE and len(found) < MOST_INSNS:
                 insn = self._decoded(at, page)
                 if insn is None or not insn.supported():
                     break
@@ -266,10 +294,9 @@ class Hot:
 
     def _decoded(self, pc: int, page: int) -> Insn | None:
         cpu = self.cpu
-        offset = pc & PAGE - 1
         record = cpu.get("insns")
-        host = cpu.ram.address + page * PAGE + offset
-        length = self.decode(cpu.base, host, PAGE - offset, pc, record)
+        host = cpu.ram.address + page * PAGE + pc
+        length = self.decode(cpu.base, host, PAGE - pc, pc, record)
         if length == 0 or length == TOO_LONG or length >= 16:
             return None
         f = _RECORD.unpack(ctypes.string_at(record, _RECORD.size))
@@ -282,8 +309,8 @@ class Hot:
         holes = {f"OP{n}": f[_FIELD["op"] + n] for n in range(4)}
         segment = f[_FIELD["segment"]] & 7
         for hole, key in (
-            ("IMM", "imm"), ("PC", "pc"), ("NEXT", "next"), ("LENGTH", "asize"), ("RM", "rm"),
-            ("BASE", "base"), ("INDEX", "index"), ("TARGET", "target"), ("DISP", "disp"),
+            ("IMM", "imm"), ("LENGTH", "asize"), ("RM", "rm"), ("TARGET", "target"),
+            ("BASE", "base"), ("INDEX", "index"), ("DISP", "disp"),
         ):  # fmt: skip
             holes[hole] = f[_FIELD[key]]
         holes["SEGNO"] = segment
@@ -297,7 +324,7 @@ class Hot:
             ea=f[_FIELD["ea"]],
             segment=segment,
             nop=bool(f[_FIELD["nop"]]),
-            target=f[_FIELD["target"]],
+            target=_signed(f[_FIELD["target"]]) if op in BRANCHES else 0,
             holes=holes,
         )
 
@@ -332,8 +359,10 @@ class Hot:
             self.wanted.clear()
             return
         for number in [n for n in self.wanted if n in one.answers]:
-            wanted, answer = self.wanted.pop(number), one.answers.pop(number)
-            self.made[wanted.pc, wanted.mode, wanted.code] = answer
+            wanted = self.wanted.pop(number)
+            name, answer = one.answers.pop(number)
+            if answer is not None:
+                self.asked.discard(name)
             self._install(wanted, answer)
 
     def _install(self, wanted: _Wanted, compiled: Compiled | None) -> None:
@@ -342,7 +371,7 @@ class Hot:
             return
         cpu = self.cpu
         code = b"".join(self._bytes(wanted.page, at, size) for at, size in wanted.spans)
-        block = self._block(wanted.pc, wanted.mode, wanted.page)
+        block = self._block(wanted.base + wanted.pc, wanted.mode, wanted.page)
         if code != wanted.code or block is None or self._has_region(block):
             return
         arena = cpu._arena
@@ -351,10 +380,10 @@ class Hot:
         if start + len(compiled.code) + 128 * len(exits) + 4096 > arena.size:
             return
         at = start + len(compiled.code) + 15 & -16
-        symbols = {"": arena.address + start}
+        symbols = {"": arena.address + start, BASE: wanted.base}
         for name in exits:
             symbols[name] = arena.address + at
-            stub = self._way_out(int(name[6:], 16), arena.address + at, wanted.pc)
+            stub = self._way_out(wanted.base, chain_target(name), arena.address + at)
             arena.put(at, stub)
             at += len(stub) + 15 & -16
         body = bytearray(compiled.code)
@@ -381,11 +410,15 @@ class Hot:
         jump = arena.address + start + compiled.entry - entry - 5
         arena.put(entry - arena.address, b"\xe9" + struct.pack("<i", jump))
         self.installed += 1
+        others = self.present.setdefault((wanted.page, wanted.base, wanted.mode), [])
+        others[:] = [other for other in others if other.pc != wanted.pc] + [wanted]
 
-    def _way_out(self, pc: int, at: int, inside: int) -> bytes:
-        """A jump that will be chained to the block at `pc`, and what it does until then (the same
-        as the stencil x_chain; r12 is the processor, r13 the budget)."""
-        site = at + 1 if pc >> 12 == inside >> 12 else 0
+    def _way_out(self, base: int, offset: int, at: int) -> bytes:
+        """A jump that will be chained to the block at an offset from the page, and what it does
+        until then (the same as the stencil x_chain; r12 is the processor, r13 the budget).
+        """
+        site = at + 1 if 0 <= offset < PAGE else 0
+        pc = base + offset & (1 << 64) - 1
         return (
             b"\xe9\0\0\0\0"
             + b"\x49\xc7\x84\x24" + struct.pack("<iI", CPU.offset("chain_site"), site)
@@ -395,6 +428,10 @@ class Hot:
             + b"\x4d\x89\xac\x24" + struct.pack("<i", CPU.offset("budget"))
             + b"\xc3"
         )  # fmt: skip
+
+
+def _signed(n: int) -> int:
+    return n - (1 << 64) if n >> 63 else n
 
 
 def _parsed(symbol: str) -> tuple[str, str, int] | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 EA_NONE, EA_RIP = (1 << 64) - 1, 64
 EA64 = 20  # from here on addresses of 64 bits: none, base, base + index * 1 to 8, index * 1 to 8
+BASE = "H_BASE"  # symbol of the guest's address of the page, so that code may be loaded anywhere
 BRANCHES = ("jcc", "jmp")
 KNOWN_OPS = frozenset(
     """
@@ -20,7 +21,10 @@ KNOWN_OPS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Insn:
-    """One decoded instruction; `holes` has the value of each hole of its stencil."""
+    """One decoded instruction; `holes` has the value of each hole of its stencil.
+
+    Addresses of instructions count from the start of their page.
+    """
 
     pc: int
     next: int
@@ -98,3 +102,14 @@ def circle(blocks: list[Block]) -> list[Block]:
         found = {b.pc for b in blocks if back & set(b.ways())} | back
         more, back = found != back, found
     return [b for b in blocks if b.pc in back]
+
+
+def chain_name(pc: int) -> str:
+    """The symbol of the way out to an offset from the page, which may be negative."""
+    return f"CHAIN_{pc & (1 << 64) - 1:x}"
+
+
+def chain_target(name: str) -> int:
+    """The reverse of `chain_name`."""
+    pc = int(name[6:], 16)
+    return pc - (1 << 64) if pc >> 63 else pc

@@ -52,7 +52,15 @@ from workbench.core.layout import (
     TLB_ENTRY,
     ZF,
 )
-from workbench.core.regions.shape import EA64, EA_NONE, EA_RIP, Block, Insn
+from workbench.core.regions.shape import (
+    BASE,
+    EA64,
+    EA_NONE,
+    EA_RIP,
+    Block,
+    Insn,
+    chain_name,
+)
 from workbench.core.runloop import tlb_miss
 from workbench.core.stencil import (
     EXPL_FIRST,
@@ -259,6 +267,7 @@ class Writer(S):
         for name in ("op", "dst", "src"):
             self._variable(f"f_{name}", self._raw(f"cc_{name}", 0, "i64"))
         self._variable("f_budget", Val("%budget", "i64"))
+        self.page = e.val("i64", f'call i64 asm "movabsq $${BASE}, $0", "=r"()')
         e.branch(_label(self.order[0].pc))
         for block in self._in_order():
             self._block(block)
@@ -268,7 +277,7 @@ class Writer(S):
             e.open(label)
             self.restore(e)
             args = f"ptr %cpu, i64 {self._value('f_budget').ref}, i64 %tlb" + ", i64 undef" * 5
-            name = f"CHAIN_{pc:x}"
+            name = chain_name(pc)
             e.module.declare(name, f"declare dso_local preserve_nonecc void @{name}({TYPES})")
             e.put(f"musttail call preserve_nonecc void @{name}({args})")
             e.put("ret void")
@@ -374,7 +383,7 @@ class Writer(S):
         if pc in self.blocks:
             e.branch(_label(pc))
         else:
-            e.branch(self.exits.setdefault(pc, f"exit_{pc:x}"))
+            e.branch(self.exits.setdefault(pc, chain_name(pc).lower()))
 
     def _keep(self, flags: Flags) -> None:
         """Put the flags into the variables."""
@@ -392,7 +401,7 @@ class Writer(S):
             e.open(label)
             self._keep(flags)
             self._set_raw("exit_reason", u32(EXIT_BUDGET))
-            self._variable("f_pc", const(pc, "i64"))
+            self._variable("f_pc", self.page + pc)
             self._variable("f_left", const(0, "i64"))
             e.branch("leave")
 
@@ -435,7 +444,7 @@ class Writer(S):
 
     def _address(self, insn: Insn) -> Val:
         if insn.ea == EA_RIP:
-            at = const(insn.next + insn.holes["DISP"], "i64")
+            at = self.page + (insn.next + insn.holes["DISP"])
         else:
             form = insn.ea - EA64
             at = const(insn.holes["DISP"], "i64")
@@ -474,7 +483,7 @@ class Writer(S):
             e = Emitter.current
             e.open(label)
             self._keep(flags)
-            self._variable("f_pc", const(pc, "i64"))
+            self._variable("f_pc", self.page + pc)
             self._variable("f_left", const(left, "i64"))
             e.branch("leave")
 
@@ -509,7 +518,7 @@ class Writer(S):
         e.cond_branch(tag == want, hit, miss, True)
         e.open(miss)
         kind = const(log2(size) + 8 * write, "i64")
-        pc = const(self.insn.pc, "i64")
+        pc = self.page + self.insn.pc
         done = tlb_miss.call([self.base, self.tlb, addr, kind, pc, self.budget])
         assert done is not None
         e.cond_branch(done == 0, self._fault(), filled)

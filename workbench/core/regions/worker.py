@@ -10,26 +10,16 @@ import os
 import pickle
 import struct
 import sys
-from dataclasses import dataclass
 from typing import BinaryIO
 
+from workbench import cache
 from workbench.core import elf
 from workbench.core.linker import KINDS
+from workbench.core.regions.compiled import KEPT, Compiled, pack
 from workbench.core.regions.shape import Block
 from workbench.core.regions.text import SYMBOL, module_text
 
 FEATURES = "-fast-shld-rotate"  # a rotate by SHLD is slow on some processors
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """Code and its constants, and what is to be fixed up in them: (offset, kind as in `Image`,
-    symbol or "" for the code itself, addend); `entry` is where it starts.
-    """
-
-    code: bytes
-    entry: int
-    fixups: list[tuple[int, int, str, int]]
 
 
 def compile_region(blocks: list[Block]) -> Compiled:
@@ -66,12 +56,13 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
         request = source.read(struct.unpack("<I", head)[0])
         answer: Compiled | None = None
         try:
-            number, blocks = pickle.loads(request)  # noqa: S301 (from our own process)
+            number, name, blocks = pickle.loads(request)  # noqa: S301 (from our own process)
             answer = compile_region(blocks)
+            cache.store(name, pack(answer), KEPT)
         except Exception as error:
             if os.environ.get("WORKBENCH_REGIONS") == "debug":
                 print(f"region: {type(error).__name__}: {error}", file=sys.stderr)
-        data = pickle.dumps((number, answer))
+        data = pickle.dumps((number, name, answer))
         sink.write(struct.pack("<I", len(data)) + data)
         sink.flush()
 
