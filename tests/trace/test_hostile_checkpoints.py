@@ -71,7 +71,7 @@ def elements() -> list[tuple[str, int, int]]:
         ("seg_attr", 1 << 20, "expected seg_attr to have no bits but"),
         ("cr0", 0x80000000, "expected paging in protected mode alone"),
         ("efer", 0x100, "expected EFER.LMA as CR0.PG, CR4.PAE and EFER.LME say"),
-        ("irq_pending", 2, "expected irq_pending to have no bits but 0x1"),
+        ("irq_pending", 4, "expected irq_pending to have no bits but 0x3"),
     ],
 )
 def test_a_field_that_no_processor_has(

@@ -248,9 +248,7 @@ def deliver(base: Any, vector: Any, error: Any, has_error: Any, kind: Any) -> An
         how = u32(EXCEPTION)
     if (kind == HARDWARE) & (vector == NMI):
         cpu.nmi_blocked = 1
-    if kind >= SOFTWARE:
-        cpu.trap_dropped = 1
-    elif cpu.entry_stop != 0:
+    if cpu.entry_stop != 0:
         cpu.entry_stop = 2
     cpu.exit_reason = EXIT_NEXT
     return u32(1)
@@ -437,9 +435,11 @@ def inner_stack(base: Any, cpl: Any, ext: Any) -> Any:
 
 @fn("ptr", "i64")
 def db_trap(base: Any, dr6_bits: Any) -> None:
-    """Tell in DR6 why the #DB that is delivered next came (SDM volume 3, 17.2.3)."""
+    """Tell in DR6 why the #DB that is delivered next came (SDM volume 3, 17.2.3): what earlier ones
+    said of DR0 to DR3 is gone, the rest stays.
+    """
     cpu = CPU.view(base)
-    cpu.dr[6] = cpu.dr[6] | dr6_bits
+    cpu.dr[6] = (cpu.dr[6] & ~0xF) | dr6_bits
 
 
 from workbench.core import tasks  # noqa: E402  (a task switch may deliver, a delivery may switch tasks)

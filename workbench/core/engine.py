@@ -753,6 +753,7 @@ class Cpu:
         at = CPU.offset("exit_info") >> 3
         info = list(self._q[at : at + 6])
         next_pc = self.get("exit_next")
+        stepping = self.get("eflags") & lay.TF
         try:
             self.handlers[name](self, info)
         except GuestFault as fault:
@@ -761,6 +762,9 @@ class Cpu:
         if not self.skip_advance:
             self.set("rip", next_pc)
         self.retire()
+        if stepping:
+            self.set("dr", self.get("dr", 6) & ~0xF | lay.DR6_BS, 6)
+            self.deliver_fault(GuestFault(lay.DB))
         return name
 
     def deliver_fault(self, fault: GuestFault) -> None:

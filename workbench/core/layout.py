@@ -139,6 +139,12 @@ TLB_BITS = 10
 TLB_ENTRIES = 1 << TLB_BITS
 TLB_ENTRY = 32  # tag_r, tag_w, tag_x, addend: four i64
 TLB_BYTES = TLB_ENTRIES * TLB_ENTRY
+# Of `trap_dropped`: no single-step trap (a software interrupt; SYSCALL that clears TF), one
+# although TF was clear before (SYSRET), debug exceptions only behind the next instruction (MOV SS,
+# POP SS).
+TRAP_USUAL, TRAP_LOST, TRAP_MADE, TRAP_LATER = range(4)
+DR6_BS = 1 << 14  # a single step
+INTR_PENDING, NMI_PENDING = 1, 2  # bits of `irq_pending`
 MMU_KERNEL, MMU_KERNEL_SMAP, MMU_USER = 0, 1, 2
 MMU_FETCH_KERNEL, MMU_FETCH_USER = (
     3,
@@ -238,7 +244,7 @@ CPU = Layout(
         # exceptions delivered one after the other without an instruction done between them
         ("fault_icount", "i64"),
         ("fault_row", "i64"),
-        ("trap_dropped", "i32"),  # a software interrupt was delivered: its single-step trap is lost
+        ("trap_dropped", "i32"),  # TRAP_...: what the instruction says about its debug exceptions
         ("max_insns", "i32"),
         # debugger: breakpoints by linear address, watched ranges [lo, hi) of linear addresses
         ("bp_count", "i32"),

@@ -222,11 +222,13 @@ class Machine:
 
     def set_intr(self, level: bool) -> None:
         """The INTR pin of the processor."""
-        self.cpu.set("irq_pending", int(level))
+        pending = self.cpu.get("irq_pending") & ~lay.INTR_PENDING
+        self.cpu.set("irq_pending", pending | (lay.INTR_PENDING if level else 0))
 
     def set_nmi(self, *_: Any) -> None:
         """An edge on the NMI pin."""
         self._nmi = True
+        self.cpu.set("irq_pending", self.cpu.get("irq_pending") | lay.NMI_PENDING)
 
     def request_reset(self, reason: str = "reset") -> None:
         """A device asks for a reset of the machine: it starts again, or the run ends."""
@@ -356,11 +358,6 @@ class Machine:
                 except ReplayMissing as missing:
                     return Stop("diverged", 0, str(missing))
                 continue
-            if self._nmi and not cpu.get("nmi_blocked"):
-                self._nmi = self._halted = False
-                if not cpu.deliver(NMI_VECTOR, None, 0):
-                    self._exit_triple()
-                    continue
             if self._halted and not self._wake():
                 if self._stop is None:
                     if patience == 0 or (until_ps is not None and now_ps >= until_ps):
@@ -464,7 +461,9 @@ class Machine:
             self.inputs.dispatch(batch)
 
     def _wake(self) -> bool:
-        if self.cpu.get("irq_pending") and self.cpu.get("eflags") & lay.IF:
+        pending = self.cpu.get("irq_pending")
+        nmi = pending & lay.NMI_PENDING and not self.cpu.get("nmi_blocked")
+        if nmi or (pending & lay.INTR_PENDING and self.cpu.get("eflags") & lay.IF):
             self._halted = False
             return True
         return False
@@ -578,6 +577,12 @@ class Machine:
         self.clock.bias_ps += self._access_cost_ps
 
     def _exit_irq(self) -> None:
+        if self._nmi and not self.cpu.get("nmi_blocked"):
+            self._nmi = False
+            self.cpu.set("irq_pending", self.cpu.get("irq_pending") & ~lay.NMI_PENDING)
+            if not self.cpu.deliver(NMI_VECTOR, None, 0):
+                self._exit_triple()
+            return
         if self.irq is None or not self.irq.pending():
             self.set_intr(False)
             return
@@ -672,6 +677,8 @@ class Machine:
     def restore_pending(self, state: tuple[bool, bool]) -> None:
         """The reverse of `pending_state`."""
         self._halted, self._nmi = state
+        if self._nmi:
+            self.set_nmi()
         self._stop = self._moment = None
         self.cpu.set("fault_row", 0)
         self._resets = False

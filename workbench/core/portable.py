@@ -31,7 +31,7 @@ _BITS = {
     "fpu_tag": 0xFF,
     "fpu_op": 0xFFFF,
     "mxcsr": 0xFFFF,  # the host's LDMXCSR faults for others
-    "irq_pending": 1,
+    "irq_pending": lay.INTR_PENDING | lay.NMI_PENDING,
     "nmi_blocked": 1,
     "dr_hits": 0xF,
 }

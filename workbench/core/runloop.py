@@ -33,18 +33,25 @@ from workbench.core.lang import (
 from workbench.core.layout import (
     CPU,
     DB,
+    DR6_BS,
     EXIT_BREAKPOINT,
     EXIT_BUDGET,
     EXIT_EXCEPTION,
+    EXIT_HLT,
     EXIT_IRQ,
     EXIT_MMIO,
     EXIT_NEXT,
     EXIT_SLOW,
     EXIT_WATCH,
     IF,
+    INTR_PENDING,
     MARKS,
+    NMI_PENDING,
     RF,
     TF,
+    TRAP_LATER,
+    TRAP_MADE,
+    TRAP_USUAL,
     WATCHED,
 )
 from workbench.core.stencil import S, emit_raw, hole
@@ -182,18 +189,21 @@ def run_inner(base: Any) -> Any:
         # not before the next instruction: behind STI, or when its device access was made already
         held = (cpu.shadow_icount == now) | ((cpu.acc_icount == now) & (cpu.acc_count != 0))
         if unlikely(cpu.irq_pending != 0):
-            if (cpu.eflags & IF) != 0 and not held:
+            intr = ((cpu.irq_pending & INTR_PENDING) != 0) & ((cpu.eflags & IF) != 0)
+            nmi = ((cpu.irq_pending & NMI_PENDING) != 0) & (cpu.nmi_blocked == 0)
+            if (intr | nmi) and not held:
                 return u32(EXIT_IRQ)
         if unlikely(cpu.budget.sle(0)):
             return u32(EXIT_BUDGET)
         trap = (cpu.eflags & TF) != 0
         single = trap | ((cpu.irq_pending != 0) & held)
-        single |= (cpu.watching != 0) & (kind == SLOW)
+        single |= (cpu.watching != 0) & ((kind == SLOW) | (cpu.dr_hits != 0))
         resuming = cpu.eflags & RF
         if unlikely(cpu.dr_code != 0):
             single |= 1
             bits = code_breakpoint(base, linear_pc(cpu))
-            if bits != 0:
+            later = (cpu.trap_dropped == TRAP_LATER) & (cpu.shadow_icount == now)
+            if (bits != 0) & ~later:
                 db_trap(base, bits)
                 if deliver(base, u32(DB), u32(0), u32(0), u32(1)) == 0:
                     return cpu.exit_reason
@@ -216,7 +226,7 @@ def run_inner(base: Any) -> Any:
             cpu.chain_site = 0
             if single:
                 rest = cpu.budget - 1
-                cpu.trap_dropped = 0
+                cpu.trap_dropped = TRAP_USUAL
             if kind == SLOW:
                 cpu.n_slow = cpu.n_slow + 1
                 cpu.slow_icount = now
@@ -234,19 +244,26 @@ def run_inner(base: Any) -> Any:
             cpu.budget = cpu.budget + rest
             cpu.end_icount = cpu.end_icount + rest
         reason = cpu.exit_reason
+        if unlikely((reason == EXIT_HLT) & trap):
+            reason = u32(EXIT_NEXT)  # the trap wakes it at once
         if reason == EXIT_NEXT or reason == EXIT_BUDGET:
             if reason == EXIT_BUDGET:
                 cpu.chain_site = 0
                 kind = u32(CUT)
-            if unlikely(single):
+            if unlikely(single | (cpu.trap_dropped == TRAP_MADE)):
                 kind = u32(USUAL)
                 bits = cpu.dr_hits
-                cpu.dr_hits = 0
+                if cpu.trap_dropped == TRAP_LATER:
+                    bits = u64(0)
+                else:
+                    cpu.dr_hits = 0
                 if cpu.end_icount - cpu.budget != now:
                     if resuming != 0:
                         cpu.eflags = cpu.eflags & ~RF
-                    if trap and cpu.trap_dropped == 0:
-                        bits |= 0x4000
+                    stepped = trap & (cpu.trap_dropped == TRAP_USUAL)
+                    if stepped | (cpu.trap_dropped == TRAP_MADE):
+                        bits |= DR6_BS
+                        cpu.trap_dropped = TRAP_USUAL
                 if bits != 0:
                     cpu.chain_site = 0
                     db_trap(base, bits)

@@ -32,6 +32,7 @@ from workbench.core.layout import (
     SS,
     TLB_BYTES,
     TR,
+    TRAP_LATER,
     UD,
 )
 from workbench.core.opcodes import row
@@ -342,12 +343,17 @@ row("0F 01 /7 mod3 rm=0", "swapgs", only64=True)
 
 @op("set_ac")
 def set_ac(s: Any, extra: int) -> None:
-    """STAC (`extra` 1) and CLAC: user pages become reachable or not, by another TLB."""
-    if unlikely(((s.cpu.cr4 & CR4_SMAP) == 0) | (s.cpu.cpl != 0)):
+    """STAC (`extra` 1) and CLAC: user pages become reachable or, with CR4.SMAP, not, by another
+    TLB.
+    """
+    if unlikely(s.cpu.cpl != 0):
         s.exception(UD)
-    which = MMU_KERNEL if extra else MMU_KERNEL_SMAP
+    which = u64(MMU_KERNEL * TLB_BYTES)
+    if not extra:
+        smap = (s.cpu.cr4 & CR4_SMAP) != 0
+        which = select(smap, u64(MMU_KERNEL_SMAP * TLB_BYTES), which)
     s.cpu.eflags = s.cpu.eflags | AC if extra else s.cpu.eflags & ~AC
-    tlb = address_of(s.cpu.tlbs.at(0)) + which * TLB_BYTES
+    tlb = address_of(s.cpu.tlbs.at(0)) + which
     s.cpu.tlb = tlb
     s.tail("CONT", tlb=tlb)
 
@@ -457,9 +463,12 @@ for _n in range(6):
 
 @inline
 def after_load(s: Any, seg: int) -> None:
-    """The end of a segment load; SS holds interrupts off for one more (SDM volume 3, 6.8.3)."""
+    """The end of a segment load; SS holds interrupts and debug exceptions off for one more
+    instruction (SDM volume 3, 6.8.3).
+    """
     if seg == SS:
         s.cpu.shadow_icount = s.icount + 1
+        s.cpu.trap_dropped = TRAP_LATER
     segload.update_mode(s.base)
     s.to_dispatcher(s.next_pc)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.core import deliver, segload, transfers
-from workbench.core.lang import select, u64, unlikely
-from workbench.core.layout import GP, IOPL, VM, ZF
+from workbench.core.lang import inline, select, u64, unlikely
+from workbench.core.layout import GP, IOPL, TRAP_LOST, VM, ZF
 from workbench.core.opcodes import row
 from workbench.core.sem_sys import finish, need_protected
 from workbench.core.stencil import op
@@ -50,13 +50,20 @@ row("CB", "retf")
 row("CA", "retf_imm", "Av,Iw")
 
 
+@inline
+def software(s: Any, vector: Any, kind: int) -> None:
+    """An interrupt by an instruction, whose single-step trap is lost (SDM volume 3, 17.3.1.4)."""
+    s.cpu.rip = s.next_pc
+    s.cpu.trap_dropped = TRAP_LOST
+    finish(s, deliver.deliver_once(s.base, vector, 0, 0, kind))
+
+
 @op("int_n", slow_only=True, mem=True, writes_mem=True, ends=True)
 def int_n(s: Any, vector: Any) -> None:
     """INT n; in virtual-8086 mode it needs IOPL 3."""
     if unlikely(((s.cpu.eflags & VM) != 0) & ((s.cpu.eflags & IOPL) != IOPL)):
         s.exception(GP, 0)
-    s.cpu.rip = s.next_pc
-    finish(s, deliver.deliver_once(s.base, s.imm.tr(32) & 0xFF, 0, 0, deliver.SOFTWARE))
+    software(s, s.imm.tr(32) & 0xFF, deliver.SOFTWARE)
 
 
 row("CD", "int_n", "Ib")
@@ -65,9 +72,11 @@ row("CD", "int_n", "Ib")
 @op("int_fixed", slow_only=True, mem=True, writes_mem=True, ends=True)
 def int_fixed(s: Any, extra: int) -> None:
     """INT3 (`extra` 3) and INT1 (1)."""
-    s.cpu.rip = s.next_pc
     kind = deliver.BREAKPOINT if extra == 3 else deliver.ICEBP
-    finish(s, deliver.deliver_once(s.base, extra, 0, 0, kind))
+    if extra == 1:  # one #DB also for what MOV SS has held back
+        deliver.db_trap(s.base, s.cpu.dr_hits)
+        s.cpu.dr_hits = 0
+    software(s, extra, kind)
 
 
 row("CC", "int_fixed", extra=3)
@@ -78,8 +87,7 @@ row("F1", "int_fixed", extra=1)
 def into(s: Any) -> None:
     if (s.flags_get() & 0x800) == 0:
         s.to_dispatcher(s.next_pc)
-    s.cpu.rip = s.next_pc
-    finish(s, deliver.deliver_once(s.base, 4, 0, 0, deliver.BREAKPOINT))
+    software(s, 4, deliver.BREAKPOINT)
 
 
 row("CE", "into", not64=True)

@@ -42,6 +42,8 @@ from workbench.core.layout import (
     SSV,
     TF,
     TR,
+    TRAP_LOST,
+    TRAP_MADE,
     TS,
     VIF,
     VIP,
@@ -336,6 +338,8 @@ def syscall(base: Any, next_pc: Any) -> Any:
         cpu.gpr[RCX] = next_pc
         cpu.gpr[R11] = flags & ~RF
         set_flags(cpu, flags & ~cpu.sfmask & ~RF)
+        if unlikely((flags & cpu.sfmask & TF) != 0):
+            cpu.trap_dropped = TRAP_LOST  # TF counts as it is behind SYSCALL
         set_flat(cpu, CS, selector, u32(0x80 | 0x1B | ATTR_L | 0x8000))
         cpu.rip = target
     else:
@@ -366,6 +370,8 @@ def sysret_to(base: Any, to64: bool) -> Any:
         set_flat(cpu, CS, selector | 3, u32(0xFB | ATTR_DB | 0x8000))
     if is_long(cpu):
         set_flags(cpu, cpu.gpr[R11] & 0x3C7FD7)
+        if unlikely((cpu.gpr[R11] & TF) != 0):
+            cpu.trap_dropped = TRAP_MADE  # as if SYSCALL had just ended
     else:
         cpu.eflags = cpu.eflags | IF
     set_flat(cpu, SS, (selector + 8) | 3, u32(0xC0F3))

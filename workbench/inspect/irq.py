@@ -63,7 +63,7 @@ def _cpu(machine: Machine) -> Table:
     return pairs(
         "processor",
         [
-            ("INTR", str(cpu.get("irq_pending"))),
+            ("INTR", str(cpu.get("irq_pending") & lay.INTR_PENDING)),
             ("RFLAGS.IF", "open" if cpu.get("eflags") & lay.IF else "closed"),
             ("NMI", "blocked until IRET" if cpu.get("nmi_blocked") else "open"),
         ],
