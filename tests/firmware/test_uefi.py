@@ -11,13 +11,20 @@ import pytest
 
 from guests.build import ensure
 from guests.errors import GuestError
-from workbench.cli.roms import OVMF_FILES, first_of
+from workbench.cli.roms import IPXE_FILES, OVMF_FILES, first_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.guest]
 CODE = Path("/usr/share/OVMF/OVMF_CODE.fd")
 CONFIG = """serial --unit=0 --speed=115200
 terminal_output serial
 search --file --set=root /vmlinuz
+load_env -f /grubenv
+if [ -z "$again" ]; then
+  set again=1
+  save_env -f /grubenv again
+  echo "for the first time"
+  reboot
+fi
 linux /vmlinuz console=ttyS0 quiet
 initrd /initrd
 boot
@@ -34,7 +41,7 @@ def workbench(*arguments: object) -> str:
     return done.stdout
 
 
-def test_grub_under_uefi_boots_linux_to_power_off(tmp_path: Path) -> None:
+def test_grub_under_uefi_boots_linux_after_a_reset(tmp_path: Path) -> None:
     tools = ("grub-mkstandalone", "mkfs.fat", "mmd", "mcopy")
     lacking = [tool for tool in tools if shutil.which(tool) is None]
     if lacking or first_of(OVMF_FILES) is None or not Path("/usr/lib/grub/x86_64-efi").is_dir():
@@ -44,14 +51,17 @@ def test_grub_under_uefi_boots_linux_to_power_off(tmp_path: Path) -> None:
     except GuestError as error:
         pytest.skip(str(error))
     (tmp_path / "grub.cfg").write_text(CONFIG)
+    (tmp_path / "grubenv").write_text("# GRUB Environment Block\n".ljust(1024, "#"))
     loader, disk, trace = tmp_path / "BOOTX64.EFI", tmp_path / "disk.img", tmp_path / "uefi.wbt"
     for command in (
         ["grub-mkstandalone", "-O", "x86_64-efi", "-o", loader, "--locales=", "--fonts=",
-         "--themes=", "--install-modules=fat serial linux search normal terminal",
+         "--themes=",
+         "--install-modules=fat serial linux search normal terminal loadenv test echo reboot",
          f"boot/grub/grub.cfg={tmp_path / 'grub.cfg'}"],
         ["mkfs.fat", "-C", "-F", "32", disk, "65536"],
         ["mmd", "-i", disk, "::/EFI", "::/EFI/BOOT"],
         ["mcopy", "-i", disk, loader, "::/EFI/BOOT/"],
+        ["mcopy", "-i", disk, tmp_path / "grubenv", "::/grubenv"],
         ["mcopy", "-i", disk, guest.kernel, "::/vmlinuz"],
         ["mcopy", "-i", disk, guest.images["boot"], "::/initrd"],
     ):  # fmt: skip
@@ -63,6 +73,8 @@ def test_grub_under_uefi_boots_linux_to_power_off(tmp_path: Path) -> None:
     )  # fmt: skip
     for text in ("BdsDxe: starting Boot", "== init", "power off"):
         assert text in console, console[-2000:]
+    assert console.count("for the first time") == 1
+    assert console.count("BdsDxe: starting Boot") == 2
     disk.unlink()
     assert "== init" in workbench("replay", trace)
 
@@ -110,3 +122,30 @@ def test_a_kernel_by_its_efi_stub(tmp_path: Path) -> None:
     for text in ("efi: EFI v2.70 by EDK II", "Registered efivars operations", "power off"):
         assert text in console, console[-2000:]
     assert "power off" in workbench("replay", trace)
+
+
+def test_grub_by_the_network(tmp_path: Path) -> None:
+    """By iPXE's UEFI driver in the ROM of the e1000, for which OVMF has none."""
+    needed = (IPXE_FILES["e1000"][:1], OVMF_FILES)
+    if any(first_of(paths) is None for paths in needed) or not shutil.which("grub-mkstandalone"):
+        pytest.skip("not installed: ovmf, ipxe-qemu or grub")
+    served, script = tmp_path / "tftp", tmp_path / "grub.cfg"
+    served.mkdir()
+    script.write_text(
+        "serial --unit=0 --speed=115200\nterminal_output serial\necho came by net\nhalt\n"
+    )
+    subprocess.run(
+        ["grub-mkstandalone", "-O", "x86_64-efi", "-o", str(served / "net.efi"), "--locales=",
+         "--fonts=", "--themes=", "--install-modules=serial echo halt terminal normal",
+         f"boot/grub/grub.cfg={script}"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    trace = tmp_path / "net.wbt"
+    console = workbench(
+        "record", "--bios", "ovmf", "-m", "256", "--max-insns", "6G", "-o", trace,
+        "--nic", f"e1000,user,tftp={served},bootfile=net.efi,bootindex=0",
+    )  # fmt: skip
+    assert "net.efi : " in console
+    assert "came by net" in console.partition("net.efi : ")[2], console[-2000:]
+    shutil.rmtree(served)
+    assert "came by net" in workbench("replay", trace)
