@@ -145,6 +145,7 @@ def test_discs_belong_to_the_drive_before_them(folder: Path) -> None:
         (("--drive", "file=a.raw,if=none,id=x"), "expected a --device for the drive or network"),
         (("--device", "virtio-blk,drive=x"), "drive= with the id of a --drive, not 'x'"),
         (("--device", "virtio-gpu"), "expected --device ide-hd, "),
+        (("--device", "VGA"), "not 'VGA': the machine has no display"),
         (("--device", "virtio-rng,num-queues=2"), "expected --device virtio-rng with id=, "),
         (("--device", "e1000-pci"), "expected --device ide-hd, "),
         (("--device", "virtserialport,name=a"), "expected --device virtio-serial before"),

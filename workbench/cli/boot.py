@@ -30,10 +30,18 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
         help="with --bios: a ROM for it to run (may be repeated)")  # fmt: skip
     add("--debugcon", "-debugcon", metavar="stdio|file:PATH",
         help="where the BIOS's debug messages go; they are in the trace anyway")  # fmt: skip
+    for name in ("vga", "display"):
+        add(f"--{name}", f"-{name}", metavar="none", help=argparse.SUPPRESS)
 
 
 def firmware_config(args: argparse.Namespace) -> dict[str, Any]:
     """The setting `firmware` of the machine, if there is one; raises UsageError."""
+    for name in ("vga", "display"):
+        if getattr(args, name) not in (None, "none"):
+            raise UsageError(
+                f"expected -{name} none (or nothing): the machine has no display; firmware, boot "
+                "loaders and the kernel (console=ttyS0) use the first serial port"
+            )
     if args.bios is None:
         if args.kernel is None:
             raise UsageError("expected --kernel FILE, or --bios seabios to boot from a drive")

@@ -285,7 +285,8 @@ def devices(
                 make(f"--device {text}", *found, more)
                 break
         else:
-            raise UsageError(f"expected --device {', '.join((*MODELS, PORT))}, not {text!r}")
+            why = ": the machine has no display" if "vga" in text.lower() else ""
+            raise UsageError(f"expected --device {', '.join((*MODELS, PORT))}, not {text!r}{why}")
     return made
 
 
