@@ -11,10 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from workbench.trace.ahead import in_turn
 from workbench.trace.columns import Ints, coded, encode, encode_words, integers, values, words
 from workbench.trace.decode import Decoder, Register
 from workbench.trace.keys_registers import Registers
@@ -81,13 +84,11 @@ def accesses(
         start = max(start, _piece_of_tail(trace, chosen, tail, start))
     decoder = Decoder(trace.header.machine)
     windows: set[tuple[str, str]] = set()
-    for number in range(start):
-        batch = trace.piece("accesses", number, _SELECTING)
-        selecting = _selecting(batch, chosen, decoder)
-        for row in zip(*(values(column, selecting) for column in batch.columns), strict=True):
-            kind, device, offset, size, write, value = row
-            decoder.decode(kind, device, offset, size, value, write)
-            windows.add((kind, device))
+    maps = Decoder(trace.header.machine)  # of which threads ask what selects; it follows nothing
+    reads = (partial(_selecting_rows, trace, number, chosen, maps) for number in range(start))
+    for kind, device, offset, size, write, value in chain.from_iterable(in_turn(reads, None)):
+        decoder.decode(kind, device, offset, size, value, write)
+        windows.add((kind, device))
     registers = None
     if chosen.registers:
         registers = Registers(trace)
@@ -117,7 +118,7 @@ def _decoded(
     for batch in batches:
         wanted = chosen.mask(batch)
         if registers is not None:
-            wanted &= _of_registers(batch, chosen, registers)
+            wanted &= _of_registers(*registers.code(batch), chosen, registers)
         needed = wanted.copy()
         needed[_selecting(batch, chosen, decoder)] = True
         rows = np.flatnonzero(needed)
@@ -161,19 +162,23 @@ def _piece_of_tail(trace: Trace, chosen: Filter, tail: int, start: int) -> int:
                 return number
         return start
     registers = Registers(trace)
+
+    def read(number: int) -> tuple[Mask, Ints, Any]:
+        batch = trace.piece("accesses", number, ("icount", *registers.columns))
+        return chosen.mask(batch), *registers.code(batch)
+
     found = []
-    for batch in trace.batches("accesses", ("icount", *registers.columns)):
-        of_registers = _of_registers(batch, chosen, registers)
-        found.append(int(np.count_nonzero(chosen.mask(batch) & of_registers)))
+    for wanted, codes, about in in_turn((partial(read, number) for number in range(count)), None):
+        wanted &= _of_registers(codes, about, chosen, registers)
+        found.append(int(np.count_nonzero(wanted)))
     while count > start + 1 and left > 0:
         count -= 1
         left -= found[count]
     return count if left <= 0 else start
 
 
-def _of_registers(batch: pa.Table, chosen: Filter, registers: Registers) -> Mask:
+def _of_registers(codes: Ints, about: Any, chosen: Filter, registers: Registers) -> Mask:
     """The accesses to registers that are wanted, and perhaps a few more; takes all in order."""
-    codes, about = registers.code(batch)
     registers.follow(about)
     found = np.flatnonzero(np.bincount(codes))
     right = np.zeros(int(codes.max(initial=0)) + 1, np.bool_)
@@ -182,6 +187,15 @@ def _of_registers(batch: pa.Table, chosen: Filter, registers: Registers) -> Mask
         for name in registers.names(about, found).tolist()
     ]
     return right[codes]
+
+
+def _selecting_rows(
+    trace: Trace, number: int, chosen: Filter, maps: Decoder
+) -> list[tuple[Any, ...]]:
+    """The writes of a piece that select, in the columns that decoding needs."""
+    batch = trace.piece("accesses", number, _SELECTING)
+    rows = _selecting(batch, chosen, maps)
+    return list(zip(*(values(column, rows) for column in batch.columns), strict=True))
 
 
 def _selecting(batch: pa.Table, chosen: Filter, decoder: Decoder) -> Ints:
