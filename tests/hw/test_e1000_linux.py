@@ -132,6 +132,15 @@ def test_replay_without_network(recording):
     assert "identical" in replayed
 
 
+def test_an_upload_brings_few_acknowledgements(recording):
+    """Segments go into the network whole, so it does not answer each (decision 157)."""
+    with open_trace(recording) as trace:
+        frames = [row["data"] for row in trace.inputs.to_pylist() if row["kind"] == "frame"]
+    short = [data for data in frames if len(data) <= 60 and data[12:14] == b"\x08\0"]
+    acknowledgements = sum(data[23] == 6 for data in short)
+    assert 1 < acknowledgements < len(UPLOAD) // 1460 / 2
+
+
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark")
 def test_its_frames_in_tshark(recording, tmp_path):
     """Both directions, each with its descriptor; checksums and sequences are right."""
