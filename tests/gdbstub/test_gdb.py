@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 from pygdbmi.gdbcontroller import GdbController
 
+from workbench import gdbstub
 from workbench.gdbstub.server import Server, listen
 from workbench.gdbstub.stub import Stub
 from workbench.gdbstub.target import ReplayTarget
 from workbench.trace.timeline import Timeline
 
+COMMANDS = Path(gdbstub.__file__).with_name("gdb_commands.py")
 pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 
 
@@ -36,7 +38,7 @@ class Gdb:
 
     def do(self, command: str) -> str:
         """Run a command to its end, also to the stop of the guest; gives the console's text."""
-        text, waiting = "", True
+        text, waiting, running = "", True, False
         moves = re.match(r"(reverse-)?(continue|stepi|step|next|finish|until)\b", command)
         answers = self._mi.write(
             f'-interpreter-exec console "{command}"', timeout_sec=self._seconds
@@ -46,10 +48,11 @@ class Gdb:
                 if answer["type"] in ("console", "target", "log"):
                     text += answer["payload"] or ""
                 elif answer["type"] == "result":
-                    waiting = bool(moves) and answer["message"] == "running"
+                    running = answer["message"] == "running"
+                    waiting = bool(moves) and running
                     if answer["message"] == "error":
                         text += answer["payload"]["msg"]
-                elif answer["message"] == "stopped":
+                elif answer["message"] == "stopped" and running:
                     waiting = False
             if not waiting:
                 return text
@@ -120,6 +123,17 @@ def test_registers_and_memory(gdb: Gdb, timeline: Timeline) -> None:
     assert gdb.value("*(unsigned long long *)$rip") == code
     assert "v4_float" in gdb.do("info registers xmm0")
     assert "Cannot access memory" in gdb.do("x/x 0xffff800000000000")
+
+
+def test_a_seek_is_a_stop_for_who_listens(gdb: Gdb, timeline: Timeline) -> None:
+    """gdb -tui and what drives gdb by MI show the new place then."""
+    gdb.do(f"source {COMMANDS}")
+    for place in ("20000", "50%"):
+        answers = gdb._mi.write(f'-interpreter-exec console "wb-seek {place}"', timeout_sec=20)
+        while not any(answer["type"] == "result" for answer in answers):
+            answers += gdb._mi.get_gdb_response(timeout_sec=20)
+        (frame,) = (a["payload"]["frame"] for a in answers if a["message"] == "stopped")
+        assert int(frame["addr"], 16) == timeline.machine.cpu.get("rip") == gdb.value("$rip")
 
 
 def test_steps_in_both_directions(gdb: Gdb) -> None:

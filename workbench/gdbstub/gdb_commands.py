@@ -30,9 +30,13 @@ def monitor(line: str) -> str:
 
 
 def look_again() -> None:
-    """The guest is elsewhere now: forget registers, and show where it is."""
+    """The guest is elsewhere now: forget registers, and show where it is.
+
+    No step is a stop for gdb: -tui and whoever listens by MI look again, too.
+    """
     gdb.execute("maintenance flush register-cache", to_string=True)
     with contextlib.suppress(gdb.error):
+        gdb.execute("stepi 0", to_string=True)
         gdb.execute("frame")
 
 
