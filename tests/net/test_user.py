@@ -104,6 +104,17 @@ def test_segments_of_a_guest_are_one_frame_to_libslirp_and_arrive_whole() -> Non
         backend.close()
 
 
+def test_segments_of_ipv6_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libslirp answers a packet of IPv6 longer than 1500 bytes with Packet Too Big."""
+    backend = UserBackend()
+    sent: list[bytes] = []
+    monkeypatch.setattr(backend, "send", sent.append)
+    head = bytes(12) + b"\x86\xdd"
+    backend.send_large(Large(2, lambda: [head + b"a", head + b"b"], lambda: head + b"ab"))
+    assert sent == [head + b"a", head + b"b"]
+    backend.close()
+
+
 def test_forwards():
     port, tcp_port = free_port(socket.SOCK_DGRAM), free_port()
     backend, host, gateway = start(

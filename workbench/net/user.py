@@ -30,6 +30,7 @@ HOST: Final = "10.0.2.2"
 NAMESERVER: Final = "10.0.2.3"
 GUEST: Final = "10.0.2.15"
 LONGEST_WAIT_MS: Final = 1000
+IPV4: Final = b"\x08\0"
 
 _POLL = (
     (slirp.POLL_IN, select.POLLIN),
@@ -181,8 +182,14 @@ class UserBackend(HostThread):
             self._receive(coalesce(arrived) if self.large_frames else arrived)
 
     def send_large(self, large: Large) -> None:
-        """Segments go into libslirp in one frame, which it acknowledges at once."""
-        self.send(large.whole())
+        """Segments of IPv4 go into libslirp in one frame, which it acknowledges at once. Of IPv6 it
+        takes no packet longer than its MTU.
+        """
+        whole = large.whole()
+        if whole[12:14] == IPV4:
+            self.send(whole)
+        else:
+            super().send_large(large)
 
     def shut(self) -> None:
         if self._slirp:
