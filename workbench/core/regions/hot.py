@@ -63,7 +63,13 @@ class Compiler:
     def __init__(self) -> None:
         import subprocess
 
-        command = [sys.executable, "-c", "from workbench.core.regions.worker import main; main()"]
+        # -P: what lies in the current directory is no module of ours, unless it was one before.
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            "from workbench.core.regions.worker import main; main()",
+        ]
         debug = os.environ.get("WORKBENCH_REGIONS") == "debug"
         self.pid = os.getpid()
         self.process = subprocess.Popen(
@@ -71,7 +77,8 @@ class Compiler:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if debug else subprocess.DEVNULL,
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C on the terminal is not for it
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
