@@ -47,6 +47,8 @@ COMMANDS = (
     ("50m", "log {50m} --from 99% --limit 20"),
     ("50m", "log {50m} --register LCR --tail 20"),
     ("50m", "export {50m} --vcd /dev/null"),
+    ("50m", "export {50m} --json /dev/null"),
+    ("50m", "export {50m} --perfetto /dev/null"),
 )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ROOT, environment
+from workbench.cli.replay import cut_notice
 from workbench.errors import FormatError, TraceWriteError
 from workbench.trace import tables
 from workbench.trace.header import End, Header
@@ -124,8 +125,12 @@ def test_two_recordings_into_one_file(recording: Recording) -> None:
     with pytest.raises(TraceWriteError, match="another process is recording this trace"):
         TraceWriter(recording.path, HEADER)
     recording.writer.embed({}, HEADER)
-    assert open_trace(recording.path).events == 0  # nothing was lost by it
-    recording.writer.abandon()
+    with open_trace(recording.path) as trace:
+        assert trace.events == 0  # nothing was lost by it
+        assert trace.state == "recording"
+        assert "is being recorded: it is complete up to instruction 0" in cut_notice(trace)
+        recording.writer.abandon()
+        assert trace.state == "cut"
     TraceWriter(recording.path, HEADER).abandon()
 
 

@@ -135,9 +135,10 @@ def run_with_console(replay: Replay, output: int | None) -> ReplayResult:
 
 
 def cut_notice(trace: Trace) -> str:
-    """Say that a trace was cut, and what is left."""
+    """Say that a trace was cut or is not whole yet, and what there is."""
     more = f" ({trace.problem})" if trace.problem else ""
+    what = "is being recorded" if trace.state == "recording" else "was cut"
     return (
-        f"{trace.path} was cut: it is complete up to instruction {trace.icount:,},"
+        f"{trace.path} {what}: it is complete up to instruction {trace.icount:,},"
         f" {trace.events:,} events{more}"
     )

@@ -149,8 +149,12 @@ class Trace:
 
     @property
     def state(self) -> str:
-        """`closed`, or `cut` for a trace whose recorder was killed or whose file lost its end."""
-        return "closed" if self.closed else "cut"
+        """`closed`, `recording` while it goes on, or `cut` for a trace whose recorder was killed or
+        whose file lost its end.
+        """
+        if self.closed:
+            return "closed"
+        return "recording" if self._file.held() else "cut"
 
     @property
     def icount(self) -> int:
