@@ -9,6 +9,7 @@ short log is not worth that, and without the process all is done in this one.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -20,7 +21,7 @@ from workbench.trace.reader import open_trace
 from workbench.tui import language
 from workbench.tui.density import Density, counted
 from workbench.tui.events import Events
-from workbench.tui.log import AccessLog, State
+from workbench.tui.log import DECODED, AccessLog, State
 from workbench.tui.matches import Context, Found, Matches, columns
 from workbench.tui.names import Names
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 LEAST_BLOCKS: Final = 128
 """A log of fewer is gone through in about the time that a process takes to start."""
 _AT_A_TIME: Final = 16
+_KEPT_ROWS: Final = 1 << 17
+"""Read ones, of which neighbours need some."""
 _END_S: Final = 1.0
 
 
@@ -155,7 +158,7 @@ class _Reader:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._log = AccessLog(trace)
+        self._log = AccessLog(trace, DECODED, _KEPT_ROWS)
         self._matches = Matches(self._log, None)
 
     def grow(self, rows: int) -> None:
@@ -182,7 +185,7 @@ class _Reader:
             context.function = names.text
         if events is not None:
             context.request = events.request_of
-        log = _Log(self._trace, columns(node) or {"write"})
+        log = _Log(self._trace, columns(node) or {"write"}, _KEPT_ROWS)
         self._matches = Matches(log, node, context)
         return True
 
@@ -198,6 +201,9 @@ def _serve(path: str, connection: Connection) -> None:
     """Answer until nobody asks any more."""
     processes.end_at_interrupt()
     processes.step_back()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):  # the terminal is the screen's
+        os.dup2(nowhere, output)
     with contextlib.suppress(EOFError, OSError, WorkbenchError), open_trace(path) as trace:
         reader = _Reader(trace)
         while True:

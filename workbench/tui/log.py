@@ -34,6 +34,8 @@ BLOCK = 1 << 12
 _KEPT_BLOCKS = 64
 _KEPT_ROWS = 1 << 20
 COLUMNS = ("icount", "pc", "kind", "device", "offset", "size", "write", "value", "addr", "count")
+DECODED = frozenset({"kind", "device", "offset", "size", "value", "write"})
+"""Columns that say what a row means, or selects for later ones."""
 _SIGNED = ("icount", "write")
 Numbers = np.ndarray[Any, Any]
 State = dict[tuple[str, str], Any]
@@ -86,9 +88,12 @@ class Block:
 class AccessLog:
     """Rows of the table of accesses; methods may be called from any thread."""
 
-    def __init__(self, trace: Trace, columns: Collection[str] = COLUMNS) -> None:
+    def __init__(
+        self, trace: Trace, columns: Collection[str] = COLUMNS, kept_rows: int = _KEPT_ROWS
+    ) -> None:
         """`columns` are those that blocks have: at least one."""
         self.trace = trace
+        self._kept_rows = kept_rows
         self._columns = [name for name in COLUMNS if name in columns]
         self._measure()
         self._lock = threading.RLock()
@@ -135,7 +140,7 @@ class AccessLog:
         table = self.trace.piece("accesses", number, self._columns)
         with self._lock:
             self._pieces[number] = table
-            while len(self._pieces) > 1 and self._held() > _KEPT_ROWS:
+            while len(self._pieces) > 1 and self._held() > self._kept_rows:
                 self._pieces.popitem(last=False)
         return table
 

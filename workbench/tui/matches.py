@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from workbench.tui.language import Flag, Join, Node, Not, Number, Pattern
-from workbench.tui.log import BLOCK, AccessLog, Block
+from workbench.tui.log import BLOCK, DECODED, AccessLog, Block
 
 Rows = np.ndarray[Any, Any]
 Names = Callable[[int], str]
@@ -81,7 +81,7 @@ def columns(node: Node) -> set[str]:
             return {"pc"}
         case Pattern(name="request"):
             return {"device", "icount"}
-    return {"kind", "device", "offset", "size", "value", "write"}
+    return set(DECODED)
 
 
 def _cost(node: Node) -> int:
