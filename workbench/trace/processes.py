@@ -14,7 +14,7 @@ from typing import Final
 
 __all__ = ["end_at_interrupt", "starting", "step_back"]
 
-_NICE: Final = 10
+_NICE: Final = 5
 
 
 @contextlib.contextmanager
