@@ -15,6 +15,7 @@ import pytest
 from tests.cli.conftest import command, environment
 from tests.tui.conftest import DEMO, ROOT
 from tests.tui.terminal import Terminal, own
+from workbench.trace.reader import open_trace
 
 Open = Callable[..., Terminal]
 
@@ -93,6 +94,41 @@ def test_broken_settings_are_no_reason_to_show_nothing(
     t.wait("tui.json: .*; the layouts are as they came")
     t.send("q")
     assert t.end() == 0
+
+
+def test_a_cut_trace_is_shown_as_far_as_it_goes(tui: Open, demo: str) -> None:
+    path = Path(demo)
+    path.write_bytes(path.read_bytes()[:-2000])
+    t = tui(demo, columns=120)
+    t.wait("was not closed: it is shown")
+    t.wait("accesses 1/")
+    t.send("q")
+    assert t.end() == 0
+
+
+def test_a_machine_that_cannot_be_made(tui: Open, demo: str) -> None:
+    """The log is there all the same; the panes of the machine say why they are empty."""
+    with open_trace(demo) as trace:
+        (image,) = trace.chunks(b"BLOB")
+    path = Path(demo)
+    data = bytearray(path.read_bytes())
+    data[image.offset + 60] ^= 1
+    path.write_bytes(data)
+    t = tui(demo, columns=120)
+    t.wait("there is no machine; starting the machine: ")
+    t.wait("chunk .* is damaged")
+    t.send("a")
+    t.wait("> *13,638 ")
+    t.wait("there is no machine")
+    t.send("q")
+    assert t.end() == 0
+    assert t.restored()
+
+
+def test_a_filter_that_makes_no_sense(tui: Open, demo: str) -> None:
+    t = tui(demo, "--filter", "nonsense=1")
+    assert t.end() == 2
+    assert "expected one of device" in t.text
 
 
 def test_a_newcomer_gets_a_tour(tui: Open) -> None:

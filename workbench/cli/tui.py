@@ -179,6 +179,9 @@ def _show(args: argparse.Namespace, traces: list[Trace], live: Live | None = Non
         session.go(position.parse(args.at, session.trace, session.bookmarks.places), remember=False)
     if args.filter:
         session.set_filter(args.filter)
+    for one in sessions:
+        if live is None and one.trace.state != "closed":
+            session.say(f"{one.trace.path} was not closed: it is shown as far as it is whole")
     if trouble:
         session.fail(f"{trouble}; the layouts are as they came")
     app = TuiApp(view, turn)

@@ -43,6 +43,8 @@ class Driver:
         self.moment: Moment | None = None
         self.previous: Moment | None = None
         self.checkpoints: list[int] = []
+        self.absent = "the machine is being started"
+        """Why there is no machine, as long as there is none."""
         self._unwinders: dict[int, Unwinder] = {}
         self._staying = False
 
@@ -240,7 +242,7 @@ class Driver:
         """
         session, timeline = self._session, self.timeline
         if timeline is None:
-            session.say("the machine is still being started")
+            session.say(self.absent)
             return
         if self.occupied(QUEUE) or len(self.jobs.waiting) >= _MOST_WAITING:
             return

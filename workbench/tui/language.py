@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from workbench.errors import WorkbenchError
+from workbench.errors import UsageError
 
 NUMBERS: Final = {
     "value": "the value read or written",
@@ -50,7 +50,7 @@ _SUFFIXES: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 MOST_TERMS: Final = 200
 
 
-class FilterError(WorkbenchError):
+class FilterError(UsageError):
     """A filter that makes no sense; `position` is where in the text."""
 
     def __init__(self, what: str, position: int) -> None:

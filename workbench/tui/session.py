@@ -81,7 +81,7 @@ class Session:
         self.names = Names(symbols)
         self.apart = Apart(self.log, self.names, self.events)
         self.function = self.names.text
-        self.driver: Driver = Driver(self, make_jobs("machine", self.fail))
+        self.driver: Driver = Driver(self, make_jobs("machine", self._stuck))
         self.read_jobs = make_jobs("reader", self.fail)
         self.search: Search = Search(self, make_jobs)
         self._naming = make_jobs("symbols", self.fail)
@@ -108,6 +108,11 @@ class Session:
     def previous(self) -> Moment | None:
         """What it looked like at the stop before."""
         return self.driver.previous
+
+    @property
+    def absent(self) -> str:
+        """Why there is no machine."""
+        return self.driver.absent
 
     @property
     def checkpoints(self) -> list[int]:
@@ -318,6 +323,12 @@ class Session:
         """Show what went wrong."""
         self.message, self.error = safe(text), True
         self.changed()
+
+    def _stuck(self, text: str) -> None:
+        """The machine cannot be made or moved."""
+        if self.timeline is None:
+            self.driver.absent = f"there is no machine; {safe(text)}"
+        self.fail(text)
 
     # Where one is.
 

@@ -38,7 +38,7 @@ class CodePane(Pane):
         """Some instructions before the selected one, and what follows."""
         moment = self.session.moment
         if moment is None:
-            return [[("class:dim", "the machine is being started")]]
+            return [[("class:dim", self.session.absent)]]
         if moment.icount != self._at:
             self._at, self.address = moment.icount, None
         here = moment.pc if self.address is None else self.address

@@ -151,7 +151,7 @@ class StatesPane(Scrolled):
     def _where(self, session: Session) -> Line:
         moment = session.moment
         if moment is None:
-            return [("class:dim", "the machine is being started")]
+            return [("class:dim", session.absent)]
         return [("class:symbol", safe(session.function(moment.pc)))]
 
     def _instruction(self, session: Session) -> Line:

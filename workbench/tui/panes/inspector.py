@@ -104,7 +104,7 @@ class InspectorPane(Pane):
         session = self.session
         moment, previous = session.moment, session.previous
         if moment is None:
-            return [[("class:dim", "the machine is being started")]]
+            return [[("class:dim", self.session.absent)]]
         if not session.inspected:
             known = self.names()
             if not known:

@@ -98,7 +98,7 @@ class MemoryPane(Pane):
         """Address, bytes and letters."""
         moment = self.session.moment
         if moment is None:
-            return [[("class:dim", "the machine is being started")]]
+            return [[("class:dim", self.session.absent)]]
         self._follow_on(moment)
         assert self.address is not None
         if self.structure is not None:

@@ -41,7 +41,7 @@ class RegistersPane(Scrolled):
         """All of them; in as many columns as there is room for."""
         moment = self.session.moment
         if moment is None:
-            return [[("class:dim", "the machine is being started")]]
+            return [[("class:dim", self.session.absent)]]
         columns = max(width // 22, 1)
         out: list[Line] = []
         cells = [self._cell(name) for name in _GENERAL]

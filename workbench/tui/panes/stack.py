@@ -21,7 +21,7 @@ class StackPane(Scrolled):
         """Words of the stack."""
         moment = self.session.moment
         if moment is None:
-            return [[("class:dim", "the machine is being started")]]
+            return [[("class:dim", self.session.absent)]]
         size = {64: 8, 32: 4, 16: 2}[moment.bits]
         base = moment.registers["rsp"]
         table = self.session.symbols
