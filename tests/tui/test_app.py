@@ -99,9 +99,8 @@ def test_broken_settings_are_no_reason_to_show_nothing(
 def test_a_cut_trace_is_shown_as_far_as_it_goes(tui: Open, demo: str) -> None:
     path = Path(demo)
     path.write_bytes(path.read_bytes()[:-2000])
-    t = tui(demo, columns=120)
-    t.wait("was not closed: it is shown")
-    t.wait("accesses 1/")
+    t = tui(demo, columns=250)
+    t.wait("was not closed: it is shown as far as it is whole", 20)
     t.send("q")
     assert t.end() == 0
 
@@ -114,12 +113,12 @@ def test_a_machine_that_cannot_be_made(tui: Open, demo: str) -> None:
     data = bytearray(path.read_bytes())
     data[image.offset + 60] ^= 1
     path.write_bytes(data)
-    t = tui(demo, columns=120)
-    t.wait("there is no machine; starting the machine: ")
-    t.wait("chunk .* is damaged")
+    t = tui(demo, columns=250)
+    t.wait("there is no machine; starting the machine: ", 20)
+    t.wait("chunk 1 .BLOB. is damaged: wrong checksum", 20)
     t.send("a")
-    t.wait("> *13,638 ")
-    t.wait("there is no machine")
+    t.wait("instruction 13,638 of", 20)
+    t.wait("there is no machine", 20)
     t.send("q")
     assert t.end() == 0
     assert t.restored()
