@@ -53,14 +53,14 @@ def eager(every: int = 997) -> Iterator[Here]:
     """Every sample is enough for a region, and there are many samples."""
     import_semantics()
     here = Here()
-    old = hot.compiler, hot._Shared.compiler, hot.ENOUGH, engine.SLICE
+    old = hot.compiler, hot._Shared.compiler, hot.PATIENCE, engine.SLICE
     hot.compiler = lambda: here  # type: ignore[assignment, return-value]
     hot._Shared.compiler = here  # type: ignore[assignment]
-    hot.ENOUGH, engine.SLICE = 1, every
+    hot.PATIENCE, engine.SLICE = 1, every
     try:
         yield here
     finally:
-        hot.compiler, hot._Shared.compiler, hot.ENOUGH, engine.SLICE = old
+        hot.compiler, hot._Shared.compiler, hot.PATIENCE, engine.SLICE = old
 
 
 def operand(rng: random.Random, reg: int, opcode: bytes, size: int, imm: bytes = b"") -> bytes:

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from workbench.core.engine import Cpu
 
 SLICE = 1_000_000
-ENOUGH = 4  # samples of a page
+ENOUGH = 4  # samples of a page until its loops are looked for in the cache
+PATIENCE = 32  # and until they are compiled, which takes about as long as these have taken
 FORGET = 4096  # samples after which all counts start again
 MOST_INSNS = 300
 MOST_ATTEMPTS = 12  # for a page, until the counts start again
@@ -205,15 +206,18 @@ class Hot:
         pc = cpu.get("rip")
         key = pc >> 12, mode
         count = self.counts[key] = self.counts.get(key, 0) + 1
-        if count < ENOUGH or len(self.wanted) >= MOST_WAITING:
+        if count != ENOUGH and count < PATIENCE:
             return
         page = self._ram_page(pc)
         if page is None:
             return
-        self.counts[key] = 0
-        tried = self.attempts[page] = self.attempts.get(page, 0) + 1
-        if tried <= MOST_ATTEMPTS:
-            self._look(pc, mode, page)
+        if count < PATIENCE:
+            self._look(pc, mode, page, False)
+        elif len(self.wanted) < MOST_WAITING:
+            self.counts[key] = 0
+            tried = self.attempts[page] = self.attempts.get(page, 0) + 1
+            if tried <= MOST_ATTEMPTS:
+                self._look(pc, mode, page, True)
 
     # -- finding
 
@@ -229,7 +233,8 @@ class Hot:
         page = ((pc & -PAGE) + by - cpu.ram.address & (1 << 64) - 1) >> 12
         return page if page < cpu.ram_bytes >> 12 else None
 
-    def _look(self, pc: int, mode: int, page: int) -> None:
+    def _look(self, pc: int, mode: int, page: int, compiling: bool) -> None:
+        """Install a region for the loop around `pc`, or ask for one if `compiling`."""
         base = pc & -PAGE
         if any(self._covers(other, pc) for other in self.present.get((page, base, mode), ())):
             return
@@ -247,6 +252,8 @@ class Hot:
         kept = cache.fetch(name)
         if kept is not None and (compiled := unpack(kept)) is not None:
             self._install(wanted, compiled)
+            return
+        if not compiling:
             return
         one = compiler()
         try:
