@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from workbench import firmware
 from workbench.cli.roms import SEABIOS_FILES
-from workbench.core.config import RESTART, DriveConfig, FirmwareConfig, MachineConfig, NicConfig
+from workbench.core.config import (
+    RESTART,
+    DriveConfig,
+    FirmwareConfig,
+    FlashConfig,
+    MachineConfig,
+    NicConfig,
+)
 from workbench.core.machine import Machine, Observer
 from workbench.errors import GuestError
 from workbench.firmware import LoaderError, bootorder, loader_script, smbios
@@ -269,3 +277,21 @@ def test_a_trace_with_wrong_roms_is_one_sentence(seabios: bytes, role: str, mess
     roms = {"bios": Rom("bios.bin", seabios)} | {role: Rom("x.rom", b"\x55\xaa nonsense")}
     with pytest.raises(GuestError, match=message):
         build_machine(CONFIG.to_json(), Guest(roms=roms))
+
+
+def test_flash_of_other_sizes_than_the_trace_says_is_one_sentence(seabios: bytes) -> None:
+    flash = (FlashConfig("pflash0", len(seabios)), FlashConfig("pflash1", 8192))
+    config = replace(CONFIG, flash=flash).to_json()
+    variables = Rom("v", bytes(8192))
+    build_machine(config, Guest(roms={"bios": Rom("b", seabios), "pflash1": variables}))
+    for roms in (
+        {"bios": Rom("b", seabios)},
+        {"bios": Rom("b", seabios[4096:]), "pflash1": variables},
+        {"bios": Rom("b", seabios), "pflash1": Rom("v", b"")},
+        {"bios": Rom("b", seabios), "pflash1": variables, "pflash2": variables},
+    ):
+        with pytest.raises(GuestError, match="expected flash of the sizes"):
+            build_machine(config, Guest(roms=roms))
+    for wrong in ({**config, "flash": 3 * config["flash"]}, {**config, "firmware": None}):
+        with pytest.raises(GuestError, match="this machine cannot be built"):
+            build_machine(wrong, Guest(roms={"bios": Rom("b", seabios), "pflash1": variables}))
