@@ -14,6 +14,7 @@ from tests.net.frames import Host
 from tests.net.test_port import FakeBackend
 from workbench.errors import FormatError, InputFileError
 from workbench.net.pcap import Packet, PcapBackend, PcapTee, read_pcap
+from workbench.net.port import Large
 
 
 def capture(
@@ -153,3 +154,17 @@ def test_what_passes_is_noted(tmp_path: Path) -> None:
     assert [p.data for p in read_pcap(tmp_path / "out.pcap")] == [b"out" * 20, b"in" * 30]
     assert inner.sent[0] == b"out" * 20
     assert host.frames == [b"in" * 30]
+
+
+def test_a_capture_has_segments_where_the_network_takes_them_whole(tmp_path: Path) -> None:
+    class Whole(FakeBackend):
+        def send_large(self, large: Large) -> None:
+            self.sent.append(large.whole())
+
+    inner = Whole()
+    tee = PcapTee(inner, tmp_path / "out.pcap")
+    cut = [b"one" * 20, b"two" * 20]
+    tee.send_large(Large(2, lambda: cut, lambda: b"all" * 40))
+    tee.close()
+    assert [p.data for p in read_pcap(tmp_path / "out.pcap")] == cut
+    assert inner.sent == [b"all" * 40]
