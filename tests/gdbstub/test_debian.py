@@ -258,6 +258,10 @@ def test_drgn_reads_a_dump(debian: Session, tmp_path: Path, form: str) -> None:
     banner = debian.symbols["linux_banner"]
     assert opened.read(banner, 13) == b"Linux version"
     assert opened.read(0x1000, 4096, physical=True) == machine.memory.read(0x1000, 4096)
+    if form != "paging" and shutil.which("makedumpfile") is not None:
+        log = tmp_path / "dmesg"
+        subprocess.run(["makedumpfile", "--dump-dmesg", made.path, log], check=True, timeout=60)
+        assert "Linux version " + made.release in log.read_text(encoding="utf-8", errors="replace")
 
 
 def test_to_the_start_and_to_the_end(debian: Session) -> None:
