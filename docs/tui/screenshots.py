@@ -75,7 +75,7 @@ def session_of(path: str) -> Session:
 def looking(view: View) -> None:
     """One step behind a notification, in all layouts."""
     session = view.session
-    session.set_filter("register=queue_notify*")
+    session.set_filter("register=queue_notify* and device=drive*")
     matches = session.matches
     row = matches.before(session.log.rows)
     assert row is not None, "expected a trace with a virtio device"
@@ -85,7 +85,13 @@ def looking(view: View) -> None:
     session.go_to_row(row)
     session.travel.step(1)
     view.choose_layout("3")
+    inspector = view.panes["inspector"]
+    view.focus = "inspector"
+    compose(view, 140, 44)
+    while "queue_notify" not in inspector.heading():
+        inspector.move(1)
     picture(view, "device", 140, 44)
+    view.focus = "log"
     session.set_filter("")
     view.choose_layout("1")
     picture(view, "overview", 120, 36)

@@ -26,7 +26,7 @@ _UNKNOWN = re.compile(rb"\x1b\[[<=>][0-9;]*[a-zA-Z]")
 def own(folder: Path, **more: str) -> dict[str, str]:
     """The environment of a user whose settings and history are in a folder."""
     places = {"XDG_CONFIG_HOME": str(folder), "XDG_STATE_HOME": str(folder)}
-    return environment(TERM="xterm-256color", **places, **more)
+    return environment(**{"TERM": "xterm-256color", **places, **more})
 
 
 class Terminal:

@@ -79,6 +79,48 @@ def test_without_colour(tui: Open, demo: str) -> None:
     assert t.end() == 0
 
 
+@pytest.mark.parametrize(("term", "colours"), [("vt100", False), ("linux", True)])
+def test_on_terminals_with_few_colours(tui: Open, demo: str, term: str, colours: bool) -> None:
+    t = tui(demo, TERM=term)
+    t.wait("accesses 1/1,935")
+    t.wait("rbx 0")
+    t.send("a")
+    t.wait("> *13,638 com1")
+    assert not re.search(rb"\x1b\[[0-9;]*[34]8;", t.raw)
+    assert bool(re.search(rb"\x1b\[[0-9;]*3[1-7]m", t.raw)) == colours
+    t.send("q")
+    assert t.end() == 0
+    assert t.restored()
+
+
+def test_the_mouse(tui: Open, demo: str) -> None:
+    def press(x: int, y: int, button: int = 0) -> None:
+        """In the encoding that terminals are asked for (SGR)."""
+        t.send(f"\x1b[<{button};{x + 1};{y + 1}M\x1b[<{button};{x + 1};{y + 1}m")
+
+    def line_of(pattern: str) -> int:
+        return next(n for n, line in enumerate(t.text.split("\n")) if re.search(pattern, line))
+
+    t = tui(demo, columns=100, rows=40)
+    t.wait("rbx 0")
+    row = line_of("13,647 ")
+    press(30, row)
+    t.wait("accesses 4/")
+    assert "instruction 0 of" in t.text, "it is selected; one has not gone there"
+    press(30, row)
+    t.wait("instruction 13,647 of")
+    press(30, row, button=65)
+    t.wait("accesses 7/")
+    press(57, 2)
+    t.wait("instruction 2,9[0-9,]+ of")
+    press(80, line_of("─ registers") + 2)
+    t.send("z")
+    t.wait("^─ registers")
+    t.send("zq")
+    assert t.end() == 0
+    assert t.restored()
+
+
 @pytest.mark.parametrize(
     "content", ["{", '{"version": 9}', None], ids=["cut", "of another version", "a directory"]
 )
