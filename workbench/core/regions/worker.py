@@ -63,8 +63,11 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             if os.environ.get("WORKBENCH_REGIONS") == "debug":
                 print(f"region: {type(error).__name__}: {error}", file=sys.stderr)
         data = pickle.dumps((number, name, answer))
-        sink.write(struct.pack("<I", len(data)) + data)
-        sink.flush()
+        try:
+            sink.write(struct.pack("<I", len(data)) + data)
+            sink.flush()
+        except BrokenPipeError:  # the guest has ended; the cache has what was begun
+            return
 
 
 def main() -> None:
