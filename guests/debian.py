@@ -55,7 +55,11 @@ cp "$root"/boot/vmlinuz-* "$OUT/vmlinuz"
 cp "$root"/boot/initrd.img-* "$OUT/initrd.img"
 chroot "$root" dpkg-query -W -f '${Package} ${Version}\n' > "$OUT/PACKAGES"
 rm -f "$OUT/disk.img"
-mke2fs -q -t ext4 -L root -d "$root" "$OUT/disk.img" "$SIZE"
+mkdir "$OUT/root"  # the root alone, without the /proc, /sys and /dev that are mounted in it now
+mount --bind "$root" "$OUT/root"
+mke2fs -q -t ext4 -L root -d "$OUT/root" "$OUT/disk.img" "$SIZE"
+umount "$OUT/root"
+rmdir "$OUT/root"
 """
 
 
@@ -130,8 +134,7 @@ def _run(command: list[str], settings: dict[str, str], log: TextIO | None) -> No
             elif line.strip():
                 said.append(line.strip())
     if process.returncode:
-        why = next((line for line in said if line.startswith("E: ")), "; ".join(said[-2:]))
-        raise GuestError(f"mmdebstrap could not make the guest: {why.removeprefix('E: ')}")
+        raise GuestError(f"mmdebstrap could not make the guest: {'; '.join(said[-4:])}")
 
 
 def describe(guest: Debian) -> str:
