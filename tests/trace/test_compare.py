@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from workbench.trace.compare import (
 )
 from workbench.trace.header import End, Header
 from workbench.trace.reader import open_trace
-from workbench.trace.tables import ACCESS, INTERRUPT, Event
+from workbench.trace.tables import ACCESS, CLOCK, DIGEST, INTERRUPT, Event
 from workbench.trace.writer import TraceWriter
 
 MACHINE = {"serial_ports": ["com1"], "nics": [{"name": "net0", "model": "e1000"}]}
@@ -32,7 +33,9 @@ def access(device: str, offset: int, value: int, write: bool = True, kind: str =
 
 
 def at(events: list[Event]) -> list[Event]:
-    return [(e[0], 10 * n, *e[2:]) for n, e in enumerate(events)]
+    """With counts that go on with each event but those that note the time."""
+    before = accumulate((e[0] != DIGEST for e in events), initial=0)
+    return [(e[0], 10 * n, *e[2:]) for n, e in zip(before, events, strict=False)]
 
 
 def write(path: Path, events: list[Event], **header: Any) -> api.Trace:
@@ -159,3 +162,19 @@ def test_hashes_alone_align_alike() -> None:
         assert all(0 <= share <= 1 for share in told)
         with pytest.raises(ZeroDivisionError):
             Alignment(hashes, other, lambda share: 1 / 0)
+
+
+def test_when_the_recorder_noted_the_time_is_no_difference(tmp_path: Path) -> None:
+    def note(n: int) -> Event:
+        return (DIGEST, 0, 1000 * n, CLOCK, b"")
+
+    a = [access("ide0", 1, n) for n in range(10)]
+    b = [*a[:5], access("ide0", 1, 77), *a[6:]]
+    noted, often = [*a[:3], note(3), *a[3:]], [*b[:1], note(1), *b[1:2], note(2), *b[2:]]
+    with write(tmp_path / "a", a) as one, write(tmp_path / "n", noted) as other:
+        assert first_difference(one, other) is None
+        assert first_difference(other, one) is None
+    with write(tmp_path / "n", noted) as one, write(tmp_path / "b", often) as other:
+        found = first_difference(one, other)
+    assert found is not None
+    assert (found.seq, found.a, found.b) == (6, at(noted)[6], at(often)[7])

@@ -57,7 +57,7 @@ class RegisterCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FirstDifference:
-    """The first event that differs; None stands for no event."""
+    """The first event that differs; None stands for no event. `seq` is its number in A."""
 
     seq: int
     a: tables.Event | None
@@ -372,17 +372,51 @@ def different_inputs(first: Trace, second: Trace) -> list[str]:
 
 
 def first_difference(first: Trace, second: Trace) -> FirstDifference | None:
-    """Find the first event that differs in any column, instruction count and PC included."""
-    seqs = []
+    """Find the first event that differs in any column, instruction count and PC included.
+
+    Not compared is where the recorder noted the guest time, which its host's clock decides.
+    """
+    traces = first, second
+    notes = [_notes(trace) for trace in traces]
+    ranks: list[int] = []
     for spec in tables.TABLES:
-        a, b = first.table(spec.name), second.table(spec.name)
+        a, b = (_compared(*both, spec) for both in zip(traces, notes, strict=True))
         row = _first_row(a, b, spec)
-        found = [int(t[tables.SEQ][row].as_py()) for t in (a, b) if row < t.num_rows]
-        seqs += found
-    if not seqs:
+        ranks += [int(t[tables.SEQ][row].as_py()) for t in (a, b) if row < t.num_rows]
+    if not ranks:
         return None
-    seq = min(seqs)
-    return FirstDifference(seq, _event(first, seq), _event(second, seq))
+    rank = min(ranks)
+    seqs = [
+        rank + int(np.searchsorted(there - np.arange(len(there)), rank, "right")) for there in notes
+    ]
+    return FirstDifference(seqs[0], _event(first, seqs[0]), _event(second, seqs[1]))
+
+
+def _is_note(digests: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which digests only note the time."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.equal(digests["scope"].cast(pa.string()), tables.CLOCK)
+    return np.asarray(found, np.bool_)
+
+
+def _notes(trace: Trace) -> npt.NDArray[np.int64]:
+    """The numbers of the events that only note the time."""
+    digests = trace.table("digests", (tables.SEQ, "scope"))
+    return np.asarray(digests[tables.SEQ], np.int64)[_is_note(digests)]
+
+
+def _compared(trace: Trace, notes: npt.NDArray[np.int64], spec: tables.TableSpec) -> pa.Table:
+    """A table without notes, its events numbered as if there were none."""
+    import pyarrow as pa
+
+    table = trace.table(spec.name)
+    if spec.number == tables.DIGEST:
+        table = table.filter(pa.array(~_is_note(table)))
+    seqs = np.asarray(table[tables.SEQ], np.int64)
+    ranks = pa.array(seqs - np.searchsorted(notes, seqs), pa.int64())
+    return table.set_column(table.column_names.index(tables.SEQ), tables.SEQ, ranks)
 
 
 def _first_row(a: pa.Table, b: pa.Table, spec: tables.TableSpec) -> int:

@@ -22,7 +22,6 @@ from workbench.trace.guest import Builder
 from workbench.trace.protocol import StopLike
 from workbench.trace.reader import Trace, open_trace
 from workbench.trace.replayer import Replay, ReplayResult, Verifier, inputs_of, take_before
-from workbench.trace.session import FULL
 from workbench.trace.stored import Stored, listed
 
 BEGINNING: Final = -1
@@ -115,7 +114,7 @@ class PartReplay(Replay):
             if stop.kind not in ("icount", "halted"):
                 return stop
             assert self.verifier is not None
-            digest = machine.digest() if scope == FULL else b""
+            digest = machine.digest() if scope == tables.FULL else b""
             clock = machine.clock
             self.verifier.on_digest(scope, digest, clock.icount, clock.now_ps)
             more = take_before(inputs, following)

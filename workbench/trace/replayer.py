@@ -24,7 +24,7 @@ from workbench.trace.guest import Builder, Guest
 from workbench.trace.pace import Pace
 from workbench.trace.protocol import MachineLike, StopLike
 from workbench.trace.reader import Trace
-from workbench.trace.session import FULL, USER_STOPS
+from workbench.trace.session import USER_STOPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ class Replay:
             stop = self._run_to(icount, take_before(inputs, seq))
             if stop.kind not in ("icount", "halted"):
                 return stop
-            digest = machine.digest() if scope == FULL else b""
+            digest = machine.digest() if scope == tables.FULL else b""
             assert self.verifier is not None
             self.verifier.on_digest(scope, digest, clock.icount, clock.now_ps)
         return self._run_to_end(take_before(inputs, None))
@@ -301,7 +301,7 @@ class Replay:
         if self.trace.closed:
             digest = self.machine.digest()
             clock = self.machine.clock
-            self.verifier.on_digest(FULL, digest, clock.icount, clock.now_ps)
+            self.verifier.on_digest(tables.FULL, digest, clock.icount, clock.now_ps)
         self.verifier.finish_replay()
         return digest.hex()
 

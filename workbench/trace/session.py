@@ -16,6 +16,7 @@ from workbench.trace.pace import Pace
 from workbench.trace.protocol import MachineLike, Poll, StopLike
 from workbench.trace.provenance import DiskHasher
 from workbench.trace.recorder import Recorder
+from workbench.trace.tables import CLOCK, FULL
 from workbench.trace.writer import TraceWriter
 
 _IDLE_SECONDS = 1.0
@@ -32,9 +33,6 @@ _GOES_ON = frozenset({"icount", "idle", "interrupted", "breakpoint", "watch"})
 USER_STOPS = frozenset({"limit", "interrupted"})
 """Stops that are not the guest's doing."""
 _MOST_STOPS = 16
-
-FULL = "full"
-CLOCK = "clock"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,11 @@ bytes. `split` makes rows of them.
 """
 
 SEQ: Final = "seq"
+FULL: Final = "full"
+CLOCK: Final = "clock"
+"""Scopes of digests: the whole state, or nothing but the guest time, now and then, when the host's
+clock says so.
+"""
 MSI: Final = ".msi"
 """In the name of a message-signalled interrupt: `drive1.msi36`, a pulse, with its vector."""
 
