@@ -1,6 +1,7 @@
 """``python -m guests [flavour ...]``: make the guests and say where they are."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -41,9 +42,13 @@ def main() -> int:
     try:
         for flavour in options.flavour or FLAVOURS:
             if flavour == "debian":
-                print(debian.describe(whole_debian(options)))
+                text = debian.describe(whole_debian(options))
             else:
-                print(describe(ensure(flavour, rebuild=options.rebuild)))
+                text = describe(ensure(flavour, rebuild=options.rebuild))
+            print(text, flush=True)
+    except BrokenPipeError:  # who reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except (GuestError, OSError) as error:
         print(f"guests: {error}", file=sys.stderr)
         return 1

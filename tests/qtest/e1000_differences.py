@@ -27,7 +27,6 @@ RULES: tuple[tuple[str, str], ...] = (
     ),
     (r"writable bits: (WUS|WUPM0) ", "WUS is cleared by ones, WUPM is read only (13.6.3, 13.6.8)"),
     (r"writable bits: TDF[HT] ", "13 bits (13.8.6, 13.8.7); QEMU has 11"),
-    (r"interrupt registers: ICR after ICS", "bit 5 is reserved (13.4.17)"),
     (
         r"eeprom: (EERD|EECD word 0x3f)",
         "two adapters: part number, LEDs, checksum; both sum to BABA",

@@ -20,7 +20,7 @@ from tests.trace.test_stored import enriched
 from workbench.cli.main import main
 from workbench.cli.stats import count_one
 from workbench.cli.symbols import Choice
-from workbench.errors import InputFileError
+from workbench.errors import InputFileError, WorkbenchError
 from workbench.trace import fleet, parts, stats
 from workbench.trace.reader import open_trace
 from workbench.trace.replayer import Replay
@@ -154,3 +154,8 @@ def test_ctrl_c_ends_all_processes_quietly(folder: Path) -> None:
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert b"Traceback" not in err
+
+
+def test_a_process_that_dies_is_told() -> None:
+    with pytest.raises(WorkbenchError, match="part of the work has died"):
+        list(fleet.spread(os._exit, [(1,), (1,)], jobs=2))

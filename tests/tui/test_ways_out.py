@@ -114,12 +114,14 @@ def test_ctrl_c_before_there_is_a_screen(tui: Open) -> None:
     os.kill(children_of(t.pid)[0], signal.SIGSTOP)
     os.kill(children_of(t.pid)[0], signal.SIGCONT)
     t.send("\x03")
-    if b"?1049h" in t.raw:  # this host was quicker: there it is a key
+    while b"?1049h" not in t.raw and children_of(t.pid):
+        assert time.monotonic() < end
+        t.pump(0.01)
+    if children_of(t.pid):  # this host was quicker: on the screen it is a key
         t.send("q")
-        assert t.end() == 0
-    else:
-        assert t.end() == 130
-        assert t.text.count("workbench:") == 1
+    status = t.end()
+    assert status in (0, 130)
+    assert t.text.count("workbench:") == (status == 130)
     assert t.restored()
 
 

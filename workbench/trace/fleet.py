@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
@@ -23,6 +24,7 @@ from workbench.trace import processes, storage
 T = TypeVar("T")
 CONNECT_SECONDS: Final = 10
 _AHEAD: Final = 4
+_SIGNAL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,7 @@ def each(
     does not stop the others.
     """
     calls = [(work, path, arguments) for path in paths]
-    try:
-        yield from spread(_guarded, calls, jobs=jobs, scheduler=scheduler)
-    except BrokenExecutor:
-        raise WorkbenchError("a process that worked on a trace has died") from None
+    yield from spread(_guarded, calls, jobs=jobs, scheduler=scheduler)
 
 
 def spread(
@@ -84,7 +83,7 @@ def spread(
         for arguments in calls:
             yield work(*arguments)
         return
-    with _executor(scheduler, jobs) as executor:
+    with _deaths_told(), _executor(scheduler, jobs) as executor:
         waiting: deque[Future[T]] = deque()
         ahead = max(_AHEAD * jobs, 64 if scheduler else 0)
         for arguments in calls:
@@ -93,6 +92,18 @@ def spread(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+@contextlib.contextmanager
+def _deaths_told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenExecutor:
+        time.sleep(_SIGNAL_SECONDS)  # if Ctrl-C has ended it, that is on its way to us, too
+        raise WorkbenchError(
+            "a process that did a part of the work has died, perhaps for want of memory"
+            " ('--jobs 1' needs less)"
+        ) from None
 
 
 def _guarded(work: Callable[..., T], path: str, arguments: tuple[Any, ...]) -> Result[T]:
