@@ -1,6 +1,7 @@
 """What all tests share: guests made from packages, and settings that fit a busy machine."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from tests.cli.conftest import command, environment
 
 # The processors are for the tests; those of regions ask for them.
 os.environ.setdefault("WORKBENCH_REGIONS", "0")
+
+# A shell that runs tests in the background has them ignore Ctrl-C, and what they start, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: a slow machine is no fault. In CI the examples are the same each time.
 settings.register_profile("workbench", deadline=None, derandomize=bool(os.environ.get("CI")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -154,6 +155,23 @@ def test_ctrl_c_ends_all_processes_quietly(folder: Path) -> None:
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert b"Traceback" not in err
+
+
+@pytest.mark.slow
+def test_where_ctrl_c_is_ignored_all_processes_ignore_it(folder: Path) -> None:
+    (folder / "z.wbt").unlink()
+    for n in range(20):
+        (folder / f"n{n}.wbt").symlink_to(DEMO)
+    command = 'trap \'\' INT; exec "$0" -m workbench replay "$1" --jobs 2 -q'
+    process = subprocess.Popen(
+        ["sh", "-c", command, sys.executable, str(folder)], env=environment(),
+        start_new_session=True,
+    )  # fmt: skip
+    for _ in range(10):
+        time.sleep(0.2)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 0
 
 
 def test_a_process_that_dies_is_told() -> None:

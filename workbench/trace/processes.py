@@ -36,6 +36,7 @@ def step_back() -> None:
 
 
 def end_at_interrupt() -> None:
-    """Let Ctrl-C end this process at once and quietly."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Let Ctrl-C end this process at once and quietly, unless it was started to ignore it."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
