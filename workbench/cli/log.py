@@ -140,9 +140,9 @@ def _opened(path: str, follow: bool) -> Trace:
     from workbench.trace.reader import open_trace
     from workbench.trace.storage import open_source
 
-    while True:
+    while follow:
         source = open_source(path)
-        goes_on = follow and source.held()
+        goes_on = source.held()  # asked before what it has written
         source.close()
         try:
             return open_trace(path)
@@ -150,6 +150,7 @@ def _opened(path: str, follow: bool) -> Trace:
             if not goes_on:
                 raise
             time.sleep(_POLL_S)
+    return open_trace(path)
 
 
 def _devices(trace: Trace) -> Iterator[str]:
@@ -162,10 +163,11 @@ def _devices(trace: Trace) -> Iterator[str]:
 def _registers(trace: Trace, chosen: Filter) -> Iterator[str]:
     """Names of all registers of the chosen devices that were accessed, and of their parts."""
     from workbench.trace import stats
+    from workbench.trace.decode import register_names
 
     for count in stats.count(trace, ("register",), buckets=1, jobs=None).counts:
         if chosen.device(count.label[0]):
-            names = chosen.names(count.label[-1])
+            names = register_names(count.label[-1].upper())
             yield from (name for name in names if not name.startswith(("+", "0X")))
 
 

@@ -323,6 +323,11 @@ class Cpu:
             self.update_mode()
 
     @property
+    def fpu_status(self) -> int:
+        """The x87 status word, with TOP in bits 11 to 13."""
+        return self.get("fpu_sw") & ~0x3800 | (self.get("fpu_top") & 7) << 11
+
+    @property
     def linear_pc(self) -> int:
         """The linear address of the next instruction; in 64-bit mode CS has no base."""
         pc = self.get("rip")

@@ -442,10 +442,12 @@ class Machine:
             for o in self.observers:
                 o.on_polls(polls)
 
-    def _offer(self, kind: str, window: Window, addr: int, size: int) -> None:
-        """A register was read that may be polled."""
+    def _offer(self, kind: str, window: Window | None, addr: int, size: int) -> None:
+        """A register was read; it may be one that is polled."""
+        if window is None or window.steady is None or not self._offers:
+            return
         offset = addr - window.base
-        if self._offers and window.steady is not None and offset + size <= window.size:
+        if offset + size <= window.size:
             steady = window.steady(offset, size)
             if steady is not None:
                 self.polls.offer(Place(kind, window.name, offset, size, addr), steady)
@@ -499,9 +501,7 @@ class Machine:
             cpu.access_result(0)
         else:
             cpu.access_result(self.pio.read(port, size))
-            window = self.pio.find(port)
-            if window is not None and window.steady is not None:
-                self._offer("pio", window, port, size)
+            self._offer("pio", self.pio.find(port), port, size)
         self.clock.bias_ps += self._access_cost_ps
 
     def _string_io(self, port: int, size: int, is_write: int, count: int, linear: int) -> None:
@@ -571,9 +571,7 @@ class Machine:
             cpu.access_result(0)
         else:
             cpu.access_result(self.mmio.read(gpa, size))
-            window = self.mmio.find(gpa)
-            if window is not None and window.steady is not None:
-                self._offer("mmio", window, gpa, size)
+            self._offer("mmio", self.mmio.find(gpa), gpa, size)
         self.clock.bias_ps += self._access_cost_ps
 
     def _exit_irq(self) -> None:

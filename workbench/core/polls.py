@@ -34,7 +34,8 @@ PORT: Final = 1 << 62
 """In an address: it is a port."""
 NOWHERE: Final = (1 << 64) - 1
 _ROW_WORDS: Final = 3  # icount, pc, value
-_ROW_BYTES: Final = 8 * _ROW_WORDS
+ROW_BYTES: Final = 8 * _ROW_WORDS
+"""Of each read in `Polls.rows`."""
 
 
 class Steady(NamedTuple):
@@ -65,12 +66,12 @@ class Polls:
     rows: bytes
 
     def __len__(self) -> int:
-        return len(self.rows) // _ROW_BYTES
+        return len(self.rows) // ROW_BYTES
 
     @property
     def last_icount(self) -> int:
         """Instruction count of the last one."""
-        return int.from_bytes(self.rows[-_ROW_BYTES : 8 - _ROW_BYTES], "little")
+        return int.from_bytes(self.rows[-ROW_BYTES : 8 - ROW_BYTES], "little")
 
     def each(self) -> Iterator[tuple[int, int, int]]:
         """Give icount, pc and value of each."""
@@ -83,7 +84,7 @@ class PollTable:
 
     def __init__(self, cpu: Cpu, cost_ps: int) -> None:
         self._cpu, self._q = cpu, cpu._q
-        self._rows = mmap.mmap(-1, ALLOWED * _ROW_BYTES)
+        self._rows = mmap.mmap(-1, ALLOWED * ROW_BYTES)
         self._place: Place | None = None
         self.offered = True
         self.cost_ps = cost_ps
@@ -124,7 +125,7 @@ class PollTable:
             return None
         self._q[_COUNT] = 0
         assert self._place is not None
-        return Polls(self._place, self._rows[: count * _ROW_BYTES])
+        return Polls(self._place, self._rows[: count * ROW_BYTES])
 
 
 _AT, _SIZE, _HZ, _ADD, _MASK, _LEFT, _COUNT = (
@@ -154,7 +155,7 @@ def polled(base: Any, at: Any, size: Any, icount: Any, pc: Any) -> Any:
                 rest = now - seconds * PS_PER_SECOND
                 value += seconds * cpu.poll_hz + rest * cpu.poll_hz // PS_PER_SECOND
             value &= cpu.poll_mask
-            row = cpu.poll_rows + cpu.poll_count * _ROW_BYTES
+            row = cpu.poll_rows + cpu.poll_count * ROW_BYTES
             store(row, icount)
             store(row + 8, pc)
             store(row + 16, value)
@@ -168,4 +169,4 @@ def polled(base: Any, at: Any, size: Any, icount: Any, pc: Any) -> Any:
     return made
 
 
-__all__ = ["ALLOWED", "PORT", "Place", "PollTable", "Polls", "Steady", "polled"]
+__all__ = ["ALLOWED", "PORT", "ROW_BYTES", "Place", "PollTable", "Polls", "Steady", "polled"]

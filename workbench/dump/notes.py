@@ -80,11 +80,10 @@ def _prstatus(cpu: Cpu, wide: bool) -> bytes:
 
 def _fxsave(cpu: Cpu, registers: int) -> bytes:
     top = cpu.get("fpu_top") & 7
-    status = cpu.get("fpu_sw") & ~0x3800 | top << 11
     valid = ~cpu.get("fpu_tag") & 0xFF
     head = struct.pack(
         "<2H2BH2Q2I",
-        cpu.get("fpu_cw") & 0xFFFF, status & 0xFFFF, valid, 0, cpu.get("fpu_op") & 0xFFFF,
+        cpu.get("fpu_cw") & 0xFFFF, cpu.fpu_status & 0xFFFF, valid, 0, cpu.get("fpu_op") & 0xFFFF,
         cpu.get("fpu_ip"), cpu.get("fpu_dp"), cpu.get("mxcsr"), _MXCSR_MASK,
     )  # fmt: skip
     stack = (cpu.get("fpr", top + n & 7) & (1 << 80) - 1 for n in range(8))

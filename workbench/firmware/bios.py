@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.config import FirmwareConfig, MachineConfig
+from workbench.core.config import FLASH_BLOCK, FirmwareConfig, MachineConfig
 from workbench.firmware import bioskernel, bootorder, loader_script, smbios
 from workbench.firmware.errors import LoaderError
 from workbench.hw.acpi import build_relocatable
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 LEAST_RAM_BYTES = 16 << 20
 CODE_TYPE = 0x14
 LEAST_BYTES, MOST_BYTES = 64 << 10, 16 << 20
-LEAST_FLASH_BYTES = 4 << 10
 RESET_VECTOR = -16
 ROM_SIGNATURE, MOST_OPTION_ROM_BYTES = b"\x55\xaa", 16 << 20
 JUMPS = (0xEA, 0xE9, 0xEB, 0x0F, 0x90, 0xFA)
@@ -51,7 +50,7 @@ def load(
     config = machine.config
     if config.firmware is None:
         raise LoaderError("the machine was not configured for a BIOS")
-    check(image, LEAST_FLASH_BYTES if config.flash else LEAST_BYTES)
+    check(image, FLASH_BLOCK if config.flash else LEAST_BYTES)
     if config.ram_bytes < LEAST_RAM_BYTES:
         raise LoaderError(
             f"a BIOS needs {LEAST_RAM_BYTES >> 20} MiB of memory, not "

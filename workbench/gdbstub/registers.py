@@ -170,7 +170,7 @@ def _set_ftag(cpu: Cpu, value: int) -> None:
 
 
 def _fstat(cpu: Cpu) -> int:
-    return cpu.get("fpu_sw") & ~0x3800 | (cpu.get("fpu_top") & 7) << 11
+    return cpu.fpu_status
 
 
 def _set_fstat(cpu: Cpu, value: int) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from workbench.core.bus import Window
-from workbench.core.config import RESTART, MachineConfig, ide_places
+from workbench.core.config import BOOT_DEVICES, RESTART, MachineConfig, ide_places
 from workbench.core.irq import IrqLine, SharedLine
 from workbench.core.machine import Device, Machine
 from workbench.hw import layout, pflash
@@ -361,6 +361,12 @@ def build_pc(
     return board.machine
 
 
+def boot_digits(order: str) -> list[int]:
+    """Three digits of the CMOS RAM for up to three devices to boot from."""
+    digits = [BOOT_DEVICES.index(letter) + 1 for letter in order]
+    return digits + [0] * (3 - len(digits))
+
+
 def boot_bytes(config: MachineConfig, *, again: bool = False) -> dict[int, int]:
     """The bytes of CMOS RAM by which a PC BIOS knows from where to boot (`again`: after a reset):
     0x38 and 0x3D have a digit for each device, 0x39 says which IDE disks are translated by LBA.
@@ -368,8 +374,7 @@ def boot_bytes(config: MachineConfig, *, again: bool = False) -> dict[int, int]:
     firmware = config.firmware
     assert firmware is not None
     order = firmware.boot_order if again else firmware.once or firmware.boot_order
-    digits = ["acdn".index(letter) + 1 for letter in order]
-    digits += [0] * (3 - len(digits))
+    digits = boot_digits(order)
     translation = 0
     for n, drive in ide_places(config.drives).items():
         translation |= (drive.size_bytes > CHS_LIMIT_BYTES) << 2 * n

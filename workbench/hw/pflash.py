@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from workbench.core.bus import Window
+from workbench.core.config import FLASH_BLOCK
 from workbench.core.state import StateError, decode, encode
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ __all__ = ["BLOCK_BYTES", "Flash", "FlashState", "Mode", "attach"]
 
 FOUR_GIB: Final = 1 << 32
 
-BLOCK_BYTES: Final = 4096
+BLOCK_BYTES: Final = FLASH_BLOCK
 BUFFER_BYTES: Final = 32
 MANUFACTURER, DEVICE = 0x89, 0x18
 
@@ -199,29 +200,28 @@ class Flash:
         if state.command == BUFFER and not self._is_full(offset, value):
             return
         command, state.command = state.command, 0
-        match command:
-            case 0x10 | 0x40:
-                self._program([(offset, value)])
-            case 0xE8:
-                cells, state.buffer = state.buffer, []
-                first = cells[0][0] if cells else 0
-                if value != CONFIRM or any(
-                    at - first not in range(BUFFER_BYTES) for at, _ in cells
-                ):
-                    self._done(PROGRAM_ERROR | ERASE_ERROR)
-                else:
-                    self._program(cells)
-            case 0x20:
-                if value != CONFIRM:
-                    self._done(PROGRAM_ERROR | ERASE_ERROR)
-                elif self._read_only:
-                    self._done(ERASE_ERROR | LOCKED)
-                else:
-                    start = offset // BLOCK_BYTES * BLOCK_BYTES
-                    self._change(start, b"\xff" * BLOCK_BYTES)
-                    self._done()
-            case _:  # of lock bits
-                self._done()
+        if command == BUFFER:
+            self._end_buffer(value)
+        elif command in (PROGRAM, PROGRAM_WORD):
+            self._program([(offset, value)])
+        elif command == LOCK:
+            self._done()
+        elif value != CONFIRM:
+            self._done(PROGRAM_ERROR | ERASE_ERROR)
+        elif self._read_only:
+            self._done(ERASE_ERROR | LOCKED)
+        else:
+            self._change(offset // BLOCK_BYTES * BLOCK_BYTES, b"\xff" * BLOCK_BYTES)
+            self._done()
+
+    def _end_buffer(self, value: int) -> None:
+        """The cycle behind the data of a buffered program, all of which lie close together."""
+        cells, self.state.buffer = self.state.buffer, []
+        first = cells[0][0] if cells else 0
+        if value != CONFIRM or any(at - first not in range(BUFFER_BYTES) for at, _ in cells):
+            self._done(PROGRAM_ERROR | ERASE_ERROR)
+        else:
+            self._program(cells)
 
     def _is_full(self, offset: int, value: int) -> bool:
         """Take a cycle of a buffered program; is it the one behind the data?"""

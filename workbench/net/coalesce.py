@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from workbench.core.checksum import internet_sum
 
-__all__ = ["coalesce"]
+__all__ = ["MOST_IP_BYTES", "coalesce"]
 
 ETH = 14
 MOST_IP_BYTES = 65535

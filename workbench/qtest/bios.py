@@ -13,6 +13,7 @@ from workbench.block.hostfile import HostFile
 from workbench.core.config import BOOT_DEVICES, FirmwareConfig
 from workbench.errors import UsageError
 from workbench.firmware import bios
+from workbench.hw.board import boot_digits
 from workbench.hw.fw_cfg import FwCfg
 from workbench.hw.shadow import ShadowRam
 from workbench.qtest.options import Wanted
@@ -81,8 +82,7 @@ def _order(testbed: Testbed, wanted: Wanted, order: str) -> None:
     """The bytes by which a PC BIOS knows from where to boot (as `board.boot_bytes`)."""
     if len(order) > 3 or set(order) - set(BOOT_DEVICES):
         raise UsageError(f"expected -boot with up to three of {BOOT_DEVICES}, not {order!r}")
-    digits = [BOOT_DEVICES.index(letter) + 1 for letter in order.ljust(3) if letter != " "]
-    digits += [0] * (3 - len(digits))
+    digits = boot_digits(order)
     cmos = testbed.board.rtc.state.cmos
     cmos[CMOS_ORDER] = digits[1] << 4 | digits[0]
     cmos[CMOS_ORDER_AND_FLOPPY] = digits[2] << 4 | wanted.no_floppy_check

@@ -19,7 +19,7 @@ import numpy as np
 
 from workbench.trace.ahead import in_turn
 from workbench.trace.columns import Ints, coded, encode, encode_words, integers, values, words
-from workbench.trace.decode import Decoder, Register
+from workbench.trace.decode import Decoder, Register, register_names
 from workbench.trace.keys_registers import Registers
 
 if TYPE_CHECKING:
@@ -51,13 +51,8 @@ class Filter:
         """Whether a register is shown; behind an index register, either name will do."""
         if not self.registers:
             return True
-        names = self.names(name)
+        names = register_names(name.upper())
         return any(fnmatchcase(n, wanted) for n in names for wanted in self.registers)
-
-    @staticmethod
-    def names(register: str) -> tuple[str, ...]:
-        """What a register may be called, in capitals."""
-        return register.upper(), *register.upper().replace("+", ":").split(":")
 
     def mask(self, batch: pa.Table) -> Mask:
         """The accesses that are wanted, whatever their registers; looks at icount, device and

@@ -182,6 +182,11 @@ class Register:
     meaning: str
 
 
+def register_names(name: str) -> tuple[str, ...]:
+    """A register behind an index register goes by either name; one of several by its own."""
+    return (name, *name.replace("+", ":").split(":")) if ":" in name or "+" in name else (name,)
+
+
 class _Node:
     """One state of a window: what earlier writes have selected, and the steps seen from here."""
 

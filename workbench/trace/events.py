@@ -21,6 +21,7 @@ from workbench.trace.tables import (
     REQUEST,
     TABLES,
     Event,
+    of_polls,
 )
 
 _MASK64 = (1 << 64) - 1
@@ -59,9 +60,8 @@ class EventObserver(Observer):
 
     def on_polls(self, polls: Polls) -> None:
         """Many accesses to one register."""
-        append, (kind, device, offset, size, addr) = self._append, polls.place
-        for icount, pc, value in polls.each():
-            append((ACCESS, icount, pc, kind, device, offset, size, False, value, addr, 1))
+        for event in of_polls(polls):
+            self._append(event)
 
     def on_exit(self, kind: str, icount: int, pc: int, detail: int) -> None:
         """Another exit from guest code."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from workbench.core.polls import Place, Polls
+from workbench.core.polls import ROW_BYTES, Place, Polls
 from workbench.core.requests import Burst
 from workbench.core.spans import pairs
 from workbench.errors import FormatError
@@ -183,7 +183,6 @@ BY_CHUNK: Final[dict[bytes, TableSpec]] = {table.chunk: table for table in TABLE
 _ZSTD_LEVEL: Final = 6
 _SMALL_ROWS: Final = 256
 _POLLS: Final = 8  # columns of an event that stands for many reads
-_POLL_BYTES: Final = 24
 _MANY_DMA: Final = 5  # columns of an event that stands for many transfers
 _SPAN_BYTES: Final = 16
 _BURST: Final = 7  # columns of an event that stands for a burst
@@ -322,13 +321,22 @@ def _longest(names: pa.StringArray) -> int:
     return int(np.diff(places).max())
 
 
+def of_polls(polls: Polls) -> list[Event]:
+    """The accesses that it stands for."""
+    kind, device, offset, size, addr = polls.place
+    return [
+        (ACCESS, icount, pc, kind, device, offset, size, False, value, addr, 1)
+        for icount, pc, value in polls.each()
+    ]
+
+
 def weight(event: Event) -> tuple[int, int]:
     """Rows that an event makes, and bytes of data (of an input, of the console) in it."""
     number = event[0]
     if number in _WITH_DATA:
         return 1, len(event[-1])
     if number == ACCESS and len(event) == _POLLS:
-        return len(event[-1]) // _POLL_BYTES, 0
+        return len(event[-1]) // ROW_BYTES, 0
     if number == DMA and len(event) == _MANY_DMA:
         return len(event[3]) // _SPAN_BYTES, 0
     if number == REQUEST and len(event) == _BURST:
@@ -386,11 +394,7 @@ def split(
         number = event[0]
         if number == ACCESS and len(event) == _POLLS:
             (kind, device, offset, size, addr), data = event[2:-1], event[-1]
-            polls = Polls(Place(kind, device, offset, size, addr), data)
-            read = [
-                (ACCESS, icount, pc, kind, device, offset, size, False, value, addr, 1)
-                for icount, pc, value in polls.each()
-            ]
+            read = of_polls(Polls(Place(kind, device, offset, size, addr), data))
             rows[ACCESS] += read
             seqs[ACCESS] += range(seq, seq + len(read))
             seq += len(read)

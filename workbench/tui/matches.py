@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from workbench.trace.decode import register_names
 from workbench.tui.language import Flag, Join, Node, Not, Number, Pattern
 from workbench.tui.log import BLOCK, DECODED, AccessLog, Block
 
@@ -350,8 +351,3 @@ class Matches:
 def _those(places: Rows, wanted: Any) -> Rows:
     found: Rows = places[wanted]
     return found
-
-
-def register_names(name: str) -> tuple[str, ...]:
-    """A register behind an index register goes by either name; one of several by its own."""
-    return (name, *name.replace("+", ":").split(":")) if ":" in name or "+" in name else (name,)

@@ -89,7 +89,6 @@ class Compiler:
         self.number = 0
         self.got = b""
         self.answers: dict[int, tuple[str, Compiled | None]] = {}
-        self.waiting: set[int] = set()
         atexit.register(self.close)
 
     def ask(self, name: str, blocks: list[Block]) -> int:
@@ -101,7 +100,6 @@ class Compiler:
         assert self.process.stdin is not None
         self.process.stdin.write(struct.pack("<I", len(data)) + data)
         self.process.stdin.flush()
-        self.waiting.add(self.number)
         return self.number
 
     def poll(self) -> None:
@@ -122,9 +120,7 @@ class Compiler:
                 return
             number, name, answer = pickle.loads(self.got[4 : 4 + size])  # noqa: S301 (from our own process)
             self.got = self.got[4 + size :]
-            if number in self.waiting:
-                self.waiting.discard(number)
-                self.answers[number] = name, answer
+            self.answers[number] = name, answer
 
     def close(self) -> None:
         """Ask for nothing more; the process ends when what it has begun is in the cache."""

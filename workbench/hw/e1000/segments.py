@@ -8,12 +8,12 @@ from typing import Final
 from workbench.core.checksum import internet_sum, internet_sums
 from workbench.hw.e1000.offload import Context, insert_checksum
 from workbench.hw.e1000.state import MIN_FRAME_BYTES
+from workbench.net.coalesce import MOST_IP_BYTES
 
 __all__ = ["Segments", "insert_checksums", "on_wire"]
 
 FIN_PSH: Final = 0x09
 IXSM, TXSM = 1, 2
-MOST_IP_BYTES: Final = 65535
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from workbench.core.checksum import internet_sum, internet_sums
+from workbench.net.coalesce import MOST_IP_BYTES
 from workbench.net.port import Large
 
 __all__ = ["GSO_ECN", "GSO_TCPV4", "GSO_TCPV6", "GSO_UDP_L4", "checksum", "complete", "segments"]
@@ -17,7 +18,6 @@ __all__ = ["GSO_ECN", "GSO_TCPV4", "GSO_TCPV6", "GSO_UDP_L4", "checksum", "compl
 GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 1, 4, 5, 0x80
 ETH_IPV4, ETH_IPV6, ETH_VLAN = 0x0800, 0x86DD, 0x8100
 MOST_SEGMENTS: Final = 1024
-MOST_IP_BYTES: Final = 65535
 TCP_FIN, TCP_PSH, TCP_CWR = 0x01, 0x08, 0x80
 IP_TCP, IP_UDP = 6, 17
 
